@@ -1,0 +1,56 @@
+"""The compiled kernel families, one subpackage for each ISA variant and dtype, and the choice among them."""
+
+import importlib
+import os
+import platform
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from nncore.cpu import x86_level
+from nncore.kernels.signatures import SIGNATURES
+
+DTYPES = {"float32": "f32", "float64": "f64"}
+
+
+@cache
+def compiled() -> tuple[str, ...]:
+    """The ISA variants in this installation, weakest first."""
+    folders = {path.parent.name.partition("_")[0] for path in Path(__file__).parent.glob("*_f32/gemm*.so")}
+    return tuple(sorted(folders))
+
+
+@cache
+def chosen() -> tuple[str, str]:
+    """(variant, why). ``NNCORE_ISA`` overrides the best that the CPU has; RuntimeError if it cannot run here."""
+    level = x86_level()
+    runs = [isa for isa in compiled() if isa == "native" or int(isa[1:]) <= level]
+    asked = os.environ.get("NNCORE_ISA", "").strip()
+    if asked:
+        if asked not in compiled():
+            raise RuntimeError(f"NNCORE_ISA={asked}: expected one of {', '.join(compiled())}, the variants compiled here")
+        if asked not in runs:
+            raise RuntimeError(f"NNCORE_ISA={asked}: this CPU lacks it; it runs {', '.join(runs)}")
+        return asked, "asked for by NNCORE_ISA"
+    if not runs:
+        raise RuntimeError(
+            f"nncore: no compiled variant runs on this CPU ({platform.machine()}, x86-64-v{level}); "
+            f"compiled are {', '.join(compiled()) or 'none'}"
+        )
+    return runs[-1], f"the best of {', '.join(runs)} that this CPU ({platform.machine()}) runs"
+
+
+@cache
+def _module(family: str, isa: str, dtype: str):
+    return importlib.import_module(f"nncore.kernels.{isa}_{dtype}.{family}")
+
+
+def family(name: str, dtype="float32", isa: str | None = None):
+    """The compiled module of a family: its ``TABLE`` maps kernel names to addresses."""
+    return _module(name, isa or chosen()[0], DTYPES[np.dtype(dtype).name])
+
+
+def address(kernel: str, dtype="float32", isa: str | None = None) -> int:
+    """The address of a kernel in the chosen variant, or in ``isa``."""
+    return family(SIGNATURES[kernel].family, dtype, isa).TABLE[kernel]

@@ -1,0 +1,53 @@
+"""The arguments of every kernel, by name and in order. `!` marks what it writes, `?` what may be absent.
+
+A kernel reads them as op.p[i], op.n[i] and op.s[i]; its file says what they mean.
+"""
+
+from typing import NamedTuple
+
+
+class Signature(NamedTuple):
+    family: str
+    pointers: tuple[str, ...]
+    sizes: tuple[str, ...]
+    scalars: tuple[str, ...]
+
+
+def _signature(family: str, pointers: str, sizes: str, scalars: str = "") -> Signature:
+    return Signature(family, tuple(pointers.split()), tuple(sizes.split()), tuple(scalars.split()))
+
+
+SIGNATURES = {
+    # gather: user's arrays -> batch, batch -> user's array
+    "gather": _signature("gather", "out! state", "slot rows cols row_stride source"),
+    "gather_index": _signature("gather", "out! state", "slot rows cols row_stride source"),
+    "scatter": _signature("gather", "x state", "slot rows cols"),
+    # gemm: c[m, n] = steps(a[m, k] @ b[k, n]); b row-major with row stride ldb, or packed by pack_b
+    "gemm": _signature("gemm", "c! a b steps?", "m n k rs_a cs_a ldb packed ldc accumulate n_steps"),
+    "pack_b": _signature("gemm", "out! b sums!?", "k n rs cs"),
+    # chain: out[rows, cols] = steps(x[rows, cols])
+    "chain": _signature("chain", "out! x? steps?", "rows cols ld_out ld_x n_steps"),
+    # softmax over the last axis, and the losses: loss[rows] and its gradient by the prediction
+    "softmax": _signature("loss", "y! x", "rows cols"),
+    "softmax_grad": _signature("loss", "dx! dy y", "rows cols"),
+    "log_softmax": _signature("loss", "y! x", "rows cols"),
+    "log_softmax_grad": _signature("loss", "dx! dy y", "rows cols"),
+    "softmax_crossentropy": _signature(
+        "loss", "loss! dx!? hits!? x labels? targets? weights?", "rows cols", "scale smoothing"
+    ),
+    "binary_crossentropy": _signature("loss", "loss! dx!? hits!? x targets weights?", "rows cols", "scale smoothing"),
+    "mean_squared_error": _signature("loss", "loss! dx!? x targets weights?", "rows cols", "scale"),
+    # sums, norms
+    "column_sum": _signature("reduce", "out! x", "rows cols ld accumulate"),
+    "row_sum": _signature("reduce", "out! x", "rows cols ld accumulate"),
+    "accumulate": _signature("reduce", "totals! values weights?", "rows"),
+    "square_sums": _signature("reduce", "partials! x", "count"),
+    "clip_scale": _signature("reduce", "scale! partials norm!?", "count", "clip"),
+    # optimizers over the flat parameter buffer
+    "sgd": _signature("optimizer", "w! v!? g state scale?", "count nesterov", "momentum weight_decay"),
+    "adam": _signature("optimizer", "w! m! v! g state scale?", "count", "beta_1 beta_2 epsilon weight_decay"),
+    # what the machine can do at most, for benchmarks
+    "fma_peak": _signature("roofline", "sink!", "chains iterations"),
+    "triad": _signature("roofline", "a! b c", "count passes", "s"),
+    "copy": _signature("roofline", "a! b", "count passes"),
+}

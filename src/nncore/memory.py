@@ -1,0 +1,40 @@
+"""Memory of Programs: aligned arrays, huge pages where the system gives them, and the state array."""
+
+import mmap
+
+import numpy as np
+
+from nncore.program import state_layout
+
+LAYOUT = state_layout()
+STEP, ROW, BATCH, LOCAL = (LAYOUT[name] for name in ("STEP", "ROW", "BATCH", "LOCAL"))
+INDICES, RATES, SEED, SLOTS = (LAYOUT[name] for name in ("INDICES", "RATES", "SEED", "SLOTS"))
+ALIGNMENT = 64
+_HUGE = 2 << 20
+
+
+def aligned(shape, dtype="float32") -> np.ndarray:
+    """A zeroed, writeable array, 64-byte aligned; on huge pages (if the system gives them) from 2 MiB up."""
+    dtype = np.dtype(dtype)
+    count = int(np.prod(shape, dtype=np.int64))
+    nbytes = count * dtype.itemsize
+    if nbytes < _HUGE:
+        raw = np.zeros(nbytes + ALIGNMENT, np.uint8)
+        start = -raw.ctypes.data % ALIGNMENT
+    else:
+        pages = mmap.mmap(-1, nbytes + _HUGE)
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            try:
+                pages.madvise(mmap.MADV_HUGEPAGE)
+            except OSError:  # a kernel built without them
+                pass
+        raw = np.frombuffer(pages, np.uint8)
+        start = -raw.ctypes.data % _HUGE
+    return raw[start : start + nbytes].view(dtype).reshape(shape)
+
+
+def new_state(batch: int = 1, seed: int = 0) -> np.ndarray:
+    """The state array of a Program: counters at 0, no row indices (rows in order), no learning rates."""
+    state = np.zeros(LAYOUT["SIZE"], np.int64)
+    state[BATCH], state[SEED] = batch, seed
+    return state

@@ -1,0 +1,165 @@
+"""Program: an array of Ops and its one parallel region."""
+from libc.stdint cimport int64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memset
+from nncore.op cimport (Kernel, Op, POINTERS, SCALARS, SIZES, STATE_BATCH, STATE_INDICES, STATE_LOCAL, STATE_RATES,
+                        STATE_ROW, STATE_SEED, STATE_SIZE, STATE_SLOTS, STATE_STEP)
+from nncore.threads cimport Barrier, barrier_wait, run_team
+import os
+import threading
+import numpy as np
+from nncore.threads import forked, get_num_threads
+from nncore.ops import place_barriers
+
+cdef extern from "time.h" nogil:
+    struct timespec:
+        long tv_sec
+        long tv_nsec
+    int clock_gettime(int clock, timespec* time)
+    int CLOCK_MONOTONIC
+
+cdef enum:
+    SPINS = 4000        # about 50 us: longer than the gap between two ops, shorter than a time slice
+
+# One team works at a time: two of them on the same cores would wait for each other's time slices. Threads that train
+# at once take turns, a slice each.
+_turn = threading.Lock()
+
+
+def _after_fork():
+    global _turn
+    _turn = threading.Lock()      # the parent's holder does not exist here
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+cdef double now() noexcept nogil:
+    cdef timespec time
+    clock_gettime(CLOCK_MONOTONIC, &time)
+    return time.tv_sec + 1e-9 * time.tv_nsec
+
+
+cdef struct Run:
+    Op* ops
+    int64_t count
+    int64_t* state
+    int64_t steps           # to do
+    int64_t done
+    double until            # stop after the step that passes this time; 0: never
+    int more
+    Barrier barrier
+
+
+cdef void walk(void* argument, int thread, int threads) noexcept nogil:
+    cdef Run* run = <Run*>argument
+    cdef Op* op
+    cdef int64_t i
+    cdef int share
+    while True:
+        for i in range(run.count):
+            op = &run.ops[i]
+            if op.barrier:
+                barrier_wait(&run.barrier, threads)
+            share = op.threads if op.threads < threads else threads
+            if thread < share:
+                op.kernel(op, thread, share)
+        barrier_wait(&run.barrier, threads)
+        if thread == 0:
+            run.state[STATE_STEP] += 1
+            run.state[STATE_ROW] += run.state[STATE_BATCH]
+            run.state[STATE_LOCAL] += 1
+            run.done += 1
+            run.more = run.done < run.steps and (run.until == 0 or now() < run.until)
+        barrier_wait(&run.barrier, threads)
+        if not run.more:
+            return
+
+
+cdef class Program:
+    """Ops in order, run by one team in one parallel region.
+
+    ``ops``: a sequence of ``nncore.Op``. ``state``: int64 array of ``STATE_SIZE`` (``nncore.new_state()``), read by
+    kernels, advanced after every step; may be shared by Programs that do not run at once.
+    The arrays that the ops name are kept alive by the Program.
+    """
+    cdef Op* ops
+    cdef int64_t count
+    cdef int64_t* cells             # the state array's memory
+    cdef readonly object state
+    cdef readonly tuple records
+    cdef readonly int threads     # the most threads that any op can use
+
+    def __cinit__(self, ops, state):
+        self.ops = NULL
+
+    def __init__(self, ops, state):
+        cdef Op* op
+        cdef Py_ssize_t i, j
+        if not (isinstance(state, np.ndarray) and state.dtype == np.int64 and state.shape == (STATE_SIZE,)
+                and state.flags.c_contiguous and state.flags.writeable):
+            raise TypeError(f"Program: expected state to be a writeable int64 array of shape ({STATE_SIZE},), got {state!r}")
+        self.records = tuple(ops)
+        self.state = state
+        self.cells = <int64_t*><size_t>state.ctypes.data
+        self.count = len(self.records)
+        self.ops = <Op*>calloc(max(1, self.count), sizeof(Op))
+        if self.ops == NULL:
+            raise MemoryError(f"Program: no memory for {self.count} ops")
+        barriers = place_barriers(self.records)
+        self.threads = 1
+        for i in range(self.count):
+            record = self.records[i]
+            op = &self.ops[i]
+            op.kernel = <Kernel><size_t>record.address
+            for j in range(len(record.pointers)):
+                op.p[j] = <void*><size_t>record.pointers[j]
+            for j in range(len(record.sizes)):
+                op.n[j] = record.sizes[j]
+            for j in range(len(record.scalars)):
+                op.s[j] = record.scalars[j]
+            op.threads = record.threads
+            op.barrier = barriers[i]
+            self.threads = max(self.threads, op.threads)
+
+    def __dealloc__(self):
+        free(self.ops)
+
+    def __len__(self):
+        return self.count
+
+    def run(self, int64_t steps=1, double seconds=0.0):
+        """Run up to ``steps`` steps, at least one, without the GIL; stop early after ``seconds`` (0: no limit).
+
+        Returns the number of steps done. The state's step, row and local position advance by that many.
+        """
+        cdef Run run
+        cdef int threads
+        if steps < 1 or self.count == 0:
+            return 0
+        threads = min(get_num_threads(), self.threads)
+        memset(&run, 0, sizeof(Run))
+        run.ops = self.ops
+        run.count = self.count
+        run.state = self.cells
+        run.steps = steps
+        run.barrier.spins = SPINS if threads <= CORES else 0
+        with _turn:
+            with nogil:
+                run.until = now() + seconds if seconds > 0 else 0
+                run_team(walk, &run, threads)
+        return run.done
+
+
+def _cores():
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+cdef int CORES = _cores()
+
+
+def state_layout():
+    """Positions in the state array, by name."""
+    return dict(STEP=STATE_STEP, ROW=STATE_ROW, BATCH=STATE_BATCH, LOCAL=STATE_LOCAL, INDICES=STATE_INDICES,
+                RATES=STATE_RATES, SEED=STATE_SEED, SLOTS=STATE_SLOTS, SIZE=STATE_SIZE,
+                POINTERS=POINTERS, SIZES=SIZES, SCALARS=SCALARS, OP_BYTES=sizeof(Op))

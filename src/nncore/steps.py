@@ -1,0 +1,113 @@
+"""Step: one thing done to every element of a tile while it is in cache, at the end of a gemm or inside a chain.
+
+The kinds are those of kernels/chain.pxd, in the same order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+KINDS = (
+    # v is the element at (row, col); p[...] is read from the operand
+    "add_row",  # v += p[col]
+    "mul_row",  # v *= p[col]
+    "add",  # v += p[row, col]
+    "sub",  # v -= p[row, col]
+    "mul",  # v *= p[row, col]
+    "div",  # v /= p[row, col]
+    "scale",  # v *= s0
+    "shift",  # v += s0
+    "store",  # p[row, col] = v
+    "dropout",  # v = v * s1 with probability 1 - s0, else 0; random bits of (seed, step, stream index, row * width + col), width in other's place
+    "maximum",  # v = max(v, p)
+    "minimum",  # v = min(v, p)
+    "max_mask",  # v = v if p >= q else 0 (gradient of maximum by the argument p)
+    "square",
+    "sqrt",
+    "reciprocal",
+    "abs",
+    "sign",
+    "log",
+    # activations, v = f(v)
+    "relu",
+    "leaky_relu",  # slope s0
+    "elu",  # alpha s0
+    "selu",
+    "gelu",
+    "gelu_tanh",
+    "silu",
+    "sigmoid",
+    "hard_sigmoid",
+    "tanh",
+    "softplus",
+    "softsign",
+    "mish",
+    "exponential",
+    # their derivatives, v *= f'(.), from what SAVES says: the activation's result y or its argument x at p[row, col]
+    "d_relu",
+    "d_leaky_relu",
+    "d_elu",
+    "d_selu",
+    "d_gelu",
+    "d_gelu_tanh",
+    "d_silu",
+    "d_sigmoid",
+    "d_hard_sigmoid",
+    "d_tanh",
+    "d_softplus",
+    "d_softsign",
+    "d_mish",
+    "d_exponential",
+)
+CODES = {kind: code for code, kind in enumerate(KINDS)}
+WRITES = {"store"}
+# What a derivative is computed from; gradients need the other no longer.
+SAVES = {
+    name: ("x" if name in {"gelu", "gelu_tanh", "silu", "softplus", "mish"} else "y")
+    for name in (kind[2:] for kind in KINDS if kind.startswith("d_"))
+}
+
+RECORD = np.dtype(
+    [("kind", "i8"), ("p", "u8"), ("q", "u8"), ("ld", "i8"), ("index", "i8"), ("width", "i8"), ("s0", "f8"), ("s1", "f8")]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """``p`` (and ``q``, of the same layout): operand arrays or Refs; ``ld``: elements from one row of them to the next.
+    Dropout: ``p`` is the state array, ``index`` the number of the random stream, ``width`` the elements in a row."""
+
+    kind: str
+    p: object = None
+    q: object = None
+    ld: int = 0
+    index: int = 0
+    width: int = 0
+    s0: float = 0.0
+    s1: float = 0.0
+
+    def __post_init__(self):
+        if self.kind not in CODES:
+            raise ValueError(f"Step: unknown kind {self.kind!r}; expected one of {', '.join(KINDS)}")
+
+    def memory(self):
+        """(Ref, written) of each operand."""
+        from nncore.ops import ref
+
+        return [(ref(operand), self.kind in WRITES) for operand in (self.p, self.q) if operand is not None]
+
+
+def encode(steps, dtype) -> np.ndarray:
+    """The steps as the array of C structs that kernels read."""
+    from nncore.ops import ref
+
+    records = np.zeros(len(steps), RECORD)
+    for record, step in zip(records, steps, strict=True):
+        record["kind"] = CODES[step.kind]
+        record["p"] = ref(step.p).address if step.p is not None else 0
+        record["q"] = ref(step.q).address if step.q is not None else 0
+        for name in ("ld", "index", "width", "s0", "s1"):
+            record[name] = getattr(step, name)
+    return records

@@ -1,0 +1,146 @@
+"""Graph: symbolic tensors and the nodes between them, left behind when layers are called on Inputs.
+
+A shape's first axis is the batch, ``None`` until a Program is made for a batch size. An operation is a value of
+``ops.Operation``: its shape rule, gradient rule and kernel choice stand side by side in ``ops/``.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from nnpy.ops.base import Operation
+
+Shape = tuple[int | None, ...]
+_counter = itertools.count()
+_scopes: list[str] = []
+
+
+class Tensor:
+    """A value in the graph. ``shape``: ``(None, ...)``, None being the batch; ``kind``: "real" or "index" (int32)."""
+
+    def __init__(self, shape: Shape, node: Node | None = None, name: str = "", kind: str = "real"):
+        self.shape = tuple(shape)
+        self.node = node
+        self.name = name
+        self.kind = kind
+        self.number = next(_counter)  # creation order: operands come before results
+
+    @property
+    def rank(self) -> int:
+        return len(self.shape)
+
+    def concrete(self, batch: int) -> tuple[int, ...]:
+        """The shape for a batch size."""
+        return tuple(batch if size is None else size for size in self.shape)
+
+    def __add__(self, other):
+        from nnpy import ops
+
+        return ops.add(self, other) if isinstance(other, Tensor) else ops.affine(self, 1.0, other)
+
+    __radd__ = __add__
+
+    def __sub__(self, other):
+        from nnpy import ops
+
+        return ops.subtract(self, other) if isinstance(other, Tensor) else ops.affine(self, 1.0, -other)
+
+    def __mul__(self, other):
+        from nnpy import ops
+
+        return ops.multiply(self, other) if isinstance(other, Tensor) else ops.affine(self, other, 0.0)
+
+    __rmul__ = __mul__
+
+    def __neg__(self):
+        from nnpy import ops
+
+        return ops.affine(self, -1.0, 0.0)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name or self.number} {self.shape}>"
+
+
+class Parameter(Tensor):
+    """A tensor that a layer owns and an optimizer changes (or, not ``trainable``, a kernel: running statistics).
+
+    ``value`` is the array itself; once the model is built it is a view of the model's flat buffer.
+    """
+
+    def __init__(self, value: np.ndarray, name: str, trainable: bool = True):
+        super().__init__(value.shape, None, name)
+        self.value = value
+        self.trainable = trainable
+        self.l1 = 0.0  # regularization: loss += l1 * sum(|w|) + l2 * sum(w^2)
+        self.l2 = 0.0
+
+    def assign(self, value) -> None:
+        """Copy ``value`` in. Raises ValueError if the shape differs."""
+        value = np.asarray(value)
+        if value.shape != self.value.shape:
+            raise ValueError(f"{self.name}: expected a value of shape {self.value.shape}, got {value.shape}")
+        self.value[...] = value
+
+
+class Node:
+    """One operation applied to tensors. ``attributes`` are its constants; ``scope`` names the layer that made it."""
+
+    def __init__(self, operation: Operation, inputs: Sequence[Tensor], attributes: dict[str, Any] | None = None):
+        self.operation = operation
+        self.inputs = tuple(inputs)
+        self.attributes = attributes or {}
+        self.scope = _scopes[-1] if _scopes else ""
+        self.outputs: tuple[Tensor, ...] = ()
+
+    @property
+    def output(self) -> Tensor:
+        return self.outputs[0]
+
+    def __repr__(self) -> str:
+        return f"<Node {self.operation.name} {self.scope} {[t.shape for t in self.inputs]} -> {[t.shape for t in self.outputs]}>"
+
+
+@contextmanager
+def scope(name: str) -> Iterator[None]:
+    """Nodes made inside belong to the layer ``name``; its errors and probes speak of it."""
+    _scopes.append(name)
+    try:
+        yield
+    finally:
+        _scopes.pop()
+
+
+def apply(operation: Operation, inputs: Iterable[Tensor], **attributes) -> Tensor:
+    """Make a node; the shape rule checks the inputs. Returns the (first) output; the others are ``.node.outputs``."""
+    inputs = tuple(inputs)
+    for position, tensor in enumerate(inputs):
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{operation.name}: expected input {position} to be a Tensor, got {type(tensor).__name__}")
+    node = Node(operation, inputs, attributes)
+    results = operation.infer(node)
+    node.outputs = tuple(Tensor(shape, node, f"{node.scope}/{operation.name}" if node.scope else operation.name) for shape in results)
+    return node.outputs[0]
+
+
+def ordered(outputs: Iterable[Tensor]) -> list[Node]:
+    """The nodes that ``outputs`` depend on, operands first (iterative: depth is not bounded by Python's stack)."""
+    done: set[int] = set()
+    order: list[Node] = []
+    stack: list[tuple[Node, bool]] = [(t.node, False) for t in reversed(list(outputs)) if t.node is not None]
+    while stack:
+        node, expanded = stack.pop()
+        if id(node) in done:
+            continue
+        if expanded:
+            done.add(id(node))
+            order.append(node)
+            continue
+        stack.append((node, True))
+        stack.extend((t.node, False) for t in reversed(node.inputs) if t.node is not None and id(t.node) not in done)
+    return order

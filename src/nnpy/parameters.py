@@ -1,0 +1,70 @@
+"""Store: a model's parameters and their gradients, each in ONE contiguous buffer, so that one kernel updates all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+import nncore
+from nncore import Ref
+from nnpy.graph import Parameter
+
+_PAD = 16  # elements: every parameter starts on a cache line
+
+
+class Store:
+    """``values`` and ``gradients``: flat arrays of ``size`` elements; a parameter's ``value`` becomes a view of the first.
+
+    Trainable parameters come first and in order; ``ranges()`` are the stretches that an optimizer updates (padding is
+    zero, has zero gradient, and stays so).
+    """
+
+    def __init__(self, parameters: Sequence[Parameter], dtype="float32"):
+        self.dtype = np.dtype(dtype)
+        self.parameters = sorted(dict.fromkeys(parameters), key=lambda parameter: not parameter.trainable)
+        self.offsets: dict[Parameter, int] = {}
+        size = 0
+        for parameter in self.parameters:
+            self.offsets[parameter] = size
+            size += -(-parameter.value.size // _PAD) * _PAD
+        self.size = size
+        self.values = nncore.aligned(size, self.dtype)
+        self.gradients = nncore.aligned(size, self.dtype)
+        for parameter in self.parameters:
+            view = self._view(self.values, parameter)
+            view[...] = parameter.value
+            parameter.value = view
+
+    def _view(self, flat: np.ndarray, parameter: Parameter) -> np.ndarray:
+        start = self.offsets[parameter]
+        return flat[start : start + parameter.value.size].reshape(parameter.value.shape)
+
+    def gradient(self, parameter: Parameter) -> np.ndarray:
+        """The gradient of a parameter: a view of the flat buffer."""
+        return self._view(self.gradients, parameter)
+
+    def state_view(self, flat: np.ndarray, parameter: Parameter) -> np.ndarray:
+        """A parameter's part of any buffer of the same layout (an optimizer's moments)."""
+        return self._view(flat, parameter)
+
+    def ref(self, parameter: Parameter) -> Ref:
+        return nncore.ref(parameter.value)
+
+    def ranges(self) -> Iterator[tuple[int, int]]:
+        """(first, last) of every stretch of neighbouring trainable parameters, in elements."""
+        start = end = None
+        for parameter in self.parameters:
+            first = self.offsets[parameter]
+            last = first + -(-parameter.value.size // _PAD) * _PAD
+            if not parameter.trainable:
+                continue
+            if start is None:
+                start, end = first, last
+            elif first == end:
+                end = last
+            else:
+                yield start, end
+                start, end = first, last
+        if start is not None:
+            yield start, end
