@@ -6,11 +6,11 @@ import platform
 from nncore import kernels
 from nncore.memory import aligned, new_state
 from nncore.ops import Op, Ref, ref
-from nncore.program import Program
+from nncore.program import Program, debug_build
 from nncore.steps import Step
 from nncore.threads import get_num_threads, set_num_threads
 
-__all__ = ["Op", "Program", "Ref", "Step", "aligned", "get_num_threads", "info", "new_state", "ref", "set_num_threads"]
+__all__ = ["Op", "Program", "Ref", "Step", "aligned", "debug_build", "get_num_threads", "info", "new_state", "ref", "set_num_threads"]
 
 
 def info() -> dict:

@@ -4,7 +4,7 @@ import mmap
 
 import numpy as np
 
-from nncore.program import state_layout
+from nncore.program import debug_build, state_layout
 
 LAYOUT = state_layout()
 STEP, ROW, BATCH, LOCAL = (LAYOUT[name] for name in ("STEP", "ROW", "BATCH", "LOCAL"))
@@ -18,11 +18,14 @@ def aligned(shape, dtype="float32") -> np.ndarray:
     dtype = np.dtype(dtype)
     count = int(np.prod(shape, dtype=np.int64))
     nbytes = count * dtype.itemsize
+    if debug_build():  # no slack behind the end: AddressSanitizer must see the first byte too many
+        return np.zeros(shape, dtype)
     if nbytes < _HUGE:
         raw = np.zeros(nbytes + ALIGNMENT, np.uint8)
         start = -raw.ctypes.data % ALIGNMENT
     else:
-        pages = mmap.mmap(-1, nbytes + _HUGE)
+        # Private: shared pages would be written by forked children too, and are rarely huge.
+        pages = mmap.mmap(-1, nbytes + _HUGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         if hasattr(mmap, "MADV_HUGEPAGE"):
             try:
                 pages.madvise(mmap.MADV_HUGEPAGE)

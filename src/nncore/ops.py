@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import index
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,10 +44,12 @@ class Op:
     __slots__ = ("address", "keep", "name", "pointers", "reads", "scalars", "sizes", "threads", "writes")
 
     def __init__(self, name: str, *, dtype="float32", isa: str | None = None, threads: int = 0, steps=None, **arguments):
+        if name not in SIGNATURES:
+            raise ValueError(f"Op: unknown kernel {name!r}; expected one of {', '.join(SIGNATURES)}")
         signature = SIGNATURES[name]
         self.name = name
         self.address = kernels.address(name, dtype, isa)
-        self.threads = threads or ALL
+        self.threads = _team(name, threads)
         self.keep: list = []
         self.reads: list[tuple[int, int]] = []
         self.writes: list[tuple[int, int]] = []
@@ -58,16 +61,17 @@ class Op:
                 for memory, written in step.memory():
                     self._touch(memory, written)
         self.pointers = [self._pointer(pointer, arguments) for pointer in signature.pointers]
-        self.sizes = [int(arguments.pop(size, 0)) for size in signature.sizes]
-        self.scalars = [float(arguments.pop(scalar, 0.0)) for scalar in signature.scalars]
+        self.sizes = [_number(name, size, arguments.pop(size, 0), index, "whole number") for size in signature.sizes]
+        self.scalars = [_number(name, s, arguments.pop(s, 0.0), float, "number") for s in signature.scalars]
         if arguments:
-            raise TypeError(f"Op {name!r}: unknown arguments {sorted(arguments)}; it takes {signature}")
+            known = " ".join(signature.pointers + signature.sizes + signature.scalars)
+            raise TypeError(f"Op {name!r}: unknown arguments {', '.join(sorted(arguments))}; it takes {known}")
 
     @classmethod
     def custom(cls, name: str, address: int, *, writes=(), reads=(), sizes=(), scalars=(), threads: int = 0, keep=None) -> Op:
         """An Op of a kernel that is not in the tables (one that Numba made): pointers are ``writes`` then ``reads``."""
         self = cls.__new__(cls)
-        self.name, self.address, self.threads = name, address, threads or ALL
+        self.name, self.address, self.threads = name, address, _team(name, threads)
         self.keep, self.reads, self.writes = [keep], [], []
         self.pointers = [self._touch(ref(m), True) for m in writes] + [self._touch(ref(m), False) for m in reads]
         self.sizes, self.scalars = [int(n) for n in sizes], [float(s) for s in scalars]
@@ -80,6 +84,10 @@ class Op:
             if "?" in pointer:
                 return 0
             raise TypeError(f"Op {self.name!r}: {name!r} is missing")
+        if not isinstance(value, (np.ndarray, Ref)):
+            raise TypeError(f"Op {self.name!r}: expected {name!r} to be a NumPy array or Ref, got {type(value).__name__}")
+        if "!" in pointer and isinstance(value, np.ndarray) and not value.flags.writeable:
+            raise TypeError(f"Op {self.name!r}: it writes {name!r}, and got a read-only array")
         return self._touch(ref(value), "!" in pointer)
 
     def _touch(self, memory: Ref, written: bool) -> int:
@@ -90,6 +98,19 @@ class Op:
 
     def __repr__(self) -> str:
         return f"Op({self.name!r}, sizes={self.sizes}, scalars={self.scalars}, threads={self.threads})"
+
+
+def _team(name: str, threads: int) -> int:
+    if threads < 0:
+        raise ValueError(f"Op {name!r}: expected threads to be 0 (all) or more, got {threads}")
+    return min(threads or ALL, ALL)
+
+
+def _number(name: str, argument: str, value, convert, expected: str):
+    try:
+        return convert(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"Op {name!r}: expected {argument!r} to be a {expected}, got {value!r}") from None
 
 
 def _overlap(some: list[tuple[int, int]], others: list[tuple[int, int]]) -> bool:

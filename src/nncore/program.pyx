@@ -18,6 +18,14 @@ cdef extern from "time.h" nogil:
     int clock_gettime(int clock, timespec* time)
     int CLOCK_MONOTONIC
 
+cdef extern from *:
+    """
+    #ifndef NNCORE_DEBUG
+    #define NNCORE_DEBUG 0
+    #endif
+    """
+    const int NNCORE_DEBUG
+
 cdef enum:
     SPINS = 4000        # about 50 us: longer than the gap between two ops, shorter than a time slice
 
@@ -102,15 +110,21 @@ cdef class Program:
         self.records = tuple(ops)
         self.state = state
         self.cells = <int64_t*><size_t>state.ctypes.data
-        self.count = len(self.records)
-        self.ops = <Op*>calloc(max(1, self.count), sizeof(Op))
+        free(self.ops)      # of an earlier __init__
+        self.count = 0
+        self.ops = <Op*>calloc(max(1, len(self.records)), sizeof(Op))
         if self.ops == NULL:
-            raise MemoryError(f"Program: no memory for {self.count} ops")
+            raise MemoryError(f"Program: no memory for {len(self.records)} ops")
+        self.count = len(self.records)
         barriers = place_barriers(self.records)
         self.threads = 1
         for i in range(self.count):
             record = self.records[i]
             op = &self.ops[i]
+            for what, numbers, most in (("pointers", record.pointers, POINTERS), ("sizes", record.sizes, SIZES),
+                                        ("scalars", record.scalars, SCALARS)):
+                if len(numbers) > most:
+                    raise ValueError(f"Program: Op {record.name!r} has {len(numbers)} {what}, and {most} fit")
             op.kernel = <Kernel><size_t>record.address
             for j in range(len(record.pointers)):
                 op.p[j] = <void*><size_t>record.pointers[j]
@@ -156,6 +170,11 @@ def _cores():
 
 
 cdef int CORES = _cores()
+
+
+def debug_build():
+    """True in a build with NNCORE_DEBUG: AddressSanitizer watches every buffer."""
+    return bool(NNCORE_DEBUG)
 
 
 def state_layout():

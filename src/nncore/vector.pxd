@@ -22,12 +22,15 @@ cdef extern from *:
     #define LANES ((int)(NN_BYTES / sizeof(real)))
     #define vload(p) ((vf)*(const vf_loose*)(p))
     #define vstore(p, v) (*(vf_loose*)(p) = (v))
-    #define vsplat(x) ((vf){0} + (real)(x))
+    #define vsplat(x) ((real)(x) - (vf){0})       /* x - 0 is x, -0 included: a plain broadcast */
     #define visplat(x) ((vi){0} + (ireal)(x))
+    #define real_sqrt(x) ((real)(sizeof(real) == 4 ? __builtin_sqrtf(x) : __builtin_sqrt(x)))
     #define vgt(a, b) ((vi)((a) > (b)))
     #define vge(a, b) ((vi)((a) >= (b)))
     #define veq(a, b) ((vi)((a) == (b)))
     #define vselect(m, a, b) ((vf)(((m) & (vi)(a)) | (~(m) & (vi)(b))))
+    #define vand(m, a) ((vf)((m) & (vi)(a)))
+    #define vandnot(m, a) ((vf)(~(m) & (vi)(a)))
     #define vbits(a) ((vi)(a))
     #define vfrombits(a) ((vf)(a))
     #define vtoint(a) __builtin_convertvector(a, vi)
@@ -43,11 +46,29 @@ cdef extern from *:
     void vstore(real* p, vf v) noexcept nogil
     vf vsplat(real x) noexcept nogil
     vi visplat(ireal x) noexcept nogil
+    real real_sqrt(real x) noexcept nogil
     vi vgt(vf a, vf b) noexcept nogil        # all bits of a lane set where true
     vi vge(vf a, vf b) noexcept nogil
     vi veq(vf a, vf b) noexcept nogil
     vf vselect(vi mask, vf a, vf b) noexcept nogil
+    vf vand(vi mask, vf a) noexcept nogil    # a where the mask is set, else 0
+    vf vandnot(vi mask, vf a) noexcept nogil # a where the mask is not set, else 0
     vi vbits(vf a) noexcept nogil            # reinterpret
     vf vfrombits(vi a) noexcept nogil
     vi vtoint(vf a) noexcept nogil           # convert, toward zero
     vf vtoreal(vi a) noexcept nogil
+
+
+cdef inline vf vabs(vf x) noexcept nogil:
+    return vandnot(vbits(vsplat(-0.0)), x)
+
+
+cdef inline vf vsqrt(vf x) noexcept nogil:
+    cdef real[16] lanes
+    cdef int i
+    cdef vf y
+    vstore(lanes, x)
+    for i in range(LANES):
+        lanes[i] = real_sqrt(lanes[i])
+    y = vload(lanes)
+    return y

@@ -30,6 +30,7 @@ class Tensor:
         self.name = name
         self.kind = kind
         self.number = next(_counter)  # creation order: operands come before results
+        self.call: Any = None  # the layer call that made it (layers.base.Call)
 
     @property
     def rank(self) -> int:

@@ -1,1 +1,44 @@
-TABLE = {}
+"""chain: out = steps(x), element by element."""
+from libc.stdint cimport int64_t
+from libc.string cimport memcpy, memset
+from nncore.kernels.chain cimport StepRecord, apply_steps
+from nncore.op cimport Op, split
+from nncore.vector cimport real
+
+cdef enum:
+    TILE = 4096             # elements that are taken through all steps before the next ones: 16 or 32 KB
+
+
+cdef void chain(const Op* op, int thread, int threads) noexcept nogil:
+    """out[r, c] (row stride ld_out) = steps(x[r, c] (row stride ld_x)), or of 0 without x; out may be x.
+
+    The matrix is cut into tiles in a way that depends on its shape alone.
+    """
+    cdef real* out = <real*>op.p[0]
+    cdef const real* x = <const real*>op.p[1]
+    cdef const StepRecord* steps = <const StepRecord*>op.p[2]
+    cdef int64_t rows = op.n[0], cols = op.n[1], ld_out = op.n[2], ld_x = op.n[3], n_steps = op.n[4]
+    cdef int64_t first = 0, last = 0, width, height, across, tile, row, col, h, w, r
+    cdef real* t
+    if rows <= 0 or cols <= 0:
+        return
+    width = cols if cols < TILE else TILE
+    height = TILE // width
+    across = (cols + width - 1) // width
+    split(across * ((rows + height - 1) // height), thread, threads, &first, &last)
+    for tile in range(first, last):
+        row = tile // across * height
+        col = tile % across * width
+        h = rows - row if rows - row < height else height
+        w = cols - col if cols - col < width else width
+        t = out + row * ld_out + col
+        if x == NULL:
+            for r in range(h):
+                memset(t + r * ld_out, 0, w * sizeof(real))
+        elif x != out:
+            for r in range(h):
+                memcpy(t + r * ld_out, x + (row + r) * ld_x + col, w * sizeof(real))
+        apply_steps(steps, n_steps, t, ld_out, row, h, col, w)
+
+
+TABLE = {"chain": <size_t>&chain}

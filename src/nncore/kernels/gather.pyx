@@ -1,1 +1,163 @@
-TABLE = {}
+# The batch: rows of the user's arrays, converted to the training type, and results copied back.
+#
+# A source is state[STATE_SLOTS + slot]; its rows may be any number of bytes apart (negative too) and need no alignment;
+# the elements of a row are contiguous. Work is split by elements, so that one wide row occupies all threads.
+from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t
+from libc.string cimport memcpy
+from nncore.op cimport (Op, STATE_INDICES, STATE_ROW, STATE_SLOTS, split)
+from nncore.vector cimport real
+
+cdef extern from *:
+    """
+    #define NN_USER __attribute__((aligned(1), may_alias))
+    typedef float user_f32 NN_USER;
+    typedef double user_f64 NN_USER;
+    typedef uint8_t user_u8 NN_USER;
+    typedef int8_t user_i8 NN_USER;
+    typedef uint16_t user_u16 NN_USER;
+    typedef int16_t user_i16 NN_USER;
+    typedef uint32_t user_u32 NN_USER;
+    typedef int32_t user_i32 NN_USER;
+    typedef uint64_t user_u64 NN_USER;
+    typedef int64_t user_i64 NN_USER;
+    #define nn_prefetch(p) __builtin_prefetch((const void*)(p))
+    #define nn_float_of(word) (((union { uint32_t u; float f; }){word}).f)
+    """
+    ctypedef float user_f32
+    ctypedef double user_f64
+    ctypedef unsigned char user_u8
+    ctypedef signed char user_i8
+    ctypedef unsigned short user_u16
+    ctypedef short user_i16
+    ctypedef unsigned int user_u32
+    ctypedef int user_i32
+    ctypedef unsigned long long user_u64
+    ctypedef long long user_i64
+    void nn_prefetch(const char* p) noexcept nogil
+    float nn_float_of(uint32_t word) noexcept nogil
+
+ctypedef fused source:
+    user_f32
+    user_f64
+    user_u8
+    user_i8
+    user_u16
+    user_i16
+    user_u32
+    user_i32
+    user_u64
+    user_i64
+
+ctypedef fused target:
+    real
+    int32_t
+
+ctypedef void (*Convert)(void* out, const char* row, int64_t count) noexcept nogil
+
+cdef enum:
+    LINE = 64           # bytes in a cache line
+    AHEAD = 4096        # bytes of the next row that are asked for while this one is converted
+
+
+cdef void convert(target* out, const source* row, int64_t count) noexcept nogil:
+    cdef int64_t i
+    for i in range(count):
+        out[i] = <target>row[i]
+
+
+cdef void convert_half(target* out, const user_u16* row, int64_t count) noexcept nogil:
+    """IEEE half precision by its bits: no CPU instruction that x86-64-v2 lacks, and subnormals survive flushing."""
+    cdef int64_t i
+    cdef uint32_t half, exponent, mantissa, sign, word
+    cdef float value
+    for i in range(count):
+        half = row[i]
+        sign = (half & 0x8000) << 16
+        exponent = (half >> 10) & 31
+        mantissa = half & 0x3ff
+        word = ((exponent + 112) << 23) | (mantissa << 13)
+        word = word if exponent != 31 else 0x7f800000 | (mantissa << 13)
+        value = nn_float_of(word) if exponent != 0 else <float>(<int32_t>mantissa) * <float>(1.0 / 16777216.0)
+        out[i] = <target>(value if sign == 0 else -value)
+
+
+cdef Convert converter(target* which, int64_t code) noexcept nogil:
+    if code == 0: return <Convert>convert[target, user_f32]
+    if code == 1: return <Convert>convert[target, user_f64]
+    if code == 2: return <Convert>convert[target, user_u8]
+    if code == 3: return <Convert>convert[target, user_i8]
+    if code == 4: return <Convert>convert[target, user_u16]
+    if code == 5: return <Convert>convert[target, user_i16]
+    if code == 6: return <Convert>convert[target, user_u32]
+    if code == 7: return <Convert>convert[target, user_i32]
+    if code == 8: return <Convert>convert[target, user_u64]
+    if code == 9: return <Convert>convert[target, user_i64]
+    return <Convert>convert_half[target]
+
+
+cdef inline int64_t item_bytes(int64_t code) noexcept nogil:
+    if code == 2 or code == 3:
+        return 1
+    if code == 4 or code == 5 or code == 10:
+        return 2
+    return 8 if code == 1 or code >= 8 else 4
+
+
+cdef inline void gather_share(const Op* op, Convert convert_row, int64_t out_bytes, int thread, int threads) noexcept nogil:
+    cdef char* out = <char*>op.p[0]
+    cdef const int64_t* state = <const int64_t*>op.p[1]
+    cdef int64_t rows = op.n[1], cols = op.n[2], stride = op.n[3], item = item_bytes(op.n[4])
+    cdef const char* data = <const char*>state[STATE_SLOTS + op.n[0]]
+    cdef const int64_t* indices = <const int64_t*>state[STATE_INDICES]
+    cdef int64_t position = state[STATE_ROW], first = 0, last = 0, row, col, count, ahead
+    cdef int64_t wanted = min(cols * item, <int64_t>AHEAD)
+    cdef const char* now
+    cdef const char* after
+    split(rows * cols, thread, threads, &first, &last)
+    if first >= last:
+        return
+    row = first // cols
+    col = first - row * cols
+    now = data + (indices[position + row] if indices != NULL else position + row) * stride
+    while first < last:
+        count = min(cols - col, last - first)
+        after = now
+        if first + count < last:
+            after = data + (indices[position + row + 1] if indices != NULL else position + row + 1) * stride
+            # Rows in random order defeat the hardware's prefetcher.
+            if indices != NULL:
+                ahead = 0
+                while ahead < wanted:
+                    nn_prefetch(after + ahead)
+                    ahead += LINE
+        convert_row(out + first * out_bytes, now + col * item, count)
+        now = after
+        first += count
+        row += 1
+        col = 0
+
+
+# p: out, state. n: slot, rows, cols, row_stride (bytes), source
+cdef void gather(const Op* op, int thread, int threads) noexcept nogil:
+    """out[rows, cols] = the batch's rows of the array at ``slot``, converted."""
+    gather_share(op, converter(<real*>NULL, op.n[4]), sizeof(real), thread, threads)
+
+
+cdef void gather_index(const Op* op, int thread, int threads) noexcept nogil:
+    """The same to int32: class labels."""
+    gather_share(op, converter(<int32_t*>NULL, op.n[4]), sizeof(int32_t), thread, threads)
+
+
+# p: x, state. n: slot, rows, cols
+cdef void scatter(const Op* op, int thread, int threads) noexcept nogil:
+    """Copy x[rows, cols] to the array at ``slot`` (same dtype, rows contiguous), from row state[STATE_ROW] on."""
+    cdef const real* x = <const real*>op.p[0]
+    cdef const int64_t* state = <const int64_t*>op.p[1]
+    cdef int64_t cols = op.n[2], first = 0, last = 0
+    cdef real* out = <real*>state[STATE_SLOTS + op.n[0]]
+    split(op.n[1] * cols, thread, threads, &first, &last)
+    if first < last:
+        memcpy(out + state[STATE_ROW] * cols + first, x + first, (last - first) * sizeof(real))
+
+
+TABLE = {"gather": <size_t>&gather, "gather_index": <size_t>&gather_index, "scatter": <size_t>&scatter}

@@ -1,1 +1,405 @@
-TABLE = {}
+"""gemm: c = steps(a @ b), and pack_b: b into panels.
+
+How it works. The micro-kernel keeps a tile of mr x (2 vectors) of C in registers and runs over k: one broadcast of A
+feeds two FMAs. Around it, from the inside out: the panels of a column block (the block of B stays in L2), the row tiles
+of a thread's share (a tile's rows of A are copied to the stack first, so that they sit in L1 whatever the stride), the
+blocks of k (their length depends on k alone: so do the sum's order and bits), the column blocks. Threads split C into a
+grid of rows x panels; each element has one owner.
+"""
+from libc.stdint cimport int64_t
+from nncore.kernels.chain cimport StepRecord, apply_steps
+from nncore.op cimport Op, split
+from nncore.vector cimport LANES, real, vf, vload, vsplat, vstore
+
+cdef extern from *:
+    """
+    /* Micro-kernels must be inlined where mr and nv are literals: only then do their accumulators become registers. */
+    #undef CYTHON_INLINE
+    #define CYTHON_INLINE inline __attribute__((always_inline))
+    #if NN_BYTES == 64 || defined(__aarch64__)
+    #define NN_MR 14            /* 28 accumulators of 32 registers */
+    #define NN_AW 16            /* a column of the copy of A, padded to whole vectors */
+    #else
+    #define NN_MR 6             /* 12 of 16 */
+    #define NN_AW 8
+    #endif
+    #ifndef NN_KC
+    #define NN_KC ((int)(1024 / sizeof(real)))      /* a row of the copy of A: 1 KB */
+    #endif
+    #define NN_KPAD (NN_KC + (int)(64 / sizeof(real)))  /* the next row starts in another L1 set */
+    #define NN_NR (2 * LANES)
+    #define NN_NR_MAX (2 * LANES)
+    #ifndef NN_NC
+    #define NN_NC 32            /* panels in a column block: 1 MB of B */
+    #endif
+    /* Room for the copy of A, by rows or by columns, and for a panel of B that ends inside a vector. */
+    #define NN_A_COPY (NN_KC * NN_AW > NN_MR * NN_KPAD ? NN_KC * NN_AW : NN_MR * NN_KPAD)
+    #define NN_B_EDGE (NN_KC * NN_NR)
+    /* Interleave the lower or the upper halves of two vectors. */
+    #if NN_BYTES == 64 && defined(NN_f32)
+    #define NN_STAGES 4
+    #define nn_low(a, b) __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
+    #define nn_high(a, b) __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
+    #elif NN_BYTES == 64 || (NN_BYTES == 32 && defined(NN_f32))
+    #define NN_STAGES 3
+    #define nn_low(a, b) __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
+    #define nn_high(a, b) __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
+    #elif NN_BYTES == 32 || defined(NN_f32)
+    #define NN_STAGES 2
+    #define nn_low(a, b) __builtin_shufflevector(a, b, 0, 4, 1, 5)
+    #define nn_high(a, b) __builtin_shufflevector(a, b, 2, 6, 3, 7)
+    #else
+    #define NN_STAGES 1
+    #define nn_low(a, b) __builtin_shufflevector(a, b, 0, 2)
+    #define nn_high(a, b) __builtin_shufflevector(a, b, 1, 3)
+    #endif
+    #ifndef NN_PF
+    #define NN_PF 8
+    #endif
+    #define nn_fetch(p) __builtin_prefetch((p), 0, 3)
+    #define nn_fetch_w(p) __builtin_prefetch((p), 1, 3)
+    """
+    const int NN_MR, NN_AW, NN_KC, NN_KPAD, NN_NR, NN_PF, NN_NC, NN_STAGES
+    enum: NN_A_COPY, NN_B_EDGE, NN_NR_MAX
+    vf nn_low(vf a, vf b) noexcept nogil
+    vf nn_high(vf a, vf b) noexcept nogil
+    void nn_fetch(const real* p) noexcept nogil
+    void nn_fetch_w(const real* p) noexcept nogil
+
+
+cdef inline void micro(int mr, int nv, int by_row, const real* a, int64_t sa, const real* b, int64_t ldb, int64_t k,
+                       real* c, int64_t ldc, int add) noexcept nogil:
+    """c[mr, nv vectors] (+)= a @ b over k. a[i, p] is at a[i*sa + p] (by_row) or a[i + p*sa]."""
+    cdef vf acc[14][2]
+    cdef vf b0, b1, x
+    cdef int i, v
+    cdef int64_t _
+    for i in range(mr):
+        nn_fetch_w(c + i * ldc)
+        for v in range(nv):
+            acc[i][v] = vsplat(0)
+    for _ in range(k):
+        b0 = vload(b)
+        b1 = vload(b + LANES) if nv > 1 else b0
+        nn_fetch(b + NN_PF * ldb)
+        if nv > 1 and LANES * sizeof(real) == 64:
+            nn_fetch(b + NN_PF * ldb + LANES)
+        for i in range(mr):
+            x = vsplat(a[i * NN_KPAD] if by_row else a[i])
+            acc[i][0] = acc[i][0] + x * b0
+            if nv > 1:
+                acc[i][1] = acc[i][1] + x * b1
+        a += 1 if by_row else sa
+        b += ldb
+    for i in range(mr):
+        for v in range(nv):
+            if add:
+                acc[i][v] = acc[i][v] + vload(c + i * ldc + v * LANES)
+            vstore(c + i * ldc + v * LANES, acc[i][v])
+
+
+# ---- the tile of C: mr as a literal ----
+cdef inline void rows(int mr, int nv, int by_row, const real* a, int64_t sa, const real* b, int64_t ldb, int64_t k,
+                      real* c, int64_t ldc, int add) noexcept nogil:
+    if mr == 1: micro(1, nv, by_row, a, sa, b, ldb, k, c, ldc, add)
+    elif mr == 2: micro(2, nv, by_row, a, sa, b, ldb, k, c, ldc, add)
+    elif mr == 3: micro(3, nv, by_row, a, sa, b, ldb, k, c, ldc, add)
+    elif mr == 4: micro(4, nv, by_row, a, sa, b, ldb, k, c, ldc, add)
+    elif mr == 5: micro(5, nv, by_row, a, sa, b, ldb, k, c, ldc, add)
+    elif mr == 6: micro(6, nv, by_row, a, sa, b, ldb, k, c, ldc, add)
+    elif NN_MR > 6:
+        if mr == 7: micro(7, nv, by_row, a, sa, b, ldb, k, c, ldc, add)
+        elif mr == 8: micro(8, nv, by_row, a, sa, b, ldb, k, c, ldc, add)
+        elif mr == 9: micro(9, nv, by_row, a, sa, b, ldb, k, c, ldc, add)
+        elif mr == 10: micro(10, nv, by_row, a, sa, b, ldb, k, c, ldc, add)
+        elif mr == 11: micro(11, nv, by_row, a, sa, b, ldb, k, c, ldc, add)
+        elif mr == 12: micro(12, nv, by_row, a, sa, b, ldb, k, c, ldc, add)
+        elif mr == 13: micro(13, nv, by_row, a, sa, b, ldb, k, c, ldc, add)
+        elif mr == 14: micro(14, nv, by_row, a, sa, b, ldb, k, c, ldc, add)
+
+
+cdef void tile(int mr, int nv, int by_row, const real* a, int64_t sa, const real* b, int64_t ldb, int64_t k,
+               real* c, int64_t ldc, int add) noexcept nogil:
+    if by_row:
+        if nv == 2:
+            rows(mr, 2, 1, a, sa, b, ldb, k, c, ldc, add)
+        else:
+            rows(mr, 1, 1, a, sa, b, ldb, k, c, ldc, add)
+    elif nv == 2:
+        rows(mr, 2, 0, a, sa, b, ldb, k, c, ldc, add)
+    else:
+        rows(mr, 1, 0, a, sa, b, ldb, k, c, ldc, add)
+
+
+cdef void edge_tile(int mr, int width, int by_row, const real* a, int64_t sa, const real* b, int64_t ldb, int64_t k,
+                    real* c, int64_t ldc, int add) noexcept nogil:
+    """A tile that ends inside a vector: computed beside C, so that nothing right of C is touched."""
+    cdef real beside[14 * NN_NR_MAX]
+    cdef int i, j
+    tile(mr, 1 if width <= LANES else 2, by_row, a, sa, b, ldb, k, beside, NN_NR, 0)
+    for i in range(mr):
+        for j in range(width):
+            c[j] = c[j] + beside[i * NN_NR + j] if add else beside[i * NN_NR + j]
+        c += ldc
+
+
+# ---- copies to the stack ----
+cdef inline int64_t readable(int64_t start, int64_t width, int64_t extent, int64_t ld, int64_t count) noexcept nogil:
+    """How many of ``count`` rows of ``extent`` elements, ``ld`` apart, can be read from ``start`` on for ``width``
+    elements without leaving the matrix (running over into the next row is no harm)."""
+    cdef int64_t room = (count - 1) * ld + extent - start - width
+    if room < 0 or ld <= 0:
+        return count if room >= 0 else 0
+    return min(count, room // ld + 1)
+
+
+cdef void copy_rows(int mr, int64_t k, const real* a, int64_t sa, real* out) noexcept nogil:
+    """out[i, p] at out[i*NN_KPAD + p] = a[i*sa + p]"""
+    cdef int _
+    cdef int64_t p
+    for _ in range(mr):
+        if k >= LANES:
+            p = 0
+            while p <= k - LANES:
+                vstore(out + p, vload(a + p))
+                p += LANES
+            if p < k:
+                vstore(out + k - LANES, vload(a + k - LANES))
+        else:
+            for p in range(k):
+                out[p] = a[p]
+        a += sa
+        out += NN_KPAD
+
+
+cdef void copy_lines(int64_t k, int64_t whole, int width, int wide, const real* x, int64_t sx, real* out) noexcept nogil:
+    """out[p, j] at out[p*wide + j] = x[p*sx + j], j < width; in the first ``whole`` lines all ``wide`` can be read."""
+    cdef int64_t p
+    cdef int j
+    for p in range(k):
+        if p < whole:
+            for j in range(wide // LANES):
+                vstore(out + j * LANES, vload(x + j * LANES))
+        else:
+            for j in range(width):
+                out[j] = x[j]
+        x += sx
+        out += wide
+
+
+# ---- the share of a thread ----
+cdef struct Grid:
+    int64_t row0, row1, panel0, panel1
+
+
+cdef void share(Grid* grid, int64_t m, int64_t panels, int thread, int threads) noexcept nogil:
+    """The thread's rows and panels: of all grids of threads, that with the least work for the busiest."""
+    cdef int64_t cost, least = 0, r, q
+    cdef int down, across, best_down = 1, best_across = 1
+    for down in range(1, threads + 1):
+        across = <int>min(<int64_t>(threads // down), panels)
+        r = (m + down - 1) // down
+        q = (panels + across - 1) // across
+        # multiply-adds, then what is read and copied; a tile of less than 4 rows takes as long as one of 4
+        cost = 16 * q * max(r, 4 * ((r + NN_MR - 1) // NN_MR)) + r + q * NN_NR
+        if down == 1 or cost < least:
+            least = cost
+            best_down = down
+            best_across = across
+        if down >= m:
+            break
+    if thread >= best_down * best_across:
+        grid.row0 = grid.row1 = 0
+        return
+    split(m, thread % best_down, best_down, &grid.row0, &grid.row1)
+    split(panels, thread // best_down, best_across, &grid.panel0, &grid.panel1)
+
+
+cdef void gemm(const Op* op, int thread, int threads) noexcept nogil:
+    """c[m, n] = steps(a[m, k] @ b[k, n]), or c += with accumulate. Sizes: kernels/signatures.py."""
+    cdef real* c = <real*>op.p[0]
+    cdef const real* a = <const real*>op.p[1]
+    cdef const real* b = <const real*>op.p[2]
+    cdef const StepRecord* steps = <const StepRecord*>op.p[3]
+    cdef int64_t n_steps = op.n[9]
+    cdef int64_t m = op.n[0], n = op.n[1], k = op.n[2], rs_a = op.n[3], cs_a = op.n[4], ldb = op.n[5], ldc = op.n[7]
+    cdef int packed = op.n[6] != 0, accumulate = op.n[8] != 0
+    cdef int64_t panels = (n + NN_NR - 1) // NN_NR
+    cdef Grid g
+    cdef real a_copy[NN_A_COPY]
+    cdef real b_edge[NN_B_EDGE]
+    cdef int by_row = cs_a == 1 and not (rs_a == 1 and k == 1)
+    cdef int mr, width, add, direct_a
+    cdef int64_t k_blocks, kb, k0 = 0, k1 = 0, block, blocks, q0 = 0, q1 = 0, q, tiles, t, i0 = 0, i1 = 0
+    cdef int64_t sa, sb
+    cdef const real* x
+    cdef const real* y
+    if m == 0 or n == 0:
+        return
+    if threads == 1:
+        g.row0, g.row1, g.panel0, g.panel1 = 0, m, 0, panels
+    else:
+        share(&g, m, panels, thread, threads)
+        if g.row0 == g.row1:
+            return
+    k_blocks = max(<int64_t>1, (k + NN_KC - 1) // NN_KC)
+    blocks = (g.panel1 - g.panel0 + NN_NC - 1) // NN_NC
+    tiles = (g.row1 - g.row0 + NN_MR - 1) // NN_MR
+    direct_a = not by_row and g.panel1 - g.panel0 <= 2
+    for block in range(blocks):
+        split(g.panel1 - g.panel0, block, blocks, &q0, &q1)
+        q0 += g.panel0
+        q1 += g.panel0
+        width = <int>min(<int64_t>NN_NR, n - (q1 - 1) * NN_NR)      # of the last panel
+        for kb in range(k_blocks):
+            split(k, kb, k_blocks, &k0, &k1)
+            add = accumulate or kb > 0
+            if width % LANES != 0 and not packed:
+                copy_lines(k1 - k0, readable((q1 - 1) * NN_NR, NN_NR, n, ldb, k) - k0, width, NN_NR,
+                           b + k0 * ldb + (q1 - 1) * NN_NR, ldb, b_edge)
+            for t in range(tiles):
+                split(g.row1 - g.row0, t, tiles, &i0, &i1)
+                i0 += g.row0
+                mr = <int>(i1 + g.row0 - i0)
+                x = a_copy
+                sa = NN_AW
+                if by_row:
+                    copy_rows(mr, k1 - k0, a + i0 * rs_a + k0, rs_a, a_copy)
+                elif direct_a:
+                    x = a + i0 + k0 * cs_a
+                    sa = cs_a
+                else:
+                    copy_lines(k1 - k0, readable(i0, NN_AW, m, cs_a, k) - k0, mr, NN_AW, a + i0 + k0 * cs_a, cs_a, a_copy)
+                for q in range(q0, q1):
+                    if packed:
+                        y = b + (q * k + k0) * NN_NR
+                        sb = NN_NR
+                    else:
+                        y = b + k0 * ldb + q * NN_NR
+                        sb = ldb
+                    if q < q1 - 1 or width == NN_NR:
+                        tile(mr, 2, by_row, x, sa, y, sb, k1 - k0, c + i0 * ldc + q * NN_NR, ldc, add)
+                    elif width == LANES:
+                        tile(mr, 1, by_row, x, sa, y, sb, k1 - k0, c + i0 * ldc + q * NN_NR, ldc, add)
+                    else:
+                        edge_tile(mr, width, by_row, x, sa, y if packed else b_edge, NN_NR, k1 - k0,
+                                  c + i0 * ldc + q * NN_NR, ldc, add)
+                if n_steps > 0 and kb == k_blocks - 1:
+                    # A band of C as wide as the column block: still in L2, mostly in L1.
+                    apply_steps(steps, n_steps, c + i0 * ldc + q0 * NN_NR, ldc, i0, mr, q0 * NN_NR,
+                                min((q1 - q0) * NN_NR, n - q0 * NN_NR))
+
+
+# ---- pack_b ----
+cdef inline void transpose(vf* t) noexcept nogil:
+    """LANES x LANES in registers: log2(LANES) perfect shuffles of the rows."""
+    cdef vf u[16]
+    cdef int _, i
+    for _ in range(NN_STAGES):
+        for i in range(LANES // 2):
+            u[2 * i] = nn_low(t[i], t[i + LANES // 2])
+            u[2 * i + 1] = nn_high(t[i], t[i + LANES // 2])
+        for i in range(LANES):
+            t[i] = u[i]
+
+
+cdef void pack_lines(const real* b, int64_t k, int width, int64_t rs, int64_t whole, real* out, vf* sums) noexcept nogil:
+    """A panel's rows from row-major B."""
+    cdef int64_t p
+    cdef int j
+    cdef vf x, y, s0 = sums[0], s1 = sums[1]
+    for p in range(k):
+        if p < whole:
+            x = vload(b)
+            y = vload(b + LANES)
+            nn_fetch(b + 8 * rs)
+        else:
+            x = vsplat(0)
+            y = vsplat(0)
+            vstore(out, x)
+            vstore(out + LANES, y)
+            for j in range(width):
+                out[j] = b[j]
+            x = vload(out)
+            y = vload(out + LANES)
+        vstore(out, x)
+        vstore(out + LANES, y)
+        s0 = s0 + x
+        s1 = s1 + y
+        b += rs
+        out += NN_NR
+    sums[0] = s0
+    sums[1] = s1
+
+
+cdef void pack_columns(const real* b, int64_t k, int width, int64_t cs, real* out, vf* sums) noexcept nogil:
+    """A panel's rows from column-major B: LANES x LANES blocks, transposed in registers."""
+    cdef vf t[16]
+    cdef int64_t p = 0
+    cdef int half, i, j
+    cdef vf s
+    while p <= k - LANES:
+        for half in range(2):
+            if width >= (half + 1) * LANES:
+                for i in range(LANES):
+                    t[i] = vload(b + (half * LANES + i) * cs + p)
+            else:
+                for i in range(LANES):
+                    t[i] = vsplat(0)
+                for i in range(LANES):
+                    if half * LANES + i < width:
+                        t[i] = vload(b + (half * LANES + i) * cs + p)
+            transpose(t)
+            s = sums[half]
+            for i in range(LANES):
+                vstore(out + i * NN_NR + half * LANES, t[i])
+                s = s + t[i]
+            sums[half] = s
+        out += LANES * NN_NR
+        p += LANES
+    while p < k:
+        for j in range(NN_NR):
+            out[j] = b[j * cs + p] if j < width else 0
+        sums[0] = sums[0] + vload(out)
+        sums[1] = sums[1] + vload(out + LANES)
+        out += NN_NR
+        p += 1
+
+
+cdef void pack_b(const Op* op, int thread, int threads) noexcept nogil:
+    """out[panel][k][NR] = b[k, n], zero padded to whole panels; sums[n] (if asked for) = the sum of b over k."""
+    cdef real* out = <real*>op.p[0]
+    cdef const real* b = <const real*>op.p[1]
+    cdef real* sums = <real*>op.p[2]
+    cdef int64_t k = op.n[0], n = op.n[1], rs = op.n[2], cs = op.n[3]
+    cdef int64_t panels = (n + NN_NR - 1) // NN_NR, chunks, item, first = 0, last = 0, q
+    cdef int64_t k0 = 0, k1 = 0
+    cdef int width, j
+    cdef vf total[2]
+    cdef real total_row[NN_NR_MAX]
+    if n == 0:
+        return
+    # A sum has one owner; a plain copy is cut along k too, so that all threads have work.
+    chunks = 1 if sums != NULL else max(<int64_t>1, k // 64)
+    split(panels * chunks, thread, threads, &first, &last)
+    for item in range(first, last):
+        q = item // chunks
+        split(k, item - q * chunks, chunks, &k0, &k1)
+        width = <int>min(<int64_t>NN_NR, n - q * NN_NR)
+        total[0] = vsplat(0)
+        total[1] = vsplat(0)
+        if cs == 1:
+            pack_lines(b + k0 * rs + q * NN_NR, k1 - k0, width, rs, k1 - k0 if width == NN_NR else 0,
+                       out + (q * k + k0) * NN_NR, total)
+        else:
+            pack_columns(b + q * NN_NR * cs + k0, k1 - k0, width, cs, out + (q * k + k0) * NN_NR, total)
+        if sums != NULL:
+            vstore(total_row, total[0])
+            vstore(total_row + LANES, total[1])
+            for j in range(width):
+                sums[q * NN_NR + j] = total_row[j]
+
+
+TABLE = {"gemm": <size_t>&gemm, "pack_b": <size_t>&pack_b}
+MR = NN_MR
+NR = NN_NR

@@ -71,14 +71,8 @@ cdef void copy(const Op* op, int thread, int threads) noexcept nogil:
     for _ in range(passes):
         i = first
         while i < last:
-            # Two in flight: GCC does not unroll this loop by itself.
-            if i + LANES < last:
-                vstore(a + i, vload(b + i))
-                vstore(a + i + LANES, vload(b + i + LANES))
-                i += 2 * LANES
-            else:
-                vstore(a + i, vload(b + i))
-                i += LANES
+            vstore(a + i, vload(b + i))
+            i += LANES
         if thread == 0:
             for i in range(count // LANES * LANES, count):
                 a[i] = b[i]

@@ -1,0 +1,19 @@
+"""The same training steps under nnpy and under other frameworks, timed in one run: `python -m bench.peers --help`.
+
+Each framework has a file `with_NAME.py` whose `trainer(workload, threads)` builds the workload's network and returns a
+function `train(steps)` that does that many training steps, batch after batch from data in memory, and returns when the
+last is done. It raises `Unavailable` with the reason when it cannot.
+"""
+
+FRAMEWORKS = {
+    "nnpy": "bench.peers.with_nnpy",
+    "torch": "bench.peers.with_torch",
+    "torch-compile": "bench.peers.with_torch",
+    "jax": "bench.peers.with_jax",
+    "tensorflow": "bench.peers.with_tensorflow",
+    "sklearn": "bench.peers.with_sklearn",
+}
+
+
+class Unavailable(Exception):
+    """A framework cannot run a workload; the text says why."""

@@ -1,0 +1,156 @@
+"""Numba: a user's scalar Python function becomes a Kernel, which the runtime cannot tell from a compiled one.
+
+Numba is imported when the first function is compiled.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nncore.memory import LAYOUT
+
+# The Op struct of op.pxd in 8-byte words: kernel, pointers, sizes, ...
+_POINTER = 1
+_SIZE = _POINTER + LAYOUT["POINTERS"]
+_WORDS = LAYOUT["OP_BYTES"] // 8
+
+
+class ScalarKernel(NamedTuple):
+    """The ``address`` of a kernel; ``owner`` is the machine code, and whoever uses the address keeps it alive."""
+
+    address: int
+    owner: Any
+
+
+def scalar_kernel(f, arity: int = 1, dtype="float32") -> ScalarKernel:
+    """The kernel out[i] = f(a[i]), or f(a[i], b[i]) for arity 2, over n[0] elements; pointers: out, then the arguments.
+
+    ``f``: a Python function of ``arity`` (1 or 2) scalars that returns a real number and that Numba can compile without
+    the interpreter; it must not depend on anything that changes later. Threads take contiguous shares.
+    Raises TypeError, naming the function, for anything else. Compiled once for each function and dtype.
+    """
+    return _kernel(_checked(f, arity), arity, np.dtype(dtype).name, False)
+
+
+def gradient_kernel(derivative, dtype="float32") -> ScalarKernel:
+    """The kernel dx[i] = dy[i] * derivative(x[i]) over n[0] elements; pointers: dx, dy, x. Otherwise as scalar_kernel."""
+    return _kernel(_checked(derivative, 1), 1, np.dtype(dtype).name, True)
+
+
+def _checked(f, arity: int):
+    if arity not in (1, 2):
+        raise ValueError(f"scalar_kernel: expected arity 1 or 2, got {arity!r}")
+    expected = f"a function of {'one argument' if arity == 1 else 'two arguments'}"
+    python = getattr(f, "py_func", f)  # what numba.njit wrapped
+    if not inspect.isfunction(python):
+        raise TypeError(f"expected {expected}, got {f!r}")
+    parameters = inspect.signature(python).parameters.values()
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if len(positional) != arity or len(parameters) != arity:
+        raise TypeError(f"{_name(python)}: expected {expected}, got {_name(python)}{inspect.signature(python)}")
+    return python
+
+
+def _name(f) -> str:
+    return f.__qualname__.rpartition("<locals>.")[2]
+
+
+@lru_cache(maxsize=256)
+def _kernel(f, arity: int, dtype: str, gradient: bool) -> ScalarKernel:
+    import numba
+    from numba import types
+
+    real = {"float32": types.float32, "float64": types.float64}.get(dtype)
+    if real is None:
+        raise TypeError(f"{_name(f)}: expected dtype float32 or float64, got {dtype}")
+    scalar = numba.njit(error_model="numpy", fastmath=False)(f)
+    _compile(scalar, f, (real,) * arity)
+    share, array = _access(real)
+
+    # Three texts and not one, because Numba compiles them: a loop that branches on arity would not be vectorised.
+    if gradient:
+
+        def kernel(op, thread, threads):
+            words, first, count = share(op, thread, threads)
+            out, dy, x = array(words[0], first, count), array(words[1], first, count), array(words[2], first, count)
+            for i in range(count):
+                out[i] = dy[i] * real(scalar(x[i]))
+
+    elif arity == 1:
+
+        def kernel(op, thread, threads):
+            words, first, count = share(op, thread, threads)
+            out, x = array(words[0], first, count), array(words[1], first, count)
+            for i in range(count):
+                out[i] = real(scalar(x[i]))
+
+    else:
+
+        def kernel(op, thread, threads):
+            words, first, count = share(op, thread, threads)
+            out, x, y = array(words[0], first, count), array(words[1], first, count), array(words[2], first, count)
+            for i in range(count):
+                out[i] = real(scalar(x[i], y[i]))
+
+    signature = types.void(types.CPointer(types.int64), types.int32, types.int32)
+    compiled = numba.cfunc(signature, nopython=True, error_model="numpy")(kernel)
+    return ScalarKernel(compiled.address, compiled)
+
+
+def _compile(scalar, f, arguments) -> None:
+    """Compile for these argument types; TypeError if that fails or the result is not a real number."""
+    from numba import types
+
+    try:
+        scalar.compile(arguments)
+    except Exception as error:  # Numba's own, and whatever its front end lets through
+        raise TypeError(f"{_name(f)}: Numba cannot compile it: {_reason(error)}") from None
+    result = scalar.overloads[arguments].signature.return_type
+    if not isinstance(result, types.Float | types.Integer | types.Boolean):
+        raise TypeError(f"{_name(f)}: expected a function that returns a real number, and it returns {result}")
+
+
+def _reason(error: Exception) -> str:
+    """The line of Numba's message that says what is wrong."""
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip(" -") for line in str(error).splitlines()]
+    headings = ("Failed in nopython", "During", "File ", "Overload", "Known signatures", "There are")
+    lines = [line for line in lines if line and not line.startswith(headings)]
+    if not lines:
+        return type(error).__name__
+    return " ".join(lines[: 2 if lines[0].endswith(":") else 1])
+
+
+@lru_cache(maxsize=2)
+def _access(real):
+    """Compiled functions that read an Op: share(op, thread, threads) -> (addresses, first, count) of the thread's
+    contiguous share, and array(address, first, count) -> those elements."""
+    import numba
+    from numba import types
+    from numba.extending import intrinsic
+
+    @intrinsic
+    def pointer(context, address):
+        def codegen(context, builder, signature, values):
+            return builder.inttoptr(values[0], context.get_value_type(types.CPointer(real)))
+
+        return types.CPointer(real)(types.int64), codegen
+
+    bytes_each = real.bitwidth // 8
+
+    @numba.njit
+    def array(address, first, count):
+        return numba.carray(pointer(address + first * bytes_each), (count,))
+
+    @numba.njit
+    def share(op, thread, threads):
+        words = numba.carray(op, (_WORDS,))
+        count = words[_SIZE]
+        first = count * thread // threads
+        return words[_POINTER:_SIZE], first, count * (thread + 1) // threads - first
+
+    return share, array

@@ -1,0 +1,66 @@
+# Rows that are not a whole number of vectors: partial loads and stores, and sums and maxima across lanes.
+from libc.stdint cimport int64_t
+from nncore.vector cimport LANES, real, vf, vge, vload, vselect, vsplat, vstore
+
+cdef extern from *:
+    """
+    #define NN_MOST_LANES 16
+    static const real nn_number[NN_MOST_LANES] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    #define vfirst(v) ((v)[0])
+    """
+    enum:
+        MOST_LANES "NN_MOST_LANES"
+    const real* LANE_NUMBER "nn_number"
+    real vfirst(vf v) noexcept nogil         # lane 0
+
+
+cdef inline vf load_part(const real* x, int64_t count, int64_t room, real pad) noexcept nogil:
+    """The next ``count`` elements at ``x``, then ``pad``. ``room``: elements that may be read there (the rest of the array):
+    a whole vector is read and masked where there is room, because that costs no store-to-load stall."""
+    cdef real lane[MOST_LANES]
+    cdef vf number
+    cdef int i
+    if count >= LANES:
+        return vload(x)
+    if room >= LANES:
+        number = vload(LANE_NUMBER)
+        return vselect(vge(number, vsplat(<real>count)), vsplat(pad), vload(x))
+    for i in range(LANES):
+        lane[i] = x[i] if i < count else pad
+    return vload(lane)
+
+
+cdef inline void store_part(real* out, vf v, int64_t count) noexcept nogil:
+    """The first ``count`` lanes of ``v``, at most all of them."""
+    cdef real lane[MOST_LANES]
+    cdef int64_t i
+    if count >= LANES:
+        vstore(out, v)
+        return
+    vstore(lane, v)
+    for i in range(count):
+        out[i] = lane[i]
+
+
+cdef inline real lanes_sum(vf v) noexcept nogil:
+    """The sum over lanes, halves onto halves: one order for every caller."""
+    cdef real lane[MOST_LANES]
+    cdef int width = LANES // 2, i
+    vstore(lane, v)
+    while width > 0:
+        for i in range(width):
+            lane[i] += lane[i + width]
+        width //= 2
+    return lane[0]
+
+
+cdef inline real lanes_max(vf v) noexcept nogil:
+    """The maximum over lanes."""
+    cdef real lane[MOST_LANES]
+    cdef int width = LANES // 2, i
+    vstore(lane, v)
+    while width > 0:
+        for i in range(width):
+            lane[i] = lane[i] if lane[i] >= lane[i + width] else lane[i + width]
+        width //= 2
+    return lane[0]

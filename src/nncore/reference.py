@@ -1,0 +1,187 @@
+"""The kernels of ``kernels.signatures`` in plain NumPy: what each computes, and the oracle of tests and benchmarks.
+
+A function has its kernel's name and argument names, takes the inputs and returns the outputs as new arrays, in the
+signature's order, in the dtype of its inputs. Nothing here is written for speed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nncore.memory import BATCH, INDICES, ROW
+
+CHUNK = 8192  # elements of one partial sum of square_sums
+
+
+# gather: the batch
+
+
+def rows_of(state: np.ndarray, order: np.ndarray | None = None) -> np.ndarray:
+    """The rows that the step described by ``state`` reads: the next ``state[BATCH]`` of ``order``, or of all rows.
+
+    ``order`` is the int64 array whose address is ``state[INDICES]``.
+    """
+    assert (state[INDICES] != 0) == (order is not None)
+    positions = np.arange(state[ROW], state[ROW] + state[BATCH])
+    return positions if order is None else order[positions]
+
+
+def gather(data, rows, dtype="float32"):
+    """out[r, :] = data[rows[r], :] as ``dtype``; data of rank 2."""
+    return data[rows].astype(dtype)
+
+
+def gather_index(data, rows):
+    """The same as int32: class labels."""
+    return data[rows].astype(np.int32)
+
+
+def scatter(data, x, row):
+    """data with x[rows, cols] written over its rows from ``row`` on."""
+    out = data.copy()
+    out[row : row + len(x)] = x
+    return out
+
+
+# gemm
+
+
+def gemm(a, b, c=None, steps=(), state=None):
+    """steps(a @ b), or steps(c + a @ b): a [m, k] and b [k, n] as they are, whatever their strides."""
+    total = a @ b if c is None else c + a @ b
+    return chain(total, steps, state)
+
+
+def pack_b(b, width):
+    """(panels, sums): b [k, n] cut into panels [ceil(n / width), k, width], zero padded; its column sums [n]."""
+    k, n = b.shape
+    panels = -(-n // width)
+    padded = np.zeros((k, panels * width), b.dtype)
+    padded[:, :n] = b
+    return np.ascontiguousarray(padded.reshape(k, panels, width).transpose(1, 0, 2)), b.sum(0)
+
+
+# chain
+
+
+def chain(x, steps, state=None):
+    """``steps`` (``nncore.Step``) done in turn to every element of x [rows, cols]."""
+    if not steps:
+        return x.copy()
+    from nncore import reference_steps
+
+    return reference_steps.apply(x, steps, state)
+
+
+# softmax and the losses
+
+
+def softmax(x):
+    """exp(x) / sum(exp(x)) in each row."""
+    e = np.exp(x - x.max(-1, keepdims=True, initial=-np.inf))
+    return e / e.sum(-1, keepdims=True)
+
+
+def softmax_grad(dy, y):
+    """dx from dy and softmax's result y."""
+    return y * (dy - (dy * y).sum(-1, keepdims=True))
+
+
+def log_softmax(x):
+    """log(softmax(x)) in each row."""
+    less = x - x.max(-1, keepdims=True, initial=-np.inf)
+    return less - np.log(np.exp(less).sum(-1, keepdims=True))
+
+
+def log_softmax_grad(dy, y):
+    """dx from dy and log_softmax's result y."""
+    return dy - np.exp(y) * dy.sum(-1, keepdims=True)
+
+
+def softmax_crossentropy(x, labels=None, targets=None, weights=None, scale=1.0, smoothing=0.0):
+    """(loss [rows], dx [rows, cols], hits [rows]) of logits x against int labels [rows] or targets [rows, cols]."""
+    rows, cols = x.shape
+    t = np.eye(cols, dtype=x.dtype)[labels] if targets is None else targets
+    hits = (x.argmax(-1) == t.argmax(-1)).astype(x.dtype)
+    t = t * (1 - smoothing) + smoothing / cols
+    w = np.ones(rows, x.dtype) if weights is None else weights
+    y = log_softmax(x)
+    loss = -w * np.where(t == 0, 0, t * np.maximum(y, np.finfo(x.dtype).min)).sum(-1)
+    dx = (np.exp(y) * t.sum(-1, keepdims=True) - t) * (w * scale)[:, None]
+    return loss.astype(x.dtype), dx.astype(x.dtype), hits
+
+
+def binary_crossentropy(x, targets, weights=None, scale=1.0, smoothing=0.0):
+    """(loss [rows], dx [rows, cols], hits [rows]) of logits x against targets in 0..1."""
+    rows, cols = x.shape
+    t = targets * (1 - smoothing) + smoothing / 2
+    w = np.ones(rows, x.dtype) if weights is None else weights
+    loss = w * (np.maximum(x, 0) - x * t + np.log1p(np.exp(-np.abs(x)))).mean(-1)
+    e = np.exp(-np.abs(x))
+    dx = (np.where(x >= 0, 1, e) / (1 + e) - t) * (w * scale / cols)[:, None]
+    hits = ((x > 0) == (targets > 0.5)).mean(-1)
+    return loss.astype(x.dtype), dx.astype(x.dtype), hits.astype(x.dtype)
+
+
+def mean_squared_error(x, targets, weights=None, scale=1.0):
+    """(loss [rows], dx [rows, cols])."""
+    rows, cols = x.shape
+    w = np.ones(rows, x.dtype) if weights is None else weights
+    dx = 2 * (x - targets) * (w * scale / cols)[:, None]
+    return (w * ((x - targets) ** 2).mean(-1)).astype(x.dtype), dx.astype(x.dtype)
+
+
+# sums and norms
+
+
+def column_sum(x):
+    """out[c] = sum over rows."""
+    return x.sum(0)
+
+
+def row_sum(x):
+    """out[r] = sum over columns."""
+    return x.sum(1)
+
+
+def accumulate(totals, values, weights=None):
+    """totals (float64 [2]) + (sum of values, sum of weights or number of rows)."""
+    weight = len(values) if weights is None else weights.sum(dtype=np.float64)
+    return totals + (values.sum(dtype=np.float64), weight)
+
+
+def square_sums(x):
+    """float64 sums of squares of the chunks of CHUNK elements of x [count]."""
+    squares = x.astype(np.float64) ** 2
+    return np.array([squares[i : i + CHUNK].sum() for i in range(0, len(x), CHUNK)])
+
+
+def clip_scale(partials, clip):
+    """(scale, norm): the factor that brings gradients of this norm down to ``clip`` (not positive: no clipping)."""
+    norm = np.sqrt(partials.sum())
+    return (clip / norm if clip > 0 and norm > clip else 1.0), norm
+
+
+# optimizers, as Keras 3 has them
+
+
+def sgd(w, v, g, lr, scale=1.0, momentum=0.0, nesterov=False, weight_decay=0.0):
+    """(w, v) after one step; v is returned as it came where momentum is 0."""
+    g = g * w.dtype.type(scale)
+    w = w - lr * weight_decay * w
+    if momentum <= 0:
+        return (w - lr * g).astype(g.dtype), v
+    v = momentum * v - lr * g
+    return ((w + momentum * v - lr * g) if nesterov else w + v).astype(g.dtype), v.astype(g.dtype)
+
+
+def adam(w, m, v, g, lr, step, scale=1.0, beta_1=0.9, beta_2=0.999, epsilon=1e-7, weight_decay=0.0):
+    """(w, m, v) after step number ``step`` (from 0). With weight_decay, AdamW."""
+    g = g * w.dtype.type(scale)
+    t = step + 1
+    alpha = lr * np.sqrt(1 - beta_2**t) / (1 - beta_1**t)
+    m = m + (g - m) * (1 - beta_1)
+    v = v + (g * g - v) * (1 - beta_2)
+    w = w - lr * weight_decay * w
+    w = w - m * alpha / (np.sqrt(v) + epsilon)
+    return w.astype(g.dtype), m.astype(g.dtype), v.astype(g.dtype)

@@ -1,0 +1,73 @@
+"""Checks of what a user passes: each error names the owner, what was expected and what came."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from typing import Any
+
+
+def shown(value: Any) -> str:
+    """A value as an error message shows it: short, and with its type where that is the point."""
+    if value is None or isinstance(value, bool | int | float | str | tuple):
+        return repr(value)
+    text = repr(value)
+    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
+
+
+def real(
+    owner: str,
+    name: str,
+    value: Any,
+    *,
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+    below: float | None = None,
+) -> float:
+    """``value`` as a finite float within bounds (``least``, ``most`` inclusive). TypeError, ValueError otherwise."""
+    limits = [
+        f"{sign} {bound:g}" for sign, bound in ((">=", least), (">", above), ("<=", most), ("<", below)) if bound is not None
+    ]
+    expected = f"{owner}: expected {name} to be a finite number" + (f" {' and '.join(limits)}" if limits else "")
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{expected}, got {shown(value)}")
+    number = float(value)
+    inside = (
+        math.isfinite(number)
+        and (least is None or number >= least)
+        and (above is None or number > above)
+        and (most is None or number <= most)
+        and (below is None or number < below)
+    )
+    if not inside:
+        raise ValueError(f"{expected}, got {value!r}")
+    return number
+
+
+def integer(owner: str, name: str, value: Any, *, least: int | None = None) -> int:
+    """``value`` as an int. TypeError if it is not an integer, ValueError below ``least``."""
+    expected = f"{owner}: expected {name} to be " + {None: "an integer", 1: "a positive integer"}.get(least, f"an integer >= {least}")
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{expected}, got {shown(value)}")
+    if least is not None and value < least:
+        raise ValueError(f"{expected}, got {value!r}")
+    return int(value)
+
+
+def flag(owner: str, name: str, value: Any) -> bool:
+    """``value`` as a bool. TypeError for anything else: 0 and "no" are mistakes more often than answers."""
+    if type(value).__name__ not in ("bool", "bool_"):
+        raise TypeError(f"{owner}: expected {name} to be True or False, got {shown(value)}")
+    return bool(value)
+
+
+def shape(owner: str, name: str, value: Any) -> tuple[int, ...]:
+    """``value`` as a tuple of positive ints; one int is a shape of rank 1."""
+    sizes = (value,) if isinstance(value, numbers.Integral) and not isinstance(value, bool) else value
+    if not isinstance(sizes, tuple | list):
+        raise TypeError(f"{owner}: expected {name} to be a tuple of positive integers, got {shown(value)}")
+    for size in sizes:
+        if isinstance(size, bool) or not isinstance(size, numbers.Integral) or size < 1:
+            raise ValueError(f"{owner}: expected {name} to be a tuple of positive integers, got {value!r}")
+    return tuple(int(size) for size in sizes)

@@ -1,0 +1,193 @@
+"""The ``nnpy`` command: train on the embedded data, tell about the installation. Errors are one line, never a traceback."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
+CONTEXT = {"help_option_names": ["-h", "--help"], "show_default": True}
+# The smallest of the learning rates of a training, as a share of the first; the last epochs only polish.
+LAST_RATE = 0.02
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit code: 0, 1 (it failed), 2 (it was asked wrongly), 130 (Ctrl-C)."""
+    try:
+        code = cli.main(args=arguments, prog_name="nnpy", standalone_mode=False)
+    except click.ClickException as error:
+        complain(error.format_message())
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        complain("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:  # `nnpy info | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains when it flushes stdout at exit
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+def complain(message: str) -> None:
+    click.echo("nnpy: " + " ".join(message.split()), err=True)
+
+
+@click.group(context_settings=CONTEXT, invoke_without_command=True)
+@click.version_option(package_name="nnpy-cpu", prog_name="nnpy")
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """Neural networks on multicore CPUs."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+@cli.command()
+def info() -> None:
+    """Versions, the instruction sets compiled and chosen, threads, caches."""
+    core = load_core()
+    facts = core.info()
+    caches = ", ".join(f"{level} {binary_size(size)}" for level, size in facts["caches"].items())
+    rows = {
+        "nnpy": facts["nnpy"],
+        "Python": f"{facts['python']} on {facts['machine']}",
+        "NumPy": facts["numpy"],
+        "Numba": facts["numba"],
+        "ISA": f"{facts['isa']} ({facts['isa_reason']})",
+        "compiled": ", ".join(facts["isa_compiled"]),
+        "threads": f"{facts['threads']} of {facts['cores']} cores available",
+        "caches": caches,
+    }
+    for name, value in rows.items():
+        click.echo(f"{name:<9}{value}")
+
+
+@cli.command(epilog="Ctrl-C stops the training and saves the model as it is then.")
+@click.argument("dataset", type=click.Choice(["mnist"]))
+@click.option("--epochs", default=25, type=click.IntRange(min=1), help="Passes over the training images.")
+@click.option("--batch-size", default=128, type=click.IntRange(min=1), help="Images in one step.")
+@click.option("--learning-rate", default=2e-3, type=click.FloatRange(min=0, min_open=True), help="Of Adam, in the first epoch; it falls to nearly 0.")
+@click.option("--dropout", default=0.3, type=click.FloatRange(min=0, max=1, max_open=True), help="Share of the hidden units left out.")
+@click.option("--validation-split", default=0.1, type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Share of the training images kept for validation.")
+@click.option("--seed", default=0, type=click.IntRange(min=0, max=2**63 - 1), help="Of weights, order and dropout.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of the team. [default: one for each core]", show_default=False)
+@click.option("--output", default=".", type=click.Path(path_type=Path), metavar="DIR", help="Where model.safetensors and history.json go; made if missing.")
+def train(
+    dataset: str,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    dropout: float,
+    validation_split: float,
+    seed: int,
+    threads: int | None,
+    output: Path,
+) -> int:
+    """Train a classifier on the embedded images of DATASET (mnist: handwritten digits), test it and save it."""
+    # Training is the user's time: whatever can be refused is refused before it.
+    for name, value in (("learning-rate", learning_rate), ("dropout", dropout), ("validation-split", validation_split)):
+        if not math.isfinite(value):
+            raise click.BadParameter(f"{value} is not a finite number.", param_hint=f"'--{name}'")
+    prepare_output(output)
+    core = load_core()
+    import nnpy as nn
+
+    (x, y), (x_test, y_test) = nn.data.load_mnist()
+    if batch_size > len(x):
+        raise click.BadParameter(f"{batch_size} is more than the {len(x)} training images.", param_hint="'--batch-size'")
+    if threads:
+        core.set_num_threads(threads)
+    nn.set_seed(seed)
+    x, x_test = (images.astype("float32") / 255 for images in (x, x_test))
+    kept = round(len(x) * validation_split)
+    if not 0 < kept < len(x):
+        raise click.BadParameter(f"{validation_split} leaves no images on one side.", param_hint="'--validation-split'")
+
+    model = mnist_model(nn, dropout)
+    model.compile(optimizer=nn.Adam(learning_rate), loss=nn.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    click.echo(f"{dataset}: {len(x) - kept} images to train on, {kept} to validate, {len(x_test)} to test; {core.get_num_threads()} threads, seed {seed}")
+    decay = nn.LearningRateScheduler(lambda epoch, _: learning_rate * cosine(epoch, epochs))
+    start = time.perf_counter()
+    try:
+        model.fit(x, y, batch_size=batch_size, epochs=epochs, validation_split=validation_split, callbacks=[decay])
+    except KeyboardInterrupt:
+        save(model, output)
+        complain("interrupted; the model is saved as it was then")
+        return INTERRUPTED
+    seconds = time.perf_counter() - start
+    trained = epochs * (len(x) - kept)
+    click.echo(f"trained for {seconds:.2f} s, {trained / seconds:,.0f} samples/s with validation")
+
+    loss, accuracy = model.evaluate(x_test, y_test, verbose=0)
+    click.echo(f"\ntest loss {loss:.4f}, test accuracy {accuracy:.2%}\n")
+    click.echo(str(nn.metrics.classification_report(y_test, model.predict(x_test, verbose=0).argmax(axis=1))))
+    save(model, output)
+    return 0
+
+
+def mnist_model(nn: Any, dropout: float) -> Any:
+    """The default network for 28x28 grey images in ten classes; it ends in logits."""
+    return nn.Sequential(
+        [
+            nn.Input((28, 28)),
+            nn.Flatten(),
+            nn.Dropout(0.2),
+            nn.Dense(512, activation="relu"),
+            nn.Dropout(dropout),
+            nn.Dense(256, activation="relu"),
+            nn.Dropout(dropout),
+            nn.Dense(10),
+        ]
+    )
+
+
+def cosine(epoch: int, epochs: int) -> float:
+    """From 1 in the first epoch along half a cosine to LAST_RATE in the last (Loshchilov and Hutter, ICLR 2017)."""
+    progress = epoch / max(epochs - 1, 1)
+    return LAST_RATE + (1 - LAST_RATE) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def load_core() -> Any:
+    """nncore, or one line that says why it does not run here (NNCORE_ISA, a CPU too old)."""
+    try:
+        import nncore
+
+        nncore.info()
+    except (ImportError, RuntimeError) as error:
+        raise click.ClickException(str(error)) from error
+    return nncore
+
+
+def prepare_output(folder: Path) -> None:
+    """Make the folder and write to it once: who trains must be able to save. (Permission bits alone do not tell.)"""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise click.BadParameter(f"cannot write to {folder}: {error.strerror or error}", param_hint="'--output'") from error
+
+
+def save(model: Any, folder: Path) -> None:
+    """Write the model and its history, and say where they are."""
+    try:
+        model.save(folder / "model.safetensors")
+        model.history.save(folder / "history.json")
+    except OSError as error:
+        raise click.ClickException(f"cannot save to {folder}: {error.strerror or error}") from error
+    click.echo(f"\nwrote {folder / 'model.safetensors'} and {folder / 'history.json'}")
+
+
+def binary_size(size: int) -> str:
+    """Bytes with a binary unit: 49152 is "48 KiB"."""
+    if size <= 0:
+        return "unknown"
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:g} {unit}"
+        size /= 1024
+    return f"{size:g} GiB"

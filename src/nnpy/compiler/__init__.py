@@ -1,0 +1,165 @@
+"""The compiler: a graph becomes a Program. differentiate -> fuse -> lower -> plan memory -> Ops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nncore import Op, Program
+from nncore.memory import SLOTS
+from nnpy import ops
+from nnpy.compiler.differentiate import by_creation, differentiate
+from nnpy.compiler.fuse import Aliases, fuse
+from nnpy.compiler.lower import Lowering
+from nnpy.graph import Parameter, Tensor, ordered
+from nnpy.parameters import Store
+
+# The codes of the gather kernels for the dtypes of users' arrays.
+SOURCES = {
+    name: code
+    for code, name in enumerate(
+        ("float32", "float64", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16")
+    )
+} | {"bool": 2}
+
+
+@dataclass(frozen=True)
+class Feed:
+    """``tensor`` is gathered, row by row, from the user's array at a state slot: ``dtype`` and bytes from one row to the
+    next (``row_stride``) are the array's; the elements of a row are contiguous."""
+
+    tensor: Tensor
+    slot: int
+    dtype: str
+    row_stride: int
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a Program shall do with a batch.
+
+    outputs: (tensor, slot): written to the rows of the array at a slot. objective: (loss, weight): the sum of
+    weight * mean(loss) is differentiated if there is an ``update`` or ``keep_gradients``. totals: (values, array,
+    weights or None): array (float64, 2) += (sum of values, sum of weights or number of samples). update: makes the
+    optimizer's Ops. keep: tensors whose values are read afterwards.
+    """
+
+    batch: int
+    training: bool
+    feeds: Sequence[Feed]
+    outputs: Sequence[tuple[Tensor, int]] = ()
+    objective: Sequence[tuple[Tensor, float]] = ()
+    totals: Sequence[tuple[Tensor, np.ndarray, Tensor | None]] = ()
+    update: Callable[[Store, np.ndarray], list[Op]] | None = None
+    keep: Sequence[Tensor] = ()
+    keep_gradients: bool = False
+
+
+class Executable:
+    """A compiled Program, its state and the tensors kept."""
+
+    def __init__(self, program: Program, store: Store, state: np.ndarray, values: dict, gradients: dict, arena_bytes: int):
+        self.program = program
+        self.store = store
+        self.state = state
+        self.arena_bytes = arena_bytes
+        self._values = values
+        self._gradients = gradients
+        self._bound: dict[int, np.ndarray] = {}
+
+    def bind(self, slot: int, array: np.ndarray) -> None:
+        """Read (or write) ``array`` through a slot; it is kept alive while bound."""
+        self._bound[slot] = array
+        self.state[SLOTS + slot] = array.__array_interface__["data"][0]
+
+    def release(self) -> None:
+        """Forget the bound arrays."""
+        self._bound.clear()
+
+    def value(self, tensor: Tensor) -> np.ndarray:
+        """A kept tensor's value in the last step: a view of the arena."""
+        return self._values[tensor]
+
+    def gradient(self, tensor: Tensor) -> np.ndarray | None:
+        """The gradient of the objective by a kept tensor or a parameter; None if it has none."""
+        if isinstance(tensor, Parameter):
+            return self.store.gradient(tensor) if tensor.trainable else None
+        return self._gradients.get(tensor)
+
+
+def compile_request(request: Request, store: Store, state: np.ndarray) -> Executable:
+    """Make the Program of a request. Raises ValueError or TypeError for a graph that cannot be compiled."""
+    trained = [p for p in store.parameters if p.trainable]
+    gradients: dict[Tensor, Tensor] = {}
+    if request.update is not None or request.keep_gradients:
+        wanted = [*trained, *(request.keep if request.keep_gradients else ())]
+        gradients = differentiate([loss for loss, _ in request.objective], wanted)
+        for parameter in trained:
+            _regularize(parameter, gradients)
+    kept = {t: gradients[t] for t in request.keep if t in gradients}
+    parameter_gradients = {p: gradients[p] for p in trained if p in gradients}
+    held = [
+        *(t for t, _ in request.outputs), *(t for values, _, w in request.totals for t in (values, w) if t is not None),
+        *(loss for loss, _ in request.objective), *request.keep, *kept.values(), *parameter_gradients.values(),
+    ]  # fmt: skip
+    order = by_creation(ordered(held))
+    aliases = Aliases(order, request.training)
+    used = {aliases.root(t) for node in order for t in node.inputs} | {aliases.root(t) for t in held}
+    scales = {loss.node: weight / max(1, request.batch) for loss, weight in request.objective} if gradients else {}
+    low = Lowering(request.batch, store, state, aliases, scales, used)
+    for feed in request.feeds:
+        _gather(feed, low)
+    copies = []
+    for parameter, gradient in parameter_gradients.items():
+        if aliases.root(gradient).node is None or low.is_bound(gradient):
+            copies.append((parameter, gradient))  # two parameters with one gradient, or a gradient that is an input
+        else:
+            low.bind(gradient, store.gradient(parameter))
+    for item in fuse(order, aliases, held):
+        if item.source is not None:
+            low.chain(item)
+        else:
+            item.node.operation.lower(item, low)
+    for parameter, gradient in copies:
+        count = low.count(gradient)
+        low.call("chain", out=store.gradient(parameter), x=gradient, rows=1, cols=count, ld_out=count, ld_x=count, work=count)
+    for values, totals, weights in request.totals:
+        extra = {} if weights is None else {"weights": weights}
+        low.call("accumulate", totals=totals, values=values, rows=low.count(values), work=1, **extra)
+    for tensor, slot in request.outputs:
+        count = low.count(tensor)
+        low.call("scatter", x=tensor, state=state, slot=slot, rows=request.batch, cols=count // max(1, request.batch), work=count)
+    for tensor in (*request.keep, *kept.values()):
+        low.buffer(tensor).held = True
+    code, arena = low.finish()
+    if request.update is not None:
+        code += request.update(store, state)
+    values = {t: low.view(t, arena) for t in request.keep}
+    return Executable(
+        Program(code, state), store, state, values, {t: low.view(g, arena) for t, g in kept.items()}, arena.nbytes
+    )
+
+
+def _gather(feed: Feed, low: Lowering) -> None:
+    count = low.count(feed.tensor)
+    kernel = "gather_index" if feed.tensor.kind == "index" else "gather"
+    low.call(
+        kernel, out=feed.tensor, state=low.state, slot=feed.slot, rows=low.batch, cols=count // max(1, low.batch),
+        row_stride=feed.row_stride, source=SOURCES[feed.dtype], work=4 * count,
+    )  # fmt: skip
+
+
+def _regularize(parameter: Parameter, gradients: dict[Tensor, Tensor]) -> None:
+    """Add the gradient of l1 * sum(|w|) + l2 * sum(w^2)."""
+    penalties = []
+    if parameter.l2:
+        penalties.append(ops.affine(parameter, 2.0 * parameter.l2, 0.0))
+    if parameter.l1:
+        penalties.append(ops.affine(ops.sign(parameter), parameter.l1, 0.0))
+    for penalty in penalties:
+        gradients[parameter] = ops.add(gradients[parameter], penalty) if parameter in gradients else penalty
+
+
+__all__ = ["SOURCES", "Executable", "Feed", "Request", "compile_request"]

@@ -1,0 +1,112 @@
+"""Fusion: nodes become items, each one kernel and the steps it applies to its result while that is in cache."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from nnpy.graph import Node, Tensor
+from nnpy.ops.base import Elementwise, StepSpec
+from nnpy.ops.elementwise import unfused
+from nnpy.ops.linear import BY_WEIGHT, COLUMN_SUM
+
+
+@dataclass(eq=False)
+class Item:
+    """``node``'s kernel, then ``steps``; ``output`` is the last step's result. A chain reads ``source`` instead."""
+
+    node: Node
+    output: Tensor
+    steps: list[StepSpec] = field(default_factory=list)
+    source: Tensor | None = None
+    extra: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def open(self) -> bool:
+        """Whether more steps can follow."""
+        return self.source is not None or self.node.operation.takes_steps
+
+
+class Aliases:
+    """Which tensors are the same memory: reshapes, and dropout in inference."""
+
+    def __init__(self, order: Sequence[Node], training: bool):
+        self.roots: dict[Tensor, Tensor] = {}
+        self.nodes: set[Node] = set()
+        for node in order:
+            if node.operation.is_alias(node, training):
+                self.roots[node.output] = self.root(node.inputs[0])
+                self.nodes.add(node)
+
+    def root(self, tensor: Tensor) -> Tensor:
+        return self.roots.get(tensor, tensor)
+
+
+def fuse(order: Sequence[Node], aliases: Aliases, held: Iterable[Tensor]) -> list[Item]:
+    """Items in order. ``held`` tensors are read from outside and must exist in memory."""
+    root = aliases.root
+    uses = Counter(root(t) for node in order if node not in aliases.nodes for t in node.inputs)
+    uses.update(root(t) for t in held)
+    items: list[Item] = []
+    made_at: dict[Tensor, int] = {}  # the item that makes a tensor; leaves are not in it
+    head_of: dict[Tensor, int] = {}  # the open item whose last result a tensor is
+
+    def emit(item: Item, results: Iterable[Tensor]) -> None:
+        items.append(item)
+        made_at.update((t, len(items) - 1) for t in results)
+        if item.open:
+            head_of[item.output] = len(items) - 1
+
+    def fits(steps: list[StepSpec], item: Item, tensor: Tensor) -> bool:
+        """Steps that work by column need the columns that the item has."""
+        return item.output.shape[-1:] == tensor.shape[-1:] or all(s.kind not in ("add_row", "mul_row") for s in steps)
+
+    for node in order:
+        operation = node.operation
+        if node in aliases.nodes:
+            continue
+        if not isinstance(operation, Elementwise) or unfused(node):
+            item = Item(node, node.output)
+            if operation is BY_WEIGHT:
+                _take_sums(item, items, (made_at, head_of), uses, root)
+            emit(item, node.outputs)
+            continue
+        best: tuple[int, int] | None = None
+        for primary in range(len(node.inputs) if operation.commutative else 1):
+            at = head_of.get(root(node.inputs[primary]))
+            if at is None:
+                continue
+            steps = operation.steps(node, primary)
+            early = all(made_at.get(root(t), -1) < at for step in steps for t in step.operands())
+            if early and fits(steps, items[at], node.inputs[primary]) and (best is None or at > best[0]):
+                best = (at, primary)
+        if best is None:
+            emit(Item(node, node.output, operation.steps(node, 0), source=node.inputs[0]), node.outputs)
+            continue
+        at, primary = best
+        item, taken = items[at], root(node.inputs[primary])
+        if uses[taken] > 1:
+            item.steps.append(StepSpec("store", p=taken))
+        item.steps += operation.steps(node, primary)
+        del head_of[taken]
+        item.output = node.output
+        made_at[node.output] = at
+        head_of[node.output] = at
+    return items
+
+
+def _take_sums(item: Item, items: list[Item], positions: tuple[dict[Tensor, int], ...], uses: Counter, root) -> None:
+    """The bias gradient falls out of packing dy for the weight gradient: an item of its own that computes it, and that
+    nothing between here and there reads, goes."""
+    dy = root(item.node.inputs[1])
+    for index, other in enumerate(items):
+        if other.node.operation is COLUMN_SUM and root(other.node.inputs[0]) is dy and uses[other.output] == 1:
+            item.extra["sums"] = other.output
+            del items[index]
+            for position in positions:
+                for tensor, at in position.items():
+                    if at > index:
+                        position[tensor] = at - 1
+            positions[0][other.output] = len(items)
+            return

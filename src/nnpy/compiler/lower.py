@@ -1,0 +1,205 @@
+"""Lowering: items become kernel calls on buffers, and those, once memory is planned, nncore Ops."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+
+import nncore
+from nncore import Op, Ref, Step, kernels
+from nnpy.compiler.fuse import Aliases, Item
+from nnpy.compiler.memory import Buffer, Slot, plan
+from nnpy.graph import Node, Parameter, Tensor
+from nnpy.ops.base import StepSpec
+from nnpy.parameters import Store
+
+# The cost model: how many threads an op is worth. Bits do not depend on it.
+_NS_PER_THREAD = 2500  # less work than this for each thread is not worth a barrier
+_FLOPS_PER_NS = 100
+_VISITS_PER_NS = 4
+# Below this many rows, packing the second operand of a GEMM costs more than it gains.
+_PACK_ROWS = 24
+
+
+@dataclass(eq=False)
+class Call:
+    """A kernel with its arguments: Slots, arrays and numbers."""
+
+    name: str
+    arguments: dict[str, Any]
+    steps: list[tuple[StepSpec, dict[str, Any]]] = field(default_factory=list)
+    threads: int = 0
+    function: Any = None  # of nncore.jit, in place of a kernel from the tables
+
+
+class Lowering:
+    """What operations' ``lower`` methods see: shapes for a batch size, buffers of tensors, and ``call``."""
+
+    def __init__(self, batch: int, store: Store, state: np.ndarray, aliases: Aliases, scales: dict[Node, float], used: set[Tensor]):
+        self.batch = batch
+        self.store = store
+        self.state = state
+        self.dtype = store.dtype
+        self.calls: list[Call] = []
+        self._aliases = aliases
+        self._scales = scales
+        self._used = used
+        self._buffers: dict[Tensor, Buffer] = {}
+        self._all: list[Buffer] = []
+        self._streams: dict[Node, int] = {}
+
+    # -- what an operation may ask --
+    def count(self, tensor: Tensor) -> int:
+        """Elements of a tensor at this batch size."""
+        return prod(tensor.concrete(self.batch))
+
+    def loss_scale(self, node: Node) -> float | None:
+        """What a loss node's gradient is multiplied by; None where no gradient is asked for."""
+        return self._scales.get(node)
+
+    def is_used(self, tensor: Tensor) -> bool:
+        return self._aliases.root(tensor) in self._used
+
+    def buffer(self, tensor: Tensor) -> Buffer:
+        root = self._aliases.root(tensor)
+        if root not in self._buffers:
+            if isinstance(root, Parameter):
+                self._buffers[root] = Buffer(0, external=self.store.ref(root))
+            else:
+                size = np.dtype(np.int32).itemsize if root.kind == "index" else self.dtype.itemsize
+                self._buffers[root] = self._add(Buffer(max(1, self.count(root)) * size))
+        return self._buffers[root]
+
+    def bind(self, tensor: Tensor, array: np.ndarray) -> None:
+        """Let a tensor's memory be ``array``."""
+        self._buffers[self._aliases.root(tensor)] = Buffer(0, external=nncore.ref(array))
+
+    def is_bound(self, tensor: Tensor) -> bool:
+        root = self._aliases.root(tensor)
+        return isinstance(root, Parameter) or (root in self._buffers and self._buffers[root].external is not None)
+
+    def slot(self, tensor: Tensor) -> Slot:
+        buffer = self.buffer(tensor)
+        return Slot(buffer, 0, buffer.external.nbytes if buffer.external is not None else buffer.nbytes)
+
+    def at(self, tensor: Tensor, elements: int) -> Slot:
+        """A tensor's memory from an element on."""
+        slot, start = self.slot(tensor), elements * self.dtype.itemsize
+        return Slot(slot.buffer, start, slot.nbytes - start)
+
+    def scratch(self, nbytes: int) -> Slot:
+        buffer = self._add(Buffer(max(1, nbytes)))
+        return Slot(buffer, 0, nbytes)
+
+    # -- what it may emit --
+    def call(self, kernel: str, *, work: int, steps: Sequence[StepSpec] = (), step_ld: int = 0, **arguments) -> None:
+        """A kernel of nncore. ``work``: element visits, from which the number of threads follows."""
+        self._emit(kernel, work / _VISITS_PER_NS, arguments, steps, step_ld)
+
+    def gemm(self, item: Item, *, a, b, m: int, n: int, k: int, a_strides, b_strides, sums: Tensor | None = None) -> None:
+        """item.output = steps(a @ b); ``b`` is packed where that pays or must be; ``sums``: column sums of b."""
+        core = kernels.family("gemm", self.dtype)
+        direct = sums is None and b_strides[1] == 1 and n % (core.NR // 2) == 0 and m < _PACK_ROWS
+        arguments = dict(m=m, n=n, k=k, rs_a=a_strides[0], cs_a=a_strides[1], ldc=n)
+        if direct:
+            arguments.update(b=b, ldb=b_strides[0])
+        else:
+            packed = self.scratch(-(-n // core.NR) * core.NR * k * self.dtype.itemsize)
+            extra = {} if sums is None else {"sums": sums}
+            self.call("pack_b", out=packed, b=b, k=k, n=n, rs=b_strides[0], cs=b_strides[1], work=2 * n * k, **extra)
+            arguments.update(b=packed, packed=1)
+        self._emit("gemm", 2 * m * n * k / _FLOPS_PER_NS, dict(c=item.output, a=a, **arguments), item.steps, n)
+
+    def chain(self, item: Item) -> None:
+        """item.output = steps(item.source)."""
+        count = self.count(item.output)
+        cols = item.output.shape[-1] if item.output.shape else 1
+        if all(step.kind not in ("add_row", "mul_row") for step in item.steps) or cols is None:
+            cols = count  # no step cares where a row ends
+        rows = count // max(1, cols)
+        self.call(
+            "chain", out=item.output, x=item.source, rows=rows, cols=cols, ld_out=cols, ld_x=cols,
+            work=count * (1 + len(item.steps)), steps=item.steps, step_ld=cols,
+        )  # fmt: skip
+
+    def scalar_function(self, function, output: Tensor, inputs: Sequence[Tensor]) -> None:
+        """output = function(inputs) element by element, through Numba."""
+        from nncore import jit
+
+        compiled = jit.scalar_kernel(function, len(inputs), self.dtype)
+        call = Call(compiled.name, {"out": output, **{f"x{i}": t for i, t in enumerate(inputs)}}, function=compiled)
+        call.threads = self._threads(4 * self.count(output))
+        call.arguments["count"] = self.count(output)
+        self._record(call)
+
+    def finish(self) -> tuple[list[Op], np.ndarray]:
+        """Plan the memory; the Ops and the arena they work in."""
+        if nncore.debug_build():
+            for buffer in self._all:  # each in an allocation of its own, so that AddressSanitizer sees its ends
+                buffer.external = nncore.ref(nncore.aligned(buffer.nbytes, np.uint8))
+        arena = nncore.aligned(plan(self._all, len(self.calls)), np.uint8)
+        return [self._build(call, arena) for call in self.calls], arena
+
+    def view(self, tensor: Tensor, arena: np.ndarray) -> np.ndarray:
+        """A tensor's values as an array, after ``finish``."""
+        memory = self._ref(self.slot(tensor), arena)
+        shape = tensor.concrete(self.batch)
+        dtype = np.dtype(np.int32) if tensor.kind == "index" else self.dtype
+        owner = memory.owner
+        raw = np.frombuffer(owner, np.uint8) if owner.ndim != 1 or owner.dtype != np.uint8 else owner
+        start = memory.address - raw.ctypes.data
+        return raw[start : start + prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
+
+    # -- inside --
+    def _add(self, buffer: Buffer) -> Buffer:
+        self._all.append(buffer)
+        return buffer
+
+    @staticmethod
+    def _threads(nanoseconds: float) -> int:
+        return max(1, int(nanoseconds // _NS_PER_THREAD))
+
+    def _emit(self, kernel: str, nanoseconds: float, arguments: dict, specs: Sequence[StepSpec], ld: int) -> None:
+        steps = []
+        for spec in specs:
+            values: dict[str, Any] = dict(ld=ld, s0=spec.s0, s1=spec.s1)
+            if spec.p is not None:
+                values["p"] = spec.p
+            if spec.q is not None:
+                values["q"] = spec.q
+            if spec.kind == "dropout":
+                stream = self._streams.setdefault(spec.stream, len(self._streams))
+                values.update(p=self.state, index=stream, width=ld)
+            steps.append((spec, values))
+        self._record(Call(kernel, arguments, steps, threads=self._threads(nanoseconds)))
+
+    def _record(self, call: Call) -> None:
+        for values in (call.arguments, *(values for _, values in call.steps)):
+            for name, value in values.items():
+                if isinstance(value, Tensor):
+                    values[name] = value = self.slot(value)
+                if isinstance(value, Slot):
+                    value.buffer.touch(len(self.calls))
+        self.calls.append(call)
+
+    def _ref(self, value: Any, arena: np.ndarray):
+        if not isinstance(value, Slot):
+            return value
+        buffer = value.buffer
+        base = buffer.external if buffer.external is not None else Ref(arena.ctypes.data + buffer.offset, buffer.nbytes, arena)
+        return Ref(base.address + value.offset, value.nbytes, base.owner)
+
+    def _build(self, call: Call, arena: np.ndarray) -> Op:
+        arguments = {name: self._ref(value, arena) for name, value in call.arguments.items()}
+        if call.function is not None:
+            count, out = arguments.pop("count"), arguments.pop("out")
+            return Op.custom(
+                call.name, call.function.address, writes=[out], reads=list(arguments.values()), sizes=[count],
+                threads=call.threads, keep=call.function,
+            )  # fmt: skip
+        steps = [Step(spec.kind, **{name: self._ref(v, arena) for name, v in values.items()}) for spec, values in call.steps]
+        return Op(call.name, dtype=self.dtype, threads=call.threads, steps=steps, **arguments)

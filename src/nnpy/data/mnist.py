@@ -1,0 +1,38 @@
+"""The embedded MNIST subset. Whose data it is, and under which licence: mnist-attribution.txt beside this file."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+from pathlib import Path
+
+import numpy as np
+
+_FILE = Path(__file__).with_name("mnist-subset.idx.gz")
+
+
+def load_mnist() -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """Handwritten digits: ``(x_train, y_train), (x_test, y_test)``, all of dtype uint8.
+
+    Images: (10000, 28, 28) and (2000, 28, 28), 0 (background) to 255 (ink); divide by 255 before training. Labels:
+    (10000,) and (2000,), the digits 0 to 9, each class in the proportion that it has in the full set of 60,000 and
+    10,000. The order is mixed, and the same at every call; the arrays are the caller's own to change.
+
+    Source: LeCun, Cortes and Burges, the MNIST database; tools/make_mnist_subset.py chose the images.
+    """
+    content = gzip.decompress(_FILE.read_bytes())
+    x_train, offset = _read_idx(content, 0)
+    y_train, offset = _read_idx(content, offset)
+    x_test, offset = _read_idx(content, offset)
+    y_test, _ = _read_idx(content, offset)
+    return (x_train, y_train), (x_test, y_test)
+
+
+def _read_idx(content: bytes, offset: int) -> tuple[np.ndarray, int]:
+    """The IDX array that starts at ``offset``, and where the next one does."""
+    rank = content[offset + 3]
+    shape = struct.unpack_from(f">{rank}I", content, offset + 4)
+    start = offset + 4 + 4 * rank
+    size = math.prod(shape)
+    return np.frombuffer(content, np.uint8, size, start).reshape(shape).copy(), start + size

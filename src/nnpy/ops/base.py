@@ -1,0 +1,72 @@
+"""Operation: shape rule, gradient rule and kernel choice of one kind of node."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nnpy.graph import Node, Shape, Tensor
+
+if TYPE_CHECKING:
+    from nnpy.compiler.lower import Item, Lowering
+
+
+@dataclass(frozen=True, slots=True)
+class StepSpec:
+    """A ``nncore.Step`` whose operands are still tensors."""
+
+    kind: str
+    p: Tensor | None = None
+    q: Tensor | None = None
+    s0: float = 0.0
+    s1: float = 0.0
+    stream: Node | None = None  # the dropout node whose random stream this is
+
+    def operands(self) -> list[Tensor]:
+        return [t for t in (self.p, self.q) if t is not None]
+
+
+class Operation:
+    """Subclasses say what an operation is; instances are shared constants without state."""
+
+    name = ""
+    #: its nodes can become the head of a fused group: the kernel applies steps to its result
+    takes_steps = False
+
+    def infer(self, node: Node) -> list[Shape]:
+        """The shapes of the outputs. Raises ValueError for inputs that do not fit."""
+        raise TypeError(f"{self.name}: has no shape rule")
+
+    def gradient(self, node: Node, upstream: Tensor, needs: Sequence[bool]) -> list[Tensor | None]:
+        """For each input that ``needs`` it, the gradient of the loss by it, given that by the first output."""
+        raise TypeError(f"{self.name} ({node.scope}): has no gradient rule")
+
+    def lower(self, item: Item, low: Lowering) -> None:
+        """Emit the kernel calls of a node and of the steps fused to it."""
+        raise TypeError(f"{self.name}: has no kernel")
+
+    def is_alias(self, node: Node, training: bool) -> bool:
+        """True where the output is the first input's memory, seen in another shape or not changed."""
+        return False
+
+
+class Elementwise(Operation):
+    """An operation that is some steps on its first input (on either, where ``commutative``)."""
+
+    commutative = False
+
+    def steps(self, node: Node, primary: int) -> list[StepSpec]:
+        raise TypeError(f"{self.name}: has no steps")
+
+    def infer(self, node: Node) -> list[Shape]:
+        first = node.inputs[0].shape
+        for other in node.inputs[1:]:
+            if other.shape != first:
+                raise ValueError(f"{label(node)}: expected inputs of one shape, got {first} and {other.shape}")
+        return [first]
+
+
+def label(node: Node) -> str:
+    """How errors name a node: its layer if it has one."""
+    return f"{node.scope} ({node.operation.name})" if node.scope else node.operation.name

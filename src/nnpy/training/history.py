@@ -1,0 +1,40 @@
+"""History: what every epoch of a fit came to."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from nnpy.files import write_whole
+from nnpy.training.callbacks import Callback
+
+
+class History(Callback):
+    """``history``: name -> a value for each epoch (``val_`` names: for each validated one); ``epoch``: their numbers.
+
+    ``params``: ``epochs``, ``steps``, ``batch_size``, ``samples`` and the ``seed``. ``fit`` returns it; after a fit that
+    was interrupted it is ``model.history``.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.history: dict[str, list[float]] = {}
+        self.epoch: list[int] = []
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self.epoch.append(epoch)
+        for name, value in (logs or {}).items():
+            self.history.setdefault(name, []).append(value)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"history": self.history, "epoch": self.epoch, "params": self.params}
+
+    def save(self, path: str | os.PathLike) -> Path:
+        """Write it as JSON, whole or not at all (NaN as JSON's usual extension ``NaN``). Returns the path."""
+        text = json.dumps(self.to_dict(), indent=1)
+        return write_whole(path, lambda temporary: temporary.write_text(text + "\n", encoding="utf-8"))
+
+    def __repr__(self) -> str:
+        return f"<History {len(self.epoch)} epochs: {', '.join(self.history)}>"

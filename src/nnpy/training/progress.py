@@ -1,0 +1,96 @@
+"""Progress: a live bar where a terminal and rich are there, plain lines otherwise; a line of the table for each epoch."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from nnpy.training.callbacks import Callback, Logs
+
+
+def check_verbose(verbose: Any) -> int:
+    """0: silent, 1: a bar if there is a terminal, 2: a line an epoch. "auto" is 1. Raises ValueError for any other."""
+    if verbose == "auto":
+        return 1
+    if verbose not in (0, 1, 2):
+        raise ValueError(f"verbose: expected 'auto', 0, 1 or 2, got {verbose!r}")
+    return int(verbose)
+
+
+def format_value(value: float) -> str:
+    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e5 else f"{value:.3e}"
+
+
+def format_logs(logs: Logs) -> str:
+    return "  ".join(f"{name} {format_value(value)}" for name, value in logs.items())
+
+
+def epoch_line(epoch: int, epochs: int, logs: Logs, seconds: float, samples: int) -> str:
+    """``epoch 3/5  loss 0.1234  accuracy 0.9610  val_loss 0.1408  1.2 s  51000 samples/s``"""
+    speed = f"  {samples / seconds:.0f} samples/s" if samples and seconds > 0 else ""
+    return f"epoch {epoch + 1:>{len(str(epochs))}}/{epochs}  {format_logs(logs)}  {seconds:.1f} s{speed}"
+
+
+def live_console() -> Any:
+    """rich's console if it is installed and stdout is a terminal, else None."""
+    if not sys.stdout.isatty():
+        return None
+    try:
+        from rich.console import Console
+    except ImportError:
+        return None
+    console = Console()
+    return console if console.is_terminal and not console.is_dumb_terminal else None
+
+
+class Progress(Callback):
+    """Shows a fit. The loop tells the seconds and samples of training alone through ``trained``."""
+
+    def __init__(self, verbose: int):
+        super().__init__()
+        self.verbose = verbose
+        self.seconds, self.samples = 0.0, 0
+        self._bar: Any = None
+        self._task: Any = None
+        self._shown = 0.0
+
+    def trained(self, seconds: float, samples: int) -> None:
+        """The training part of the epoch is over."""
+        self.seconds, self.samples = seconds, samples
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        console = live_console() if self.verbose == 1 else None
+        if console is None:
+            return
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[values]}"))
+        self._bar = Bar(*columns, console=console, transient=True)
+        self._bar.start()
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        if self._bar is not None:
+            if self._task is not None:
+                self._bar.remove_task(self._task)
+            self._task = self._bar.add_task(f"epoch {epoch + 1}/{self.params['epochs']}", total=self.params["steps"], values="")
+
+    def on_progress(self, batch: int, logs: Logs | None = None) -> None:
+        now = time.perf_counter()
+        if self._bar is not None and now - self._shown > 0.1:
+            self._shown = now
+            self._bar.update(self._task, completed=batch + 1, values=format_logs(logs or {}))
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        line = epoch_line(epoch, self.params["epochs"], logs or {}, self.seconds, self.samples)
+        if self._bar is not None:
+            self._bar.console.print(line, highlight=False)
+        elif self.verbose:
+            print(line, flush=True)
+
+    def close(self) -> None:
+        """Give the terminal back, also after an interruption."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = self._task = None

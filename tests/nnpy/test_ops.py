@@ -1,0 +1,116 @@
+"""Every row of the op table: values, gradients, thread invariance, ISAs, bad input; then whole random graphs."""
+
+import numpy as np
+import pytest
+from optable import TABLE, Graph, central_differences
+
+import nncore
+from nncore import kernels
+from nnpy import ops
+from nnpy.graph import Parameter
+
+ROWS = {row.name: row for row in TABLE}
+THREADS = (1, 2, 3, 7)
+
+
+@pytest.fixture(params=sorted(ROWS))
+def row(request):
+    return ROWS[request.param]
+
+
+@pytest.fixture
+def threads():
+    """Sets the team's size and puts it back."""
+    yield nncore.set_num_threads
+    nncore.set_num_threads(0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_values(row, dtype):
+    for sample in row.samples:
+        arrays = [a.astype(dtype) for a in row.arrays(sample)]
+        expected = row.reference(*(a.astype(np.float64) for a in arrays))
+        got = Graph(row.build, arrays, dtype).run()
+        assert got.dtype == dtype
+        assert got.shape == expected.shape
+        tight = dtype == "float64"
+        np.testing.assert_allclose(got, expected, rtol=1e-9 if tight else row.rtol, atol=1e-9 if tight else row.atol)
+
+
+def test_gradients(row):
+    for sample in row.samples:
+        if sum(np.prod(shape) for shape in sample) > 1000:
+            continue  # two runs for each element; the smaller samples have odd sizes too
+        graph = Graph(row.build, row.arrays(sample), "float64")
+        numeric = central_differences(graph)
+        for got, expected, shape in zip(graph.gradients(), numeric, sample, strict=True):
+            np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-5, err_msg=f"{row.name} {sample} by input {shape}")
+
+
+def test_same_bits_at_any_thread_count(row, threads):
+    sample = max(row.samples, key=lambda s: sum(np.prod(shape) for shape in s))
+    results = []
+    for count in THREADS:
+        threads(count)
+        graph = Graph(row.build, row.arrays(sample))
+        results.append([graph.run(), *graph.gradients()])
+    for other in results[1:]:
+        for a, b in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_isas_agree(row, monkeypatch):
+    best = kernels.chosen()[0]
+    results = {}
+    for isa in kernels.compiled()[: kernels.compiled().index(best) + 1]:
+        monkeypatch.setenv("NNCORE_ISA", isa)
+        kernels.chosen.cache_clear()
+        graph = Graph(row.build, row.arrays(row.samples[-1]))
+        results[isa] = [graph.run(), *graph.gradients()]
+    monkeypatch.undo()
+    kernels.chosen.cache_clear()
+    for isa, arrays in results.items():
+        for got, expected in zip(arrays, results[best], strict=True):
+            np.testing.assert_allclose(got, expected, rtol=max(row.rtol, 1e-4), atol=max(row.atol, 1e-5), err_msg=isa)
+
+
+def test_bad_input_is_refused(row):
+    for shapes, text in row.bad:
+        with pytest.raises(ValueError, match=text):
+            row.build(*(Parameter(np.zeros(shape), "x") for shape in shapes))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_graphs(seed, threads):
+    """Any DAG: values used several times, dense layers, activations, joins. Gradients by central differences."""
+
+    def build(*parameters):
+        rng = np.random.default_rng(seed)
+        x, square, bias = parameters[0], parameters[1:4], parameters[4:7]
+        values = [x]
+        for _ in range(8):
+            a, b = (values[i] for i in rng.integers(len(values), size=2))
+            choice = rng.integers(5)
+            if choice == 0:
+                values.append(ops.add(a, b))
+            elif choice == 1:
+                values.append(ops.multiply(a, ops.activation(b, "sigmoid")))
+            elif choice == 2:
+                i = int(rng.integers(3))
+                values.append(ops.activation(ops.bias_add(ops.matmul(a, square[i]), bias[i]), str(rng.choice(["tanh", "gelu", "silu"]))))
+            elif choice == 3:
+                values.append(ops.subtract(ops.softmax(a), b))
+            else:
+                values.append(ops.dropout(a, 0.4))
+        return ops.concatenate(values[-3:])
+
+    rng = np.random.default_rng(100 + seed)
+    arrays = [rng.standard_normal((3, 5)), *(0.5 * rng.standard_normal((5, 5)) for _ in range(3)), *(rng.standard_normal(5) for _ in range(3))]
+    graph = Graph(build, arrays, "float64")
+    numeric = central_differences(graph)
+    gradients = graph.gradients()
+    for got, expected in zip(gradients, numeric, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-5)
+    threads(3)
+    for got, again in zip(gradients, graph.gradients(), strict=True):
+        np.testing.assert_array_equal(got, again)
