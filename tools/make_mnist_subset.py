@@ -2,10 +2,10 @@
 
 SOURCE (default ../shared/data, or $NNPY_DATA) holds the four original files, named as in FILES below. Of each class the
 subset takes its share of the source (largest remainders round up): every image gets one number of
-``random.Random(SEED).random()``, a sequence that Python promises not to change; a class keeps the images with the smallest
-numbers, and the subset is in the order of these numbers: the source files are sorted by class, and whoever takes the last
-tenth of the subset for validation must get all classes. The result is one gzip file of four IDX arrays, one after the
-other: training images, training labels, test images, test labels. It needs NumPy and nothing else.
+``random.Random(SEED).random()``, a sequence that Python promises not to change; a class keeps the images with the
+smallest numbers, and the subset is in the order of these numbers: the source files are sorted by class, and whoever
+takes the last tenth of the subset for validation must get all classes. The result is one gzip file of four IDX arrays,
+one after the other: training images, training labels, test images, test labels. It needs NumPy and nothing else.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ cdef extern from *:
     const int NNCORE_DEBUG
 
 cdef enum:
-    SPINS = 4000        # about 50 us: longer than the gap between two ops, shorter than a time slice
+    SPINS = 1000        # 10 to 40 us: longer than the gap between two ops, short where another process has the core
 
 # One team works at a time: two of them on the same cores would wait for each other's time slices. Threads that train
 # at once take turns, a slice each.

@@ -26,7 +26,8 @@ class Activation(Configurable):
         self.parameters = {**_PARAMETERS[name], **(parameters or {})}
         for key, value in self.parameters.items():
             if key not in _PARAMETERS[name]:
-                raise TypeError(f"activation {name}: unknown parameter {key!r}; it has {sorted(_PARAMETERS[name]) or 'none'}")
+                has = ", ".join(_PARAMETERS[name]) or "none"
+                raise TypeError(f"activation {name}: unknown parameter {key!r}; it has {has}")
             check = flag if isinstance(_PARAMETERS[name][key], bool) else real
             self.parameters[key] = check(f"activation {name}", key, value)
 
@@ -71,14 +72,18 @@ class CustomActivation(Activation):
     def get_config(self) -> dict[str, Any]:
         """Its name alone: code is not written to files."""
         if _custom.get(self.name) is not self:
-            raise TypeError(f"activation {self.name}: to be saved it needs a name of its own: custom(f, derivative, name=...)")
+            raise TypeError(
+                f"activation {self.name}: to be saved it needs a name of its own: custom(f, derivative, name=...)"
+            )
         return {"name": self.name}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> CustomActivation:
         name = config["name"]
         if name not in _custom:
-            raise ValueError(f"unknown custom activation {name!r}; call activations.custom(f, derivative, name={name!r}) first")
+            raise ValueError(
+                f"unknown custom activation {name!r}; call activations.custom(f, derivative, name={name!r}) first"
+            )
         return _custom[name]
 
 
@@ -128,17 +133,17 @@ _known: dict[str, Activation] = {name: globals()[name] for name in (*_PARAMETERS
 def custom(
     forward: Callable[[float], float], derivative: Callable[[float], float] | None = None, name: str | None = None
 ) -> CustomActivation:
-    """An activation of a scalar Python function that Numba can compile: a kernel inside the step, no Python at run time.
+    """An activation of a scalar Python function that Numba can compile: a kernel in the step, no Python at run time.
 
     ``derivative(x)`` is required: it is never guessed. ``name`` (by default the function's): what a saved model calls
     it; make it again under that name before loading. Raises TypeError for what is not a function of one number.
     """
     what = getattr(forward, "__name__", "") if name is None else name
     title = f"activations.custom({what or shown(forward)})"
-    _check_function(title, "the function", forward)
+    _check_function(f"{title}: expected the function", forward)
     if derivative is None:
         raise TypeError(f"{title}: expected its derivative, a function of the same argument: custom(f, derivative)")
-    _check_function(title, "the derivative", derivative)
+    _check_function(f"{title}: expected the derivative", derivative)
     made = CustomActivation(what, forward, derivative)
     if name is not None and (plain(name) in {plain(known) for known in _known} or plain(name) in _ALIASES):
         raise ValueError(f"{title}: {name!r} is the name of another activation")
@@ -173,14 +178,12 @@ def get(value: Any) -> Activation:
     raise TypeError(f"expected activation to be a name, an activation or None, got {shown(value)}")
 
 
-def _check_function(title: str, what: str, function: Any) -> None:
-    if not callable(function):
-        raise TypeError(f"{title}: expected {what} to be a function of one number, got {shown(function)}")
+def _check_function(expected: str, function: Any) -> None:
+    """TypeError, starting with ``expected``, for what cannot be called with one number."""
     try:
-        parameters = inspect.signature(getattr(function, "py_func", function)).parameters.values()
+        parameters = list(inspect.signature(getattr(function, "py_func", function)).parameters.values())
     except (TypeError, ValueError):
-        raise TypeError(f"{title}: expected {what} to be a Python function of one number, got {shown(function)}") from None
-    required = [p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    named = [p for p in parameters if p.default is p.empty and p.kind is p.KEYWORD_ONLY]
-    if len(required) != 1 or named:
-        raise TypeError(f"{title}: expected {what} to take one number, got parameters {[p.name for p in parameters]}")
+        raise TypeError(f"{expected} to be a Python function of one number, got {shown(function)}") from None
+    required = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    if len(required) != 1 or required[0].kind is inspect.Parameter.KEYWORD_ONLY:
+        raise TypeError(f"{expected} to take one number, got parameters {[p.name for p in parameters]}")

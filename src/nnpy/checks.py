@@ -26,9 +26,8 @@ def real(
     below: float | None = None,
 ) -> float:
     """``value`` as a finite float within bounds (``least``, ``most`` inclusive). TypeError, ValueError otherwise."""
-    limits = [
-        f"{sign} {bound:g}" for sign, bound in ((">=", least), (">", above), ("<=", most), ("<", below)) if bound is not None
-    ]
+    bounds = ((">=", least), (">", above), ("<=", most), ("<", below))
+    limits = [f"{sign} {bound:g}" for sign, bound in bounds if bound is not None]
     expected = f"{owner}: expected {name} to be a finite number" + (f" {' and '.join(limits)}" if limits else "")
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{expected}, got {shown(value)}")
@@ -47,7 +46,8 @@ def real(
 
 def integer(owner: str, name: str, value: Any, *, least: int | None = None) -> int:
     """``value`` as an int. TypeError if it is not an integer, ValueError below ``least``."""
-    expected = f"{owner}: expected {name} to be " + {None: "an integer", 1: "a positive integer"}.get(least, f"an integer >= {least}")
+    what = {None: "an integer", 1: "a positive integer"}.get(least, f"an integer >= {least}")
+    expected = f"{owner}: expected {name} to be {what}"
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{expected}, got {shown(value)}")
     if least is not None and value < least:

@@ -1,4 +1,4 @@
-"""The ``nnpy`` command: train on the embedded data, tell about the installation. Errors are one line, never a traceback."""
+"""The ``nnpy`` command: train on the embedded data, tell about the installation. An error is one line, no traceback."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ import click
 
 INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
 CONTEXT = {"help_option_names": ["-h", "--help"], "show_default": True}
-# The smallest of the learning rates of a training, as a share of the first; the last epochs only polish.
-LAST_RATE = 0.02
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -46,7 +44,7 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-@cli.command()
+@cli.command(short_help="Versions, instruction sets, threads, caches.")
 def info() -> None:
     """Versions, the instruction sets compiled and chosen, threads, caches."""
     core = load_core()
@@ -66,16 +64,45 @@ def info() -> None:
         click.echo(f"{name:<9}{value}")
 
 
-@cli.command(epilog="Ctrl-C stops the training and saves the model as it is then.")
-@click.argument("dataset", type=click.Choice(["mnist"]))
+@cli.command(
+    short_help="Train a classifier on embedded images.",
+    epilog="Ctrl-C stops the training and saves the model as it is then.",
+)
+@click.argument("dataset", type=click.Choice(["mnist"]), metavar="DATASET")
 @click.option("--epochs", default=25, type=click.IntRange(min=1), help="Passes over the training images.")
 @click.option("--batch-size", default=128, type=click.IntRange(min=1), help="Images in one step.")
-@click.option("--learning-rate", default=2e-3, type=click.FloatRange(min=0, min_open=True), help="Of Adam, in the first epoch; it falls to nearly 0.")
-@click.option("--dropout", default=0.3, type=click.FloatRange(min=0, max=1, max_open=True), help="Share of the hidden units left out.")
-@click.option("--validation-split", default=0.1, type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Share of the training images kept for validation.")
+@click.option(
+    "--learning-rate",
+    default=2e-3,
+    type=click.FloatRange(min=0, min_open=True),
+    help="Of Adam at the start; it falls to 0 along a cosine.",
+)
+@click.option(
+    "--dropout",
+    default=0.3,
+    type=click.FloatRange(min=0, max=1, max_open=True),
+    help="Share of the hidden units left out.",
+)
+@click.option(
+    "--validation-split",
+    default=0.1,
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Share of the training images kept for validation.",
+)
 @click.option("--seed", default=0, type=click.IntRange(min=0, max=2**63 - 1), help="Of weights, order and dropout.")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads of the team. [default: one for each core]", show_default=False)
-@click.option("--output", default=".", type=click.Path(path_type=Path), metavar="DIR", help="Where model.safetensors and history.json go; made if missing.")
+@click.option(
+    "--threads",
+    type=click.IntRange(1, 1024),
+    help="Threads of the team. [default: one for each core]",
+    show_default=False,
+)
+@click.option(
+    "--output",
+    default=".",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where model.safetensors and history.json go; made if missing.",
+)
 def train(
     dataset: str,
     epochs: int,
@@ -98,7 +125,9 @@ def train(
 
     (x, y), (x_test, y_test) = nn.data.load_mnist()
     if batch_size > len(x):
-        raise click.BadParameter(f"{batch_size} is more than the {len(x)} training images.", param_hint="'--batch-size'")
+        raise click.BadParameter(
+            f"{batch_size} is more than the {len(x)} training images.", param_hint="'--batch-size'"
+        )
     if threads:
         core.set_num_threads(threads)
     nn.set_seed(seed)
@@ -107,24 +136,31 @@ def train(
     if not 0 < kept < len(x):
         raise click.BadParameter(f"{validation_split} leaves no images on one side.", param_hint="'--validation-split'")
 
+    x, y, held_out = x[:-kept], y[:-kept], (x[-kept:], y[-kept:])
     model = mnist_model(nn, dropout)
-    model.compile(optimizer=nn.Adam(learning_rate), loss=nn.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
-    click.echo(f"{dataset}: {len(x) - kept} images to train on, {kept} to validate, {len(x_test)} to test; {core.get_num_threads()} threads, seed {seed}")
-    decay = nn.LearningRateScheduler(lambda epoch, _: learning_rate * cosine(epoch, epochs))
+    rate = nn.schedules.CosineDecay(learning_rate, epochs * math.ceil(len(x) / batch_size))
+    model.compile(
+        optimizer=nn.Adam(rate), loss=nn.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"]
+    )
+    click.echo(
+        f"{dataset}: {len(x)} images to train on, {kept} to validate, {len(x_test)} to test; "
+        f"{core.get_num_threads()} threads, seed {seed}"
+    )
     start = time.perf_counter()
     try:
-        model.fit(x, y, batch_size=batch_size, epochs=epochs, validation_split=validation_split, callbacks=[decay])
+        model.fit(x, y, batch_size=batch_size, epochs=epochs, validation_data=held_out)
     except KeyboardInterrupt:
         save(model, output)
         complain("interrupted; the model is saved as it was then")
         return INTERRUPTED
     seconds = time.perf_counter() - start
-    trained = epochs * (len(x) - kept)
+    trained = epochs * len(x)
     click.echo(f"trained for {seconds:.2f} s, {trained / seconds:,.0f} samples/s with validation")
 
     loss, accuracy = model.evaluate(x_test, y_test, verbose=0)
     click.echo(f"\ntest loss {loss:.4f}, test accuracy {accuracy:.2%}\n")
-    click.echo(str(nn.metrics.classification_report(y_test, model.predict(x_test, verbose=0).argmax(axis=1))))
+    predicted = model.predict(x_test, verbose=0).argmax(axis=1)
+    click.echo(report_table(nn.metrics.classification_report(y_test, predicted)))
     save(model, output)
     return 0
 
@@ -145,10 +181,15 @@ def mnist_model(nn: Any, dropout: float) -> Any:
     )
 
 
-def cosine(epoch: int, epochs: int) -> float:
-    """From 1 in the first epoch along half a cosine to LAST_RATE in the last (Loshchilov and Hutter, ICLR 2017)."""
-    progress = epoch / max(epochs - 1, 1)
-    return LAST_RATE + (1 - LAST_RATE) * (1 + math.cos(math.pi * progress)) / 2
+def report_table(report: dict[str, Any]) -> str:
+    """The lines of a classification report: a class each, then their mean, weighted by samples."""
+    lines = [f"{'class':>8}{'precision':>11}{'recall':>9}{'F1':>9}{'samples':>9}"]
+    total = sum(row["support"] for row in report["classes"])
+    for row in [*report["classes"], {"class": "all", **report["weighted"], "support": total}]:
+        lines.append(
+            f"{row['class']:>8}{row['precision']:>11.4f}{row['recall']:>9.4f}{row['f1']:>9.4f}{row['support']:>9}"
+        )
+    return "\n".join(lines)
 
 
 def load_core() -> Any:
@@ -169,7 +210,9 @@ def prepare_output(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise click.BadParameter(f"cannot write to {folder}: {error.strerror or error}", param_hint="'--output'") from error
+        raise click.BadParameter(
+            f"cannot write to {folder}: {error.strerror or error}", param_hint="'--output'"
+        ) from error
 
 
 def save(model: Any, folder: Path) -> None:

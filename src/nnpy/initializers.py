@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from nnpy.checks import integer, real, shown
-from nnpy.config import next_generator
+from nnpy.checks import integer, real
 from nnpy.registry import Configurable, find
+from nnpy.seeds import stream
 
 Shape = tuple[int, ...]
 # The standard deviation of a standard normal variable cut off at two.
@@ -29,7 +29,7 @@ class Initializer(Configurable):
 
     def __call__(self, shape: Any, dtype: Any = "float32") -> np.ndarray:
         """An array of ``shape`` and ``dtype``."""
-        generator = next_generator() if self.seed is None else np.random.Generator(np.random.Philox(key=self.seed))
+        generator = stream("initializer") if self.seed is None else stream("initializer", 0, self.seed)
         return np.asarray(self.values(tuple(shape), generator), dtype)
 
     def values(self, shape: Shape, generator: np.random.Generator) -> np.ndarray:
@@ -271,5 +271,5 @@ def get(value: Any) -> Initializer:
     if callable(value) and not isinstance(value, Initializer | type):
         return _Function(value)
     if value is None:
-        raise TypeError(f"expected initializer to be a name, an Initializer or a function of the shape, got {shown(value)}")
+        raise TypeError("expected initializer to be a name, an Initializer or a function of the shape, got None")
     return find(Initializer, value, {"normal": "RandomNormal", "uniform": "RandomUniform", "eye": "Identity"})

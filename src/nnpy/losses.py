@@ -150,7 +150,8 @@ class SparseCategoricalCrossentropy(Loss):
             raise ValueError(f"{self}: expected {name} of shape ('n',), class numbers, got {y.shape}{hint}")
         if y.dtype.kind == "f":
             refuse(y, ~(np.floor(y) == y), f"{self}: expected {name} to be whole class numbers")
-        refuse(y, (y < 0) | (y >= classes), f"{self}: expected {name} in 0 ... {classes - 1}, the output has {classes} classes")
+        message = f"{self}: expected {name} in 0 ... {classes - 1}, the output has {classes} classes"
+        refuse(y, (y < 0) | (y >= classes), message)
         return y
 
 
@@ -185,7 +186,7 @@ def logits_behind(y_pred: Tensor, function: str) -> Tensor | None:
 
 
 def categorical_logits(y_pred: Tensor, from_logits: bool) -> Tensor:
-    """What the softmax of is the prediction. Probabilities that come from something else are normalised, as in Keras."""
+    """What the softmax of is the prediction. Probabilities of another origin are normalised, as in Keras."""
     if from_logits:
         return y_pred
     behind = logits_behind(y_pred, "softmax")
@@ -199,7 +200,7 @@ def _safe_log(p: Tensor) -> Tensor:
 
 def _check_classes(loss: Loss, output_shape: Shape) -> None:
     if len(output_shape) != 2 or output_shape[1] is None or output_shape[1] < 2:
-        raise ValueError(f"{loss}: expected an output of shape (batch, classes) with at least 2 classes, got {output_shape}")
+        raise ValueError(f"{loss}: expected an output of shape (batch, classes), 2 classes or more, got {output_shape}")
 
 
 def get(value: Any) -> Loss:

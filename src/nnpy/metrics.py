@@ -105,7 +105,9 @@ class MeanSquaredError(Metric):
         return ops.mean_squared_error(y_pred, y_true)
 
 
-def _hits_of(loss_tensor: Tensor | None, operation: str, y_true: Tensor, y_pred: Tensor, function: str) -> Tensor | None:
+def _hits_of(
+    loss_tensor: Tensor | None, operation: str, y_true: Tensor, y_pred: Tensor, function: str
+) -> Tensor | None:
     """The hits that the loss's kernel counts, if it compares the same prediction with the same targets."""
     node = None if loss_tensor is None else loss_tensor.node
     if node is None or node.operation.name != operation or len(node.inputs) < 2 or node.inputs[1] is not y_true:
@@ -152,8 +154,8 @@ def classification_report(y_true: Any, y_pred: Any, classes: int | None = None) 
     precision, recall = _ratio(right, chosen), _ratio(right, support)
     scores = {"precision": precision, "recall": recall, "f1": _ratio(2 * right, support + chosen)}
     rows = [
-        {"class": number, **{name: float(values[number]) for name, values in scores.items()}, "support": int(support[number])}
-        for number in range(len(matrix))
+        {"class": number} | {name: float(values[number]) for name, values in scores.items()} | {"support": int(count)}
+        for number, count in enumerate(support)
     ]
     total = support.sum()
     share = _ratio(support, np.full_like(support, total))

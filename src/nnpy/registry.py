@@ -52,8 +52,8 @@ class Configurable:
         missing = [name for name in named if not hasattr(self, name)]
         if missing:
             raise TypeError(
-                f"{type(self).__name__}: has no configuration: keep the constructor's arguments {missing} as attributes "
-                "of the same names, or define get_config()"
+                f"{type(self).__name__}: has no configuration: keep the constructor's arguments {missing} as "
+                "attributes of the same names, or define get_config()"
             )
         return {name: getattr(self, name) for name in named}
 
@@ -116,7 +116,8 @@ def snake(name: str) -> str:
     for position, letter in enumerate(name):
         before = name[position - 1] if position else ""
         after = name[position + 1 : position + 2]
-        if letter.isupper() and before and (before.islower() or before.isdigit() or (after.islower() and before != "_")):
+        starts = before.islower() or before.isdigit() or (after.islower() and before not in ("", "_"))
+        if letter.isupper() and starts:
             letters.append("_")
         letters.append(letter.lower())
     return "".join(letters)

@@ -49,6 +49,6 @@ class L1L2(Regularizer):
         self.l2 = real("L1L2", "l2", l2, least=0)
 
 
-def get(value: Any) -> Regularizer:
-    """A regularizer from its name ("l1", "l2", "l1_l2"), class, configuration, or itself."""
-    return find(Regularizer, value)
+def get(value: Any) -> Regularizer | None:
+    """A regularizer from its name ("l1", "l2", "l1_l2"), class, configuration, or itself; None for None."""
+    return None if value is None else find(Regularizer, value)

@@ -67,8 +67,9 @@ class InverseTimeDecay(Schedule):
 
 
 class PolynomialDecay(Schedule):
-    """From initial to end in ``decay_steps`` as (1 - step / decay_steps)^power, then end; ``cycle``: instead, decay_steps
-    grows to the next multiple that is not passed, so the rate jumps up and falls again."""
+    """From initial to end in ``decay_steps`` as (1 - step / decay_steps)^power, then end.
+
+    ``cycle``: instead, decay_steps grows to the next multiple that is not passed: the rate jumps up and falls again."""
 
     def __init__(
         self,
@@ -179,7 +180,8 @@ class LinearWarmup(Schedule):
     schedule, whose steps count from the end of the warm-up (Goyal et al. 2017). (Ours.)"""
 
     def __init__(self, learning_rate: float | Schedule, warmup_steps: int, start: float = 0.0):
-        self.learning_rate = learning_rate if isinstance(learning_rate, Schedule) else self._rate("learning_rate", learning_rate)
+        scheduled = isinstance(learning_rate, Schedule)
+        self.learning_rate = learning_rate if scheduled else self._rate("learning_rate", learning_rate)
         self.warmup_steps = self._steps("warmup_steps", warmup_steps)
         self.start = self._rate("start", start)
 
@@ -192,9 +194,9 @@ class LinearWarmup(Schedule):
 
 
 class OneCycle(Schedule):
-    """One cycle of ``total_steps`` (Smith & Topin 2018): by half cosines from max / div_factor up to ``max_learning_rate``
-    in the first ``warmup`` share of the steps, then down to the first rate / final_div_factor, where it stays. (Ours;
-    torch's OneCycleLR.)"""
+    """One cycle of ``total_steps`` (Smith & Topin 2018), by half cosines: from max / div_factor up to
+    ``max_learning_rate`` in the first ``warmup`` share of the steps, then down to the first rate / final_div_factor,
+    where it stays. (Ours; torch's OneCycleLR.)"""
 
     def __init__(
         self,
@@ -213,11 +215,11 @@ class OneCycle(Schedule):
     def at(self, steps):
         top, first = self.max_learning_rate, self.max_learning_rate / self.div_factor
         last = first / self.final_div_factor
-        peak, end = self.warmup * self.total_steps - 1, self.total_steps - 1
-        peak = max(peak, 1e-9)  # a warm-up of less than a step: start at the top
-        up = 0.5 * (1 - np.cos(np.pi * np.minimum(steps / peak, 1)))
+        end = self.total_steps - 1
+        peak = max(0.0, self.warmup * self.total_steps - 1)  # a warm-up of less than a step: start at the top
+        up = 0.5 * (1 - np.cos(np.pi * np.minimum(steps / max(peak, 1e-9), 1)))
         down = 0.5 * (1 + np.cos(np.pi * np.clip((steps - peak) / (end - peak), 0, 1)))
-        return np.where(steps <= peak, first + (top - first) * up, last + (top - last) * down)
+        return np.where(steps < peak, first + (top - first) * up, last + (top - last) * down)
 
 
 def get(value: Any) -> Schedule:

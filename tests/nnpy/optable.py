@@ -127,6 +127,20 @@ ACTIVATIONS = {
 }
 _PARAMETER = {"leaky_relu": 0.2, "elu": 1.5}
 
+
+
+def _batch_norm(x, gamma=None, beta=None):
+    features, dtype = x.shape[-1], (x if gamma is None else gamma).value.dtype
+    mean = Parameter(np.zeros(features, dtype), "moving_mean", trainable=False)
+    variance = Parameter(np.ones(features, dtype), "moving_variance", trainable=False)
+    return ops.batch_norm(x, mean, variance, gamma, beta, epsilon=1e-3)
+
+
+def _normalized(x, axes, gamma=1.0, beta=0.0):
+    centred = x - x.mean(axes, keepdims=True)
+    return gamma * centred / np.sqrt((centred**2).mean(axes, keepdims=True) + 1e-3) + beta
+
+
 _ONE = (((2, 3),), ((1, 1),), ((5, 17),), ((3, 2, 7),), ((31, 33),))
 _TWO = (((2, 3), (2, 3)), ((1, 1), (1, 1)), ((4, 19), (4, 19)), ((2, 3, 5), (2, 3, 5)))
 _UNEQUAL = ((((2, 3), (3, 2)), "expected inputs of one shape"),)
@@ -161,6 +175,21 @@ TABLE = [
         bad=((((2, 3), (3, 3)), "differ in axis 1 alone"),),
     ),
     Row("concatenate axis 1", lambda *x: ops.concatenate(x, 1), lambda *x: np.concatenate(x, 1), (((2, 2, 3), (2, 4, 3)),)),
+    Row(
+        "batch_norm", _batch_norm, lambda x, g, b: _normalized(x, tuple(range(x.ndim - 1)), g, b),
+        (((7, 3), (3,), (3,)), ((5, 17), (17,), (17,)), ((300, 2), (2,), (2,)), ((2, 3, 4), (4,), (4,))), rtol=1e-3, atol=1e-4,
+        bad=((((2, 3), (2,), (3,)), r"expected x1 of shape \(3,\), got \(2,\)"),),
+    ),
+    Row("batch_norm alone", _batch_norm, lambda x: _normalized(x, 0), (((7, 3),), ((6, 18),)), rtol=1e-3, atol=1e-4),
+    Row(
+        "batch_norm between", lambda x, w, g, b: ops.activation(_batch_norm(ops.matmul(x, w), g, b), "relu"),
+        lambda x, w, g, b: np.maximum(_normalized(x @ w, 0, g, b), 0), (((6, 5), (5, 9), (9,), (9,)),), rtol=1e-3, atol=1e-4,
+    ),
+    Row(
+        "layer_norm", lambda x, g, b: ops.layer_norm(x, g, b), lambda x, g, b: _normalized(x, (-1,), g, b),
+        (((7, 3), (3,), (3,)), ((5, 17), (17,), (17,)), ((300, 2), (2,), (2,)), ((2, 3, 4), (4,), (4,))), rtol=1e-3, atol=1e-4,
+    ),
+    Row("layer_norm alone", ops.layer_norm, lambda x: _normalized(x, (-1,)), (((7, 3),), ((6, 18),)), rtol=1e-3, atol=1e-4),
     *(
         Row(
             kind, lambda x, kind=kind: ops.activation(x, kind, _PARAMETER.get(kind, 0.0)), reference,

@@ -59,16 +59,26 @@ def test_same_bits_at_any_thread_count(row, threads):
             np.testing.assert_array_equal(a, b)
 
 
-def test_isas_agree(row, monkeypatch):
+@pytest.fixture
+def choose_isa(monkeypatch):
+    """Makes another variant the chosen one, and puts it back."""
+
+    def choose(isa):
+        monkeypatch.setenv("NNCORE_ISA", isa)
+        kernels.chosen.cache_clear()
+
+    yield choose
+    monkeypatch.undo()
+    kernels.chosen.cache_clear()
+
+
+def test_isas_agree(row, choose_isa):
     best = kernels.chosen()[0]
     results = {}
     for isa in kernels.compiled()[: kernels.compiled().index(best) + 1]:
-        monkeypatch.setenv("NNCORE_ISA", isa)
-        kernels.chosen.cache_clear()
+        choose_isa(isa)
         graph = Graph(row.build, row.arrays(row.samples[-1]))
         results[isa] = [graph.run(), *graph.gradients()]
-    monkeypatch.undo()
-    kernels.chosen.cache_clear()
     for isa, arrays in results.items():
         for got, expected in zip(arrays, results[best], strict=True):
             np.testing.assert_allclose(got, expected, rtol=max(row.rtol, 1e-4), atol=max(row.atol, 1e-5), err_msg=isa)

@@ -37,6 +37,15 @@ SIGNATURES = {
     ),
     "binary_crossentropy": _signature("loss", "loss! dx!? hits!? x targets weights?", "rows cols", "scale smoothing"),
     "mean_squared_error": _signature("loss", "loss! dx!? x targets weights?", "rows cols", "scale"),
+    # normalization: over the rows of each column, over the columns of each row
+    "batch_norm": _signature(
+        "norm", "y! x gamma? beta? mean! rstd! moving_mean! moving_variance! steps?", "rows cols n_steps", "epsilon momentum"
+    ),
+    "batch_norm_grad": _signature("norm", "dx!? dgamma!? dbeta!? dy x gamma? mean rstd", "rows cols"),
+    "batch_norm_fold": _signature("norm", "scale! shift! gamma? beta? moving_mean moving_variance", "cols", "epsilon"),
+    "layer_norm": _signature("norm", "y! x gamma? beta? mean! rstd! steps?", "rows cols n_steps", "epsilon"),
+    "layer_norm_grad": _signature("norm", "dx! dy x gamma? mean rstd", "rows cols"),
+    "layer_norm_parameter_grad": _signature("norm", "dgamma!? dbeta!? dy x mean rstd", "rows cols"),
     # sums, norms
     "column_sum": _signature("reduce", "out! x", "rows cols ld accumulate"),
     "row_sum": _signature("reduce", "out! x", "rows cols ld accumulate"),

@@ -1,4 +1,4 @@
-"""The compiler: a graph becomes a Program. differentiate -> fuse -> lower -> plan memory -> Ops."""
+"""The compiler: a graph becomes a Program. specialise -> differentiate -> fuse -> lower -> plan memory -> Ops."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from nnpy import ops
 from nnpy.compiler.differentiate import by_creation, differentiate
 from nnpy.compiler.fuse import Aliases, fuse
 from nnpy.compiler.lower import Lowering
+from nnpy.compiler.specialise import for_inference
 from nnpy.graph import Parameter, Tensor, ordered
 from nnpy.parameters import Store
 
@@ -92,22 +93,26 @@ class Executable:
 def compile_request(request: Request, store: Store, state: np.ndarray) -> Executable:
     """Make the Program of a request. Raises ValueError or TypeError for a graph that cannot be compiled."""
     trained = [p for p in store.parameters if p.trainable]
+    differentiates = request.update is not None or request.keep_gradients
+    named = [
+        *request.keep, *(t for t, _ in request.outputs), *(loss for loss, _ in request.objective),
+        *(t for values, _, w in request.totals for t in (values, w) if t is not None),
+    ]  # fmt: skip
+    final = {t: t for t in named} if request.training else for_inference(named)
+    objective = [(final[loss], weight) for loss, weight in request.objective]
     gradients: dict[Tensor, Tensor] = {}
-    if request.update is not None or request.keep_gradients:
-        wanted = [*trained, *(request.keep if request.keep_gradients else ())]
-        gradients = differentiate([loss for loss, _ in request.objective], wanted)
+    if differentiates:
+        wanted = [*trained, *(final[t] for t in request.keep if request.keep_gradients)]
+        gradients = differentiate([loss for loss, _ in objective], wanted)
         for parameter in trained:
             _regularize(parameter, gradients)
-    kept = {t: gradients[t] for t in request.keep if t in gradients}
+    kept = {t: gradients[final[t]] for t in request.keep if final[t] in gradients}
     parameter_gradients = {p: gradients[p] for p in trained if p in gradients}
-    held = [
-        *(t for t, _ in request.outputs), *(t for values, _, w in request.totals for t in (values, w) if t is not None),
-        *(loss for loss, _ in request.objective), *request.keep, *kept.values(), *parameter_gradients.values(),
-    ]  # fmt: skip
+    held = [*final.values(), *kept.values(), *parameter_gradients.values()]
     order = by_creation(ordered(held))
-    aliases = Aliases(order, request.training)
+    aliases = Aliases(order)
     used = {aliases.root(t) for node in order for t in node.inputs} | {aliases.root(t) for t in held}
-    scales = {loss.node: weight / max(1, request.batch) for loss, weight in request.objective} if gradients else {}
+    scales = {loss.node: weight / max(1, request.batch) for loss, weight in objective} if gradients else {}
     low = Lowering(request.batch, store, state, aliases, scales, used)
     for feed in request.feeds:
         _gather(feed, low)
@@ -126,20 +131,21 @@ def compile_request(request: Request, store: Store, state: np.ndarray) -> Execut
         count = low.count(gradient)
         low.call("chain", out=store.gradient(parameter), x=gradient, rows=1, cols=count, ld_out=count, ld_x=count, work=count)
     for values, totals, weights in request.totals:
-        extra = {} if weights is None else {"weights": weights}
-        low.call("accumulate", totals=totals, values=values, rows=low.count(values), work=1, **extra)
+        extra = {} if weights is None else {"weights": final[weights]}
+        low.call("accumulate", totals=totals, values=final[values], rows=low.count(values), work=1, **extra)
     for tensor, slot in request.outputs:
         count = low.count(tensor)
-        low.call("scatter", x=tensor, state=state, slot=slot, rows=request.batch, cols=count // max(1, request.batch), work=count)
-    for tensor in (*request.keep, *kept.values()):
+        low.call(
+            "scatter", x=final[tensor], state=state, slot=slot, rows=request.batch, cols=count // max(1, request.batch), work=count
+        )  # fmt: skip
+    for tensor in (*(final[t] for t in request.keep), *kept.values()):
         low.buffer(tensor).held = True
     code, arena = low.finish()
     if request.update is not None:
         code += request.update(store, state)
-    values = {t: low.view(t, arena) for t in request.keep}
-    return Executable(
-        Program(code, state), store, state, values, {t: low.view(g, arena) for t, g in kept.items()}, arena.nbytes
-    )
+    values = {t: low.view(final[t], arena) for t in request.keep}
+    slopes = {t: low.view(gradient, arena) for t, gradient in kept.items()}
+    return Executable(Program(code, state), store, state, values, slopes, arena.nbytes)
 
 
 def _gather(feed: Feed, low: Lowering) -> None:

@@ -29,13 +29,13 @@ class Item:
 
 
 class Aliases:
-    """Which tensors are the same memory: reshapes, and dropout in inference."""
+    """Which tensors are the same memory in other shapes."""
 
-    def __init__(self, order: Sequence[Node], training: bool):
+    def __init__(self, order: Sequence[Node]):
         self.roots: dict[Tensor, Tensor] = {}
         self.nodes: set[Node] = set()
         for node in order:
-            if node.operation.is_alias(node, training):
+            if node.operation.is_alias:
                 self.roots[node.output] = self.root(node.inputs[0])
                 self.nodes.add(node)
 

@@ -126,15 +126,11 @@ class Lowering:
             work=count * (1 + len(item.steps)), steps=item.steps, step_ld=cols,
         )  # fmt: skip
 
-    def scalar_function(self, function, output: Tensor, inputs: Sequence[Tensor]) -> None:
-        """output = function(inputs) element by element, through Numba."""
-        from nncore import jit
-
-        compiled = jit.scalar_kernel(function, len(inputs), self.dtype)
-        call = Call(compiled.name, {"out": output, **{f"x{i}": t for i, t in enumerate(inputs)}}, function=compiled)
-        call.threads = self._threads(4 * self.count(output))
-        call.arguments["count"] = self.count(output)
-        self._record(call)
+    def scalar_function(self, compiled, output: Tensor, inputs: Sequence[Tensor]) -> None:
+        """output = compiled(inputs) element by element; ``compiled`` is a kernel of nncore.jit."""
+        count = self.count(output)
+        arguments = {"out": output, "count": count, **{f"x{i}": t for i, t in enumerate(inputs)}}
+        self._record(Call("custom", arguments, threads=self._threads(4 * count), function=compiled))
 
     def finish(self) -> tuple[list[Op], np.ndarray]:
         """Plan the memory; the Ops and the arena they work in."""

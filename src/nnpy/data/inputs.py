@@ -11,8 +11,7 @@ import numpy as np
 
 # What the gather kernel reads, in the order of its codes.
 SOURCES = tuple(
-    np.dtype(name)
-    for name in "float32 float64 uint8 int8 uint16 int16 uint32 int32 uint64 int64 float16".split()
+    np.dtype(name) for name in "float32 float64 uint8 int8 uint16 int16 uint32 int32 uint64 int64 float16".split()
 )
 _CHUNK = 1 << 18  # elements looked at at once: they stay in cache
 _FRAMES = {"pandas", "polars", "pyarrow", "modin", "cudf", "dask", "narwhals"}
@@ -63,7 +62,11 @@ def _from_frame(value: Any, what: str) -> Any:
         import narwhals as nw
     except ImportError:
         return value  # its __array__ serves; only errors are less precise
-    frame = nw.from_native(value, allow_series=True, strict=False) if not type(value).__module__.startswith("narwhals") else value
+    frame = (
+        nw.from_native(value, allow_series=True, strict=False)
+        if not type(value).__module__.startswith("narwhals")
+        else value
+    )
     if isinstance(frame, nw.LazyFrame):
         frame = frame.collect()
     if isinstance(frame, nw.DataFrame):
@@ -75,7 +78,9 @@ def _from_frame(value: Any, what: str) -> Any:
 
 def describe(shape: Sequence[int | None]) -> str:
     """A sample's shape as errors print it."""
-    return "(" + ", ".join("any" if size is None else str(size) for size in shape) + ("," if len(shape) == 1 else "") + ")"
+    return (
+        "(" + ", ".join("any" if size is None else str(size) for size in shape) + ("," if len(shape) == 1 else "") + ")"
+    )
 
 
 def fits(shape: Sequence[int], expected: Sequence[int | None]) -> bool:
@@ -159,7 +164,9 @@ def distribute(value: Any, names: Sequence[str], ranks: Sequence[int | None], wh
         one = isinstance(value, (list, tuple)) and len(value) == 1 and hasattr(value[0], "shape")
         return [value[0]] if one and ranks[0] in (None, len(value[0].shape)) else [value]
     if not isinstance(value, (list, tuple)):
-        raise TypeError(f"{what}: expected a list of {len(names)} arrays ({', '.join(names)}), got {type(value).__name__}")
+        raise TypeError(
+            f"{what}: expected a list of {len(names)} arrays ({', '.join(names)}), got {type(value).__name__}"
+        )
     if len(value) != len(names):
         raise ValueError(f"{what}: expected {len(names)} arrays ({', '.join(names)}), got {len(value)}")
     return list(value)
@@ -198,7 +205,9 @@ def class_weights(value: Any, labels: np.ndarray, classes: int | None) -> np.nda
     """
     if not isinstance(value, Mapping):
         raise TypeError(f"class_weight: expected a dict {{class: weight}}, got {type(value).__name__}")
-    numbers_of = labels.argmax(axis=1) if labels.ndim == 2 and labels.shape[1] > 1 else labels.reshape(-1).astype(np.int64)
+    numbers_of = (
+        labels.argmax(axis=1) if labels.ndim == 2 and labels.shape[1] > 1 else labels.reshape(-1).astype(np.int64)
+    )
     count = classes if classes is not None else int(numbers_of.max()) + 1
     table = np.ones(max(count, int(numbers_of.max()) + 1))
     for key, weight in value.items():
@@ -227,5 +236,7 @@ def split_position(fraction: Any, samples: int) -> int:
         raise ValueError(f"validation_split: expected a number from 0 to below 1, got {fraction}")
     position = int(math.floor(samples * (1 - fraction)))
     if fraction and not 0 < position < samples:
-        raise ValueError(f"validation_split: {fraction} of {samples} samples leaves none to train on or none to validate with")
+        raise ValueError(
+            f"validation_split: {fraction} of {samples} samples leaves none to train on or none to validate with"
+        )
     return position

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from nnpy import graph, initializers, regularizers
 from nnpy.checks import flag, shown
 from nnpy.checks import shape as checked_shape
 from nnpy.config import floatx
-from nnpy.graph import Parameter, Shape, Tensor
+from nnpy.graph import Parameter, Tensor
 from nnpy.registry import Configurable, snake
 
 _counts: dict[str, Iterator[int]] = defaultdict(itertools.count)
@@ -51,21 +51,23 @@ class Call:
 class Layer(Configurable):
     """Base of layers. A subclass gives ``call(x)`` and, if it has weights, ``build(input_shape)`` with ``add_weight``.
 
-    ``name``: automatic if None, as in Keras ("dense", "dense_1"). ``trainable``: False freezes its weights, and those of
-    layers inside it. Layers assigned to attributes (or in lists or dicts of attributes) are part of it. The attributes
-    of a subclass that are named as its constructor's arguments are its configuration.
+    ``name``: automatic if None, as in Keras ("dense", "dense_1"). ``trainable``: False freezes its weights, and those
+    of layers inside it. Layers assigned to attributes (or in lists or dicts of attributes) are part of it. The
+    attributes of a subclass that are named as its constructor's arguments are its configuration.
     """
 
     group = "layer"
     name: str
     built: bool
+    _own: list[tuple[Parameter, bool]]
+    _trainable: bool
 
     def __new__(cls, *arguments, **options):
         # Set here, so that a subclass which forgets super().__init__() has a name and works all the same.
         self = super().__new__(cls)
         self.name = ""
         self.built = False
-        self._own: list[tuple[Parameter, bool]] = []
+        self._own = []
         self._trainable = True
         return self
 
@@ -110,8 +112,9 @@ class Layer(Configurable):
             raise ValueError(f"{self}: expected the initializer of {name} to return shape {sizes}, got {value.shape}")
         trainable = flag(str(self), "trainable", trainable)
         parameter = Parameter(value, f"{self.name}/{name}", trainable and self._trainable)
-        if regularizer is not None:
-            regularizers.get(regularizer).apply(parameter)
+        penalty = regularizers.get(regularizer)
+        if penalty is not None:
+            penalty.apply(parameter)
         self._own.append((parameter, trainable))
         return parameter
 
@@ -216,6 +219,28 @@ class Layer(Configurable):
                 raise ValueError(f"{self}: {parameter.name}: expected shape {parameter.shape}, got {array.shape}")
         for parameter, array in zip(weights, arrays, strict=True):
             parameter.assign(array)
+
+    # checks for subclasses
+
+    def one_input(self, input_shape: Any) -> None:
+        """ValueError if it was called on a list of tensors."""
+        if isinstance(input_shape, list):
+            raise ValueError(f"{self}: expected one tensor, got a list of {len(input_shape)}")
+
+    def several_inputs(self, input_shape: Any, least: int, most: int = 0) -> None:
+        """ValueError unless it was called on a list of ``least`` ... ``most`` (0: any number of) tensors."""
+        expected = f"{least} tensors" if least == most else f"at least {least} tensor{'s' if least > 1 else ''}"
+        if not isinstance(input_shape, list):
+            raise ValueError(f"{self}: expected a list of {expected}, got one of shape {input_shape}")
+        if len(input_shape) < least or (most and len(input_shape) > most):
+            raise ValueError(f"{self}: expected a list of {expected}, got {len(input_shape)}")
+
+    def named(self, get: Callable[[Any], Any], value: Any) -> Any:
+        """``get(value)``, with the layer's name in the error."""
+        try:
+            return get(value)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{self}: {error}") from None
 
     def _ensure_name(self) -> None:
         if not self.name:

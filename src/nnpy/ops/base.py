@@ -46,9 +46,12 @@ class Operation:
         """Emit the kernel calls of a node and of the steps fused to it."""
         raise TypeError(f"{self.name}: has no kernel")
 
-    def is_alias(self, node: Node, training: bool) -> bool:
-        """True where the output is the first input's memory, seen in another shape or not changed."""
-        return False
+    def inference(self, node: Node, inputs: Sequence[Tensor]) -> Tensor | None:
+        """What replaces the node's output in a Program for inference, given its inputs there; None: the node stays."""
+        return None
+
+    #: True where the output is the first input's memory in another shape
+    is_alias = False
 
 
 class Elementwise(Operation):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from nncore import jit
 from nncore.steps import CODES, SAVES
 from nnpy.graph import Node, Tensor, apply
 from nnpy.ops.base import Elementwise, StepSpec, label
@@ -107,8 +108,8 @@ class _Dropout(Elementwise):
 
     name = "dropout"
 
-    def is_alias(self, node, training):
-        return not training or node.attributes["rate"] == 0.0
+    def inference(self, node, inputs):
+        return inputs[0]
 
     def steps(self, node, primary):
         rate = node.attributes["rate"]
@@ -127,14 +128,16 @@ class _Custom(Elementwise):
         return [apply(_CUSTOM_GRADIENT, [upstream, node.inputs[0]], derivative=node.attributes["derivative"])]
 
     def lower(self, item, low):
-        low.scalar_function(item.node.attributes["forward"], item.output, [item.node.inputs[0]])
+        kernel = jit.scalar_kernel(item.node.attributes["forward"], 1, low.dtype)
+        low.scalar_function(kernel, item.output, [item.node.inputs[0]])
 
 
 class _CustomGradient(Elementwise):
     name = "custom_gradient"
 
     def lower(self, item, low):
-        low.scalar_function(item.node.attributes["derivative"], item.output, [item.node.inputs[1], item.node.inputs[0]])
+        kernel = jit.gradient_kernel(item.node.attributes["derivative"], low.dtype)
+        low.scalar_function(kernel, item.output, item.node.inputs)
 
 
 _ADD = _Binary("add", "add", True)
@@ -225,7 +228,7 @@ def dropout(x: Tensor, rate: float) -> Tensor:
     """Dropout while training, x itself in inference; 0 <= rate < 1."""
     if not 0.0 <= rate < 1.0:
         raise ValueError(f"dropout: expected a rate in [0, 1), got {rate}")
-    return apply(_DROPOUT, [x], rate=float(rate), stream=None)
+    return apply(_DROPOUT, [x], rate=float(rate), stream=None) if rate else x
 
 
 def custom(x: Tensor, forward, derivative) -> Tensor:

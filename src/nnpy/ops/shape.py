@@ -12,8 +12,7 @@ from nnpy.ops.base import Operation, label
 class _Reshape(Operation):
     name = "reshape"
 
-    def is_alias(self, node, training):
-        return True
+    is_alias = True
 
     def infer(self, node):
         old, new = node.inputs[0].shape, node.attributes["shape"]

@@ -12,4 +12,4 @@ __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "get"]
 
 def get(value: Any) -> Optimizer:
     """An optimizer from its name ("sgd", "adam", "adamw"), class, configuration, or itself."""
-    return find(Optimizer, value)
+    return find(Optimizer, value, {"adamw": "AdamW"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -14,12 +14,13 @@ from nncore import Op, Ref, Step
 from nnpy.checks import real, shown
 from nnpy.parameters import Store
 from nnpy.registry import Configurable, snake
-from nnpy.schedules import Schedule, get as get_schedule
+from nnpy.schedules import Schedule
+from nnpy.schedules import get as get_schedule
 
 _CHUNK = 8192  # elements in one partial sum of square_sums
 _CLIP_COLUMNS = 1024
 
-Rate = float | Schedule | Callable[[int], float]
+Rate: TypeAlias = float | Schedule | Callable[[int], float]
 
 
 class Optimizer(Configurable):
@@ -49,7 +50,9 @@ class Optimizer(Configurable):
         self.weight_decay = None if weight_decay is None else real(kind, "weight_decay", weight_decay, least=0)
         self.clipnorm = None if clipnorm is None else real(kind, "clipnorm", clipnorm, above=0)
         self.clipvalue = None if clipvalue is None else real(kind, "clipvalue", clipvalue, above=0)
-        self.global_clipnorm = None if global_clipnorm is None else real(kind, "global_clipnorm", global_clipnorm, above=0)
+        self.global_clipnorm = (
+            None if global_clipnorm is None else real(kind, "global_clipnorm", global_clipnorm, above=0)
+        )
         given = [n for n in ("clipnorm", "clipvalue", "global_clipnorm") if getattr(self, n) is not None]
         if len(given) > 1:
             raise ValueError(f"{kind}: expected at most one kind of clipping, got {' and '.join(given)}")
@@ -65,12 +68,15 @@ class Optimizer(Configurable):
         kind = type(self).__name__
         if isinstance(value, dict):
             value = get_schedule(value)
-        if isinstance(value, type) or isinstance(value, str):
-            raise TypeError(f"{kind}: expected learning_rate to be a number, a schedule or a function, got {shown(value)}")
+        if isinstance(value, type | str):
+            expected = "learning_rate to be a number, a schedule or a function"
+            raise TypeError(f"{kind}: expected {expected}, got {shown(value)}")
         self._learning_rate = value if callable(value) else real(kind, "learning_rate", value, least=0)
 
     def rates(self, first_step: int, count: int) -> np.ndarray:
-        """The learning rates of ``count`` steps from ``first_step`` on, float64. ValueError if one is not finite and >= 0."""
+        """The learning rates of ``count`` steps from ``first_step`` on, float64.
+
+        Raises ValueError if one is not finite and >= 0."""
         rate = self._learning_rate
         if isinstance(rate, Schedule):
             rates = rate.rates(first_step, count)
@@ -82,7 +88,8 @@ class Optimizer(Configurable):
         if bad.any():
             place = int(np.argmax(bad))
             raise ValueError(
-                f"{type(self).__name__}: expected learning_rate to be finite and >= 0, got {rates[place]} at step {first_step + place}"
+                f"{type(self).__name__}: expected learning_rate to be finite and >= 0, got {rates[place]} "
+                f"at step {first_step + place}"
             )
         return rates
 
@@ -114,12 +121,12 @@ class Optimizer(Configurable):
         if self.clipvalue is not None:
             ops += [op for start, end in stretches for op in _clip_values(store, start, end, self.clipvalue, threads)]
         elif self.global_clipnorm is not None and stretches:
-            ops, scale = _clip_norm(store, stretches, self.global_clipnorm, threads)
-            scales = [scale] * len(stretches)
+            ops, shared = _clip_norm(store, stretches, self.global_clipnorm, threads)
+            scales = [shared] * len(stretches)
         elif self.clipnorm is not None:
             for position, stretch in enumerate(stretches):
-                clip, scales[position] = _clip_norm(store, [stretch], self.clipnorm, threads)
-                ops += clip
+                clips, scales[position] = _clip_norm(store, [stretch], self.clipnorm, threads)
+                ops += clips
             ops.sort(key=lambda op: op.name == "clip_scale")  # all the sums, one barrier, all the scales
         for (start, end), scale in zip(stretches, scales, strict=True):
             arrays = {name: array[start:end] for name, array in slots.items()}

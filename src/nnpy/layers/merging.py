@@ -1,0 +1,123 @@
+"""Layers of several inputs: Add, Subtract, Multiply, Average, Maximum, Minimum, Concatenate. And Residual."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+
+from nnpy import ops
+from nnpy.checks import integer, shown
+from nnpy.layers.base import Layer
+
+
+class _Merge(Layer):
+    """Two or more inputs of one shape."""
+
+    least, most = 2, 0
+
+    def __init__(self, name: str | None = None):
+        super().__init__(name=name)
+
+    def check_input(self, input_shape):
+        self.several_inputs(input_shape, self.least, self.most)
+        first = input_shape[0]
+        for number, shape in enumerate(input_shape):
+            if shape != first:
+                raise ValueError(f"{self}: expected inputs of one shape, got {first} and {shape} (input {number})")
+
+
+class Add(_Merge):
+    """The sum of inputs of one shape."""
+
+    def call(self, inputs):
+        return reduce(ops.add, inputs)
+
+
+class Subtract(_Merge):
+    """The first of two inputs minus the second."""
+
+    most = 2
+
+    def call(self, inputs):
+        return ops.subtract(*inputs)
+
+
+class Multiply(_Merge):
+    """The product, element by element, of inputs of one shape."""
+
+    def call(self, inputs):
+        return reduce(ops.multiply, inputs)
+
+
+class Average(_Merge):
+    """The mean of inputs of one shape."""
+
+    def call(self, inputs):
+        return ops.affine(reduce(ops.add, inputs), 1.0 / len(inputs), 0.0)
+
+
+class Maximum(_Merge):
+    """The largest, element by element, of inputs of one shape."""
+
+    def call(self, inputs):
+        return reduce(ops.maximum, inputs)
+
+
+class Minimum(_Merge):
+    """The smallest, element by element, of inputs of one shape."""
+
+    def call(self, inputs):
+        return reduce(ops.minimum, inputs)
+
+
+class Concatenate(Layer):
+    """Inputs joined along ``axis`` (not 0, the batch); their shapes may differ in that axis alone."""
+
+    def __init__(self, axis: int = -1, name: str | None = None):
+        super().__init__(name=name)
+        self.axis = integer(str(self), "axis", axis)
+        if self.axis == 0:
+            raise ValueError(f"{self}: expected axis to be another than 0, the batch, got 0")
+
+    def check_input(self, input_shape):
+        self.several_inputs(input_shape, 1)
+        rank = len(input_shape[0])
+        if not -rank < self.axis < rank:
+            raise ValueError(f"{self}: expected inputs of more axes for axis {self.axis}, got {input_shape[0]}")
+        axis = self.axis % rank
+        kept = [shape[:axis] + shape[axis + 1 :] for shape in input_shape]
+        for number, shape in enumerate(input_shape):
+            if len(shape) != rank or kept[number] != kept[0]:
+                raise ValueError(
+                    f"{self}: expected inputs whose shapes differ in axis {self.axis} alone, got {input_shape[0]} and "
+                    f"{shape} (input {number})"
+                )
+
+    def call(self, inputs):
+        return ops.concatenate(inputs, self.axis)
+
+
+class Residual(Layer):
+    """x + layers(x): ``layers``, one after the other, must keep the shape (He et al., CVPR 2016). (Ours.)"""
+
+    def __init__(self, layers: Sequence[Layer], name: str | None = None, trainable: bool = True):
+        super().__init__(name=name, trainable=trainable)
+        self.layers: list[Layer] = list(layers) if isinstance(layers, list | tuple) else [layers]  # type: ignore[list-item]
+        for layer in self.layers:
+            if not isinstance(layer, Layer):
+                raise TypeError(f"{self}: expected layers to be a list of layers, got {shown(layer)} in it")
+        if not self.layers:
+            raise ValueError(f"{self}: expected at least one layer, got none")
+        if not trainable:
+            self.trainable = False
+
+    def check_input(self, input_shape):
+        self.one_input(input_shape)
+
+    def call(self, inputs):
+        y = inputs
+        for layer in self.layers:
+            y = layer(y)
+        if y.shape != inputs.shape:
+            raise ValueError(f"{self}: expected its layers to keep the shape {inputs.shape}, they give {y.shape}")
+        return ops.add(inputs, y)

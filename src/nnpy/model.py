@@ -1,0 +1,353 @@
+"""Model: layers between inputs and outputs, and the methods that train, evaluate and use them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnpy import config
+from nnpy.graph import Shape, Tensor
+from nnpy.layers.base import InputLayer, Layer
+from nnpy.structure import Structure, describe, output_names, rebuild, trace
+from nnpy.training.engine import Engine
+from nnpy.training.history import History
+from nnpy.training.settings import Settings
+
+if TYPE_CHECKING:
+    from nnpy.insight.probe import Probe
+    from nnpy.training.callbacks import Callback
+
+
+class Model(Layer):
+    """``Model(inputs, outputs)``: any graph of layers between Inputs and outputs, each a Tensor, a list or (inputs) a dict.
+
+    A model is a layer: called on tensors it applies its layers to them, with the same weights. A subclass may define
+    ``call(x)`` on layers kept as attributes instead; it is traced when the shape of its input is known.
+    Raises TypeError or ValueError for inputs that are not Inputs or outputs that they do not lead to.
+    """
+
+    def __init__(self, inputs: Any = None, outputs: Any = None, name: str | None = None, *, trainable: bool = True):
+        super().__init__(name=name)
+        self._structure: Structure | None = None
+        self._engine: Engine | None = None
+        self._settings: Settings | None = None
+        self._fast: dict[Any, Any] = {}
+        self.dtype = config.floatx()
+        self.history: History | None = None
+        self.stop_training = False
+        if (inputs is None) != (outputs is None):
+            raise TypeError(f"{self}: expected both inputs and outputs")
+        if inputs is not None:
+            self._trace(_tensors(inputs, f"{self}: inputs"), _tensors(outputs, f"{self}: outputs"))
+        if not trainable:
+            self.trainable = False
+
+    # structure
+
+    def _trace(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
+        if not inputs or not outputs:
+            raise ValueError(f"{self}: expected at least one input and one output")
+        if len(set(inputs)) < len(inputs):
+            raise ValueError(f"{self}: expected inputs that differ, got one of them twice")
+        structure = trace(str(self), inputs, outputs)
+        if any(tensor.node is not None for tensor in inputs):  # from the middle of another graph: a graph of its own
+            fresh = [
+                t if t.node is None else InputLayer(t.shape[1:], name=f"{t.name.replace('/', '_')}_input").make() for t in inputs
+            ]
+            structure = trace(str(self), fresh, structure.replay(fresh))
+        self._structure = structure
+        self._forget()
+        self.built = True
+
+    def _forget(self) -> None:
+        """Programs no longer fit: the structure or what is compiled has changed."""
+        self._engine = None
+        self._fast.clear()
+
+    @property
+    def structure(self) -> Structure:
+        """Raises ValueError if the model is not built."""
+        if self._structure is None:
+            raise ValueError(
+                f"{self}: not built: its input's shape is not known yet; begin with Input(shape), or call build((None, ...)) or fit"
+            )
+        return self._structure
+
+    @property
+    def inputs(self) -> list[Tensor]:
+        return list(self.structure.inputs)
+
+    @property
+    def outputs(self) -> list[Tensor]:
+        return list(self.structure.outputs)
+
+    @property
+    def input_names(self) -> list[str]:
+        return [tensor.name for tensor in self.structure.inputs]
+
+    @property
+    def output_names(self) -> list[str]:
+        return output_names(self.structure.outputs)
+
+    @property
+    def input_shape(self) -> Shape | list[Shape]:
+        shapes = [tensor.shape for tensor in self.structure.inputs]
+        return shapes[0] if len(shapes) == 1 else shapes
+
+    @property
+    def output_shape(self) -> Shape | list[Shape]:
+        shapes = [tensor.shape for tensor in self.structure.outputs]
+        return shapes[0] if len(shapes) == 1 else shapes
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers, operands first; Inputs are among them."""
+        return self._structure.layers if self._structure is not None else super().sublayers()
+
+    def sublayers(self) -> list[Layer]:
+        return self.layers
+
+    def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
+        """A layer by its name or its position in ``layers``. Raises ValueError if there is none."""
+        if (name is None) == (index is None):
+            raise ValueError(f"{self}: get_layer: expected a name or an index")
+        layers = self.layers
+        if index is not None:
+            if not -len(layers) <= index < len(layers):
+                raise ValueError(f"{self}: expected an index below {len(layers)}, the number of layers, got {index}")
+            return layers[index]
+        for layer in layers:
+            if layer.name == name:
+                return layer
+        raise ValueError(f"{self}: no layer {name!r}; there are {', '.join(repr(layer.name) for layer in layers)}")
+
+    def build(self, input_shape: Any) -> None:
+        """Build for samples of ``input_shape[1:]`` (``input_shape[0]`` is the batch, None). Several inputs: a list of shapes."""
+        if self._structure is not None:
+            return
+        several = bool(input_shape) and isinstance(input_shape[0], (list, tuple))
+        shapes = list(input_shape) if several else [input_shape]
+        stem = "input" if len(shapes) == 1 else "input_{}"
+        inputs = [InputLayer(shape[1:], name=stem.format(i)).make() for i, shape in enumerate(shapes)]
+        self._trace(inputs, self._outputs_for(inputs if several else inputs[0]))
+
+    def _outputs_for(self, inputs: Any) -> list[Tensor]:
+        return _tensors(self.call(inputs), f"{self}: call()")
+
+    def call(self, inputs: Any) -> Any:
+        tensors = _tensors(inputs, f"{self}: input", self.input_names)
+        if len(tensors) != len(self.structure.inputs):
+            raise ValueError(f"{self}: expected {len(self.structure.inputs)} inputs, got {len(tensors)}")
+        for tensor, expected in zip(tensors, self.structure.inputs, strict=True):
+            if tensor.shape != expected.shape:
+                raise ValueError(f"{self}: expected input {expected.name!r} of shape {expected.shape}, got {tensor.shape}")
+        results = self.structure.replay(tensors)
+        return results[0] if len(results) == 1 else results
+
+    def get_config(self) -> dict[str, Any]:
+        """The structure as JSON values. Raises TypeError for a subclass, whose ``call`` is code."""
+        if type(self) is not Model:
+            raise TypeError(f"{self}: a subclass of Model is code; define get_config()")
+        return {"name": self.name, "graph": describe(self.structure)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Model:
+        return cls(*rebuild(config["graph"]), name=config["name"])
+
+    def summary(self, print_fn: Callable[[str], Any] = print) -> None:
+        """Print a table of the layers, what they give, and their parameters."""
+        from nnpy.summary import summary
+
+        print_fn(summary(self))
+
+    # training
+
+    def compile(
+        self,
+        optimizer: Any = "adam",
+        loss: Any = None,
+        loss_weights: Any = None,
+        metrics: Any = None,
+        weighted_metrics: Any = None,
+    ) -> None:
+        """Say how to train. Where Keras' default optimizer is "rmsprop", ours is "adam".
+
+        ``loss``, ``metrics``, ``weighted_metrics``: a name or an object; for several outputs a list in their order or a
+        dict by their names. ``loss_weights``: the factors of the outputs' losses. ``weighted_metrics`` count samples by
+        their weights. The seed (``nnpy.set_seed``) and which layers are trainable are taken now: after a change of
+        ``layer.trainable`` compile again. Raises TypeError or ValueError for unknown names.
+        """
+        self._settings = Settings(optimizer, loss, loss_weights, metrics, weighted_metrics)
+        if self._structure is not None:
+            self._settings.resolve(self)
+        self._forget()
+
+    @property
+    def optimizer(self) -> Any:
+        return self.settings.optimizer
+
+    @property
+    def compiled(self) -> bool:
+        return self._settings is not None
+
+    @property
+    def settings(self) -> Settings:
+        """What ``compile`` was given. Raises RuntimeError before."""
+        if self._settings is None:
+            raise RuntimeError(f"{self}: call compile(optimizer, loss) first")
+        return self._settings
+
+    @property
+    def engine(self) -> Engine:
+        """The programs of the model as it is now."""
+        if self._engine is None:
+            self._engine = Engine(self, self._settings)
+        return self._engine
+
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: str | int = "auto",
+        callbacks: Callback | Sequence[Callback] | None = None,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: bool = True,
+        class_weight: Mapping[int, float] | None = None,
+        sample_weight: Any = None,
+        initial_epoch: int = 0,
+        steps_per_epoch: int | None = None,
+        validation_steps: int | None = None,
+        validation_batch_size: int | None = None,
+        validation_freq: int | Iterable[int] = 1,
+    ) -> History:
+        """Train for ``epochs - initial_epoch`` epochs; returns the History.
+
+        ``x``, ``y``: arrays of samples (anything with ``__array__`` or ``__dlpack__``, frames, lists; several inputs or
+        outputs: a list or dict), of any real dtype; read where they are, never changed. Or ``x`` alone: an iterable of
+        batches ``(x, y)`` or ``(x, y, sample_weight)``. ``batch_size``: 32 if None; a last, smaller batch is a step too.
+        ``validation_split``: this last part of the samples is held out. ``shuffle``: a new order every epoch, from the
+        seed. All data is checked before work starts: TypeError or ValueError names what was expected and what came.
+        Ctrl-C raises KeyboardInterrupt within about 0.1 s (or one step); the model stays usable, ``model.history`` is
+        what there was.
+        """
+        from nnpy.training.loop import fit
+
+        return fit(
+            self, x, y, batch_size=batch_size, epochs=epochs, verbose=verbose, callbacks=callbacks,
+            validation_split=validation_split, validation_data=validation_data, shuffle=shuffle, class_weight=class_weight,
+            sample_weight=sample_weight, initial_epoch=initial_epoch, steps_per_epoch=steps_per_epoch,
+            validation_steps=validation_steps, validation_batch_size=validation_batch_size, validation_freq=validation_freq,
+        )  # fmt: skip
+
+    def evaluate(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        verbose: str | int = "auto",
+        sample_weight: Any = None,
+        steps: int | None = None,
+        callbacks: Callback | Sequence[Callback] | None = None,
+        return_dict: bool = False,
+    ) -> float | list[float] | dict[str, float]:
+        """The loss and the metrics on data: a number if there is the loss only, a list, or a dict by name."""
+        from nnpy.training.evaluation import evaluate
+
+        logs = evaluate(self, x, y, batch_size, verbose, sample_weight, steps, callbacks)
+        return _plain(logs, return_dict)
+
+    def predict(
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: str | int = 0,
+        steps: int | None = None,
+        callbacks: Callback | Sequence[Callback] | None = None,
+    ) -> Any:
+        """The outputs for samples ``x``: a new array (samples, ...), a list of them for several outputs.
+
+        ``batch_size``: 32 if None. Silent unless ``verbose`` is 1 or 2. Raises TypeError or ValueError for wrong data.
+        """
+        if batch_size is None and type(x) is np.ndarray and callbacks is None and not verbose and steps is None:
+            program = self._fast.get((x.shape, x.strides, x.dtype))
+            if program is not None and (result := program.predict(x)) is not None:
+                return result
+        from nnpy.training.evaluation import predict
+
+        return predict(self, x, batch_size, verbose, steps, callbacks)
+
+    def train_on_batch(
+        self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None, return_dict: bool = False
+    ) -> float | list[float] | dict[str, float]:
+        """One step on one batch; the loss and the metrics of this batch before the update."""
+        from nnpy.training.loop import train_on_batch
+
+        return _plain(train_on_batch(self, x, y, sample_weight, class_weight), return_dict)
+
+    def test_on_batch(
+        self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False
+    ) -> float | list[float] | dict[str, float]:
+        """The loss and the metrics of one batch."""
+        from nnpy.training.evaluation import test_on_batch
+
+        return _plain(test_on_batch(self, x, y, sample_weight), return_dict)
+
+    def predict_on_batch(self, x: Any) -> Any:
+        """The outputs for one batch."""
+        from nnpy.training.evaluation import predict_on_batch
+
+        return predict_on_batch(self, x)
+
+    def probe(self, x: Any, y: Any = None) -> Probe:
+        """Every layer's activation for ``x``, and with ``y`` the gradients of the loss by these and by the weights.
+
+        See ``nnpy.insight.probe``. Copies: they stay as they are when training goes on.
+        """
+        from nnpy.insight.probe import probe
+
+        return probe(self, x, y)
+
+    # files
+
+    def save(self, path: str | os.PathLike) -> Path:
+        """Write weights, structure, optimizer state and seed to ``path``, a .safetensors file, whole or not at all."""
+        from nnpy.saving import save
+
+        return save(self, path)
+
+    def save_weights(self, path: str | os.PathLike) -> Path:
+        """Write the weights alone to ``path``, a .safetensors file, whole or not at all."""
+        from nnpy.saving import save_weights
+
+        return save_weights(self, path)
+
+    def load_weights(self, path: str | os.PathLike) -> None:
+        """Read weights that ``save_weights`` or ``save`` wrote. Nothing is changed if a name or a shape does not fit."""
+        from nnpy.saving import load_weights
+
+        load_weights(self, path)
+
+
+def _plain(logs: dict[str, float], return_dict: bool) -> float | list[float] | dict[str, float]:
+    if return_dict:
+        return logs
+    values = list(logs.values())
+    return values[0] if len(values) == 1 else values
+
+
+def _tensors(value: Any, what: str, names: Sequence[str] | None = None) -> list[Tensor]:
+    """A Tensor, a list of them, or a dict by name as a list."""
+    if isinstance(value, Mapping):
+        value = [value[name] for name in names] if names is not None and set(names) == set(value) else list(value.values())
+    tensors = list(value) if isinstance(value, (list, tuple)) else [value]
+    for tensor in tensors:
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{what}: expected a Tensor (from Input or a layer) or a list of them, got {type(tensor).__name__}")
+    return tensors

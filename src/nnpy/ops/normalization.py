@@ -1,0 +1,215 @@
+"""Batch and layer normalization."""
+
+from __future__ import annotations
+
+from nnpy.graph import Parameter, Tensor, apply
+from nnpy.ops.base import Elementwise, Operation, StepSpec, label
+
+
+def _check_parameters(node, features: int) -> None:
+    for parameter in node.inputs[1:]:
+        if parameter.shape != (features,):
+            raise ValueError(f"{label(node)}: expected {parameter.name} of shape ({features},), got {parameter.shape}")
+
+
+class _BatchNorm(Operation):
+    """Inputs: x, moving mean, moving variance, then gamma and beta where they exist. Outputs: y, mean, rstd."""
+
+    name = "batch_norm"
+    takes_steps = True
+
+    def infer(self, node):
+        x = node.inputs[0]
+        _check_parameters(node, x.shape[-1])
+        return [x.shape, x.shape[-1:], x.shape[-1:]]
+
+    def gradient(self, node, upstream, needs):
+        x, named = node.inputs[0], dict(zip(node.attributes["names"], node.inputs[3:], strict=True))
+        mean, rstd = node.outputs[1:]
+        inputs = [upstream, x, mean, rstd, *([named["gamma"]] if "gamma" in named else [])]
+        dx = apply(_BATCH_NORM_GRADIENT, inputs)
+        _, dgamma, dbeta = dx.node.outputs
+        return [dx, None, None, *({"gamma": dgamma, "beta": dbeta}[name] for name in named)]
+
+    def inference(self, node, inputs):
+        attributes = node.attributes
+        scale = apply(_BATCH_NORM_FOLD, inputs[1:], names=attributes["names"], epsilon=attributes["epsilon"])
+        return apply(_SCALE_SHIFT, [inputs[0], scale, scale.node.outputs[1]])
+
+    def lower(self, item, low):
+        node = item.node
+        x, moving_mean, moving_variance = node.inputs[:3]
+        cols = x.shape[-1]
+        named = dict(zip(node.attributes["names"], node.inputs[3:], strict=True))
+        low.call(
+            "batch_norm", y=item.output, x=x, mean=node.outputs[1], rstd=node.outputs[2], moving_mean=moving_mean,
+            moving_variance=moving_variance, rows=low.count(x) // max(1, cols), cols=cols, steps=item.steps, step_ld=cols,
+            epsilon=node.attributes["epsilon"], momentum=node.attributes["momentum"], work=4 * low.count(x), **named,
+        )  # fmt: skip
+
+
+class _BatchNormGradient(Operation):
+    """Outputs: dx, dgamma, dbeta, from one pass for the sums and one for dx, a block of columns at a time."""
+
+    name = "batch_norm_gradient"
+
+    def infer(self, node):
+        x = node.inputs[1]
+        return [x.shape, x.shape[-1:], x.shape[-1:]]
+
+    def lower(self, item, low):
+        node = item.node
+        dy, x, mean, rstd = node.inputs[:4]
+        cols = x.shape[-1]
+        outputs = {n: t for n, t in zip(("dx", "dgamma", "dbeta"), node.outputs, strict=True) if low.is_used(t)}
+        gamma = {"gamma": node.inputs[4]} if len(node.inputs) > 4 else {}
+        low.call(
+            "batch_norm_grad", dy=dy, x=x, mean=mean, rstd=rstd, rows=low.count(x) // max(1, cols), cols=cols,
+            work=4 * low.count(x), **outputs, **gamma,
+        )  # fmt: skip
+
+
+class _BatchNormFold(Operation):
+    """In inference, normalization is x * scale + shift: the two rows, from the running statistics."""
+
+    name = "batch_norm_fold"
+
+    def infer(self, node):
+        return [node.inputs[0].shape, node.inputs[0].shape]
+
+    def lower(self, item, low):
+        node = item.node
+        named = dict(zip(node.attributes["names"], node.inputs[2:], strict=True))
+        low.call(
+            self.name, scale=node.outputs[0], shift=node.outputs[1], moving_mean=node.inputs[0], moving_variance=node.inputs[1],
+            cols=node.inputs[0].shape[0], epsilon=node.attributes["epsilon"], work=1, **named,
+        )  # fmt: skip
+
+
+class _ScaleShift(Elementwise):
+    """x * scale + shift, both of them rows; fuses into the GEMM before it."""
+
+    name = "scale_shift"
+
+    def infer(self, node):
+        return [node.inputs[0].shape]
+
+    def steps(self, node, primary):
+        return [StepSpec("mul_row", p=node.inputs[1]), StepSpec("add_row", p=node.inputs[2])]
+
+    def gradient(self, node, upstream, needs):
+        return [apply(_SCALE, [upstream, node.inputs[1]]), None, None]
+
+
+class _Scale(Elementwise):
+    """x * scale, a row."""
+
+    name = "scale_row"
+
+    def infer(self, node):
+        return [node.inputs[0].shape]
+
+    def steps(self, node, primary):
+        return [StepSpec("mul_row", p=node.inputs[1])]
+
+
+class _LayerNorm(Operation):
+    """Inputs: x, then gamma and beta where they exist. Outputs: y, mean and rstd of each row."""
+
+    name = "layer_norm"
+    takes_steps = True
+
+    def infer(self, node):
+        x = node.inputs[0]
+        _check_parameters(node, x.shape[-1])
+        return [x.shape, x.shape[:-1], x.shape[:-1]]
+
+    def gradient(self, node, upstream, needs):
+        x, named = node.inputs[0], dict(zip(node.attributes["names"], node.inputs[1:], strict=True))
+        mean, rstd = node.outputs[1:]
+        dx = None
+        if needs[0]:
+            dx = apply(_LAYER_NORM_GRADIENT, [upstream, x, mean, rstd, *([named["gamma"]] if "gamma" in named else [])])
+        if not named:
+            return [dx]
+        dgamma = apply(_LAYER_NORM_PARAMETER_GRADIENT, [upstream, x, mean, rstd])
+        dbeta = dgamma.node.outputs[1]
+        return [dx, *({"gamma": dgamma, "beta": dbeta}[name] for name in named)]
+
+    def lower(self, item, low):
+        node, x = item.node, item.node.inputs[0]
+        cols = x.shape[-1]
+        named = dict(zip(node.attributes["names"], node.inputs[1:], strict=True))
+        low.call(
+            self.name, y=item.output, x=x, mean=node.outputs[1], rstd=node.outputs[2], rows=low.count(x) // max(1, cols),
+            cols=cols, steps=item.steps, step_ld=cols, epsilon=node.attributes["epsilon"], work=4 * low.count(x), **named,
+        )  # fmt: skip
+
+
+class _LayerNormGradient(Operation):
+    name = "layer_norm_gradient"
+
+    def infer(self, node):
+        return [node.inputs[1].shape]
+
+    def lower(self, item, low):
+        dy, x, mean, rstd = item.node.inputs[:4]
+        cols = x.shape[-1]
+        gamma = {"gamma": item.node.inputs[4]} if len(item.node.inputs) > 4 else {}
+        low.call(
+            "layer_norm_grad", dx=item.output, dy=dy, x=x, mean=mean, rstd=rstd, rows=low.count(x) // max(1, cols), cols=cols,
+            work=4 * low.count(x), **gamma,
+        )  # fmt: skip
+
+
+class _LayerNormParameterGradient(Operation):
+    """Outputs: dgamma, dbeta."""
+
+    name = "layer_norm_parameter_gradient"
+
+    def infer(self, node):
+        return [node.inputs[1].shape[-1:], node.inputs[1].shape[-1:]]
+
+    def lower(self, item, low):
+        node = item.node
+        dy, x, mean, rstd = node.inputs
+        cols = x.shape[-1]
+        outputs = {n: t for n, t in zip(("dgamma", "dbeta"), node.outputs, strict=True) if low.is_used(t)}
+        low.call(
+            "layer_norm_parameter_grad", dy=dy, x=x, mean=mean, rstd=rstd, rows=low.count(x) // max(1, cols), cols=cols,
+            work=2 * low.count(x), **outputs,
+        )  # fmt: skip
+
+
+_BATCH_NORM = _BatchNorm()
+_BATCH_NORM_GRADIENT = _BatchNormGradient()
+_BATCH_NORM_FOLD = _BatchNormFold()
+_SCALE_SHIFT = _ScaleShift()
+_SCALE = _Scale()
+_LAYER_NORM = _LayerNorm()
+_LAYER_NORM_GRADIENT = _LayerNormGradient()
+_LAYER_NORM_PARAMETER_GRADIENT = _LayerNormParameterGradient()
+
+
+def batch_norm(
+    x: Tensor,
+    moving_mean: Parameter,
+    moving_variance: Parameter,
+    gamma: Parameter | None = None,
+    beta: Parameter | None = None,
+    *,
+    epsilon: float = 1e-3,
+    momentum: float = 0.99,
+) -> Tensor:
+    """Normalize over all axes but the last: with the batch's statistics while training, which move the running ones, and
+    with the running ones in inference. Parameters have shape (features,)."""
+    named = {name: tensor for name, tensor in (("gamma", gamma), ("beta", beta)) if tensor is not None}
+    return apply(
+        _BATCH_NORM, [x, moving_mean, moving_variance, *named.values()], names=tuple(named), epsilon=float(epsilon), momentum=float(momentum)
+    )  # fmt: skip
+
+
+def layer_norm(x: Tensor, gamma: Parameter | None = None, beta: Parameter | None = None, *, epsilon: float = 1e-3) -> Tensor:
+    """Normalize each row (the last axis)."""
+    named = {name: tensor for name, tensor in (("gamma", gamma), ("beta", beta)) if tensor is not None}
+    return apply(_LAYER_NORM, [x, *named.values()], names=tuple(named), epsilon=float(epsilon))

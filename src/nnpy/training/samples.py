@@ -1,0 +1,128 @@
+"""Samples: a user's arrays for one model, checked and ready to be bound to Programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnpy.data import inputs as adapt
+
+if TYPE_CHECKING:
+    from nnpy.model import Model
+    from nnpy.training.settings import Head
+
+Source = tuple[str, int]  # dtype and bytes from row to row
+
+
+@dataclass(frozen=True)
+class Samples:
+    """``count`` samples; ``inputs``, ``targets`` and ``weights`` (None: all 1) in the order of the model's."""
+
+    count: int
+    inputs: list[np.ndarray]
+    targets: list[np.ndarray]
+    weights: list[np.ndarray | None]
+
+    @property
+    def arrays(self) -> list[np.ndarray]:
+        """What is bound, in the order of the slots."""
+        return [*self.inputs, *self.targets, *(w for w in self.weights if w is not None)]
+
+    @property
+    def weighted(self) -> tuple[bool, ...]:
+        return tuple(w is not None for w in self.weights)
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        return tuple(source(array) for array in self.arrays)
+
+    def part(self, first: int, last: int) -> Samples:
+        """The samples from ``first`` to before ``last``: views."""
+        weights = [None if w is None else w[first:last] for w in self.weights]
+        return Samples(last - first, [a[first:last] for a in self.inputs], [a[first:last] for a in self.targets], weights)
+
+
+def source(array: np.ndarray) -> Source:
+    """What a Program must know of an array. A single row has no next one: its stride is what it would be."""
+    stride = array.strides[0] if len(array) > 1 else array[:1].nbytes
+    return array.dtype.name, stride
+
+
+def prepare(model: Model, x: Any, y: Any, sample_weight: Any = None, class_weight: Any = None) -> Samples:
+    """Check and adapt the data of a fit or an evaluation; builds a model whose input shape was not known.
+
+    Raises TypeError or ValueError that names what is wrong before any work is done.
+    """
+    arrays = prepare_inputs(model, x, finite=False)
+    heads = model.settings.resolve(model)
+    names = [head.name for head in heads]
+    given = adapt.distribute(y, names, [len(head.target_shape) for head in heads], "y")
+    labels = ["y"] if len(heads) == 1 else [f"y[{name!r}]" for name in names]
+    raw = [adapt.to_array(value, label) for value, label in zip(given, labels, strict=True)]
+    titles = ["x"] if len(arrays) == 1 else [f"x[{name!r}]" for name in model.input_names]
+    count = adapt.common_length([*zip(titles, arrays, strict=True), *zip(labels, raw, strict=True)])
+    targets = [
+        adapt.readable(head.loss.check_targets(value, head.output.shape, label))
+        for head, value, label in zip(heads, raw, labels, strict=True)
+    ]
+    weights = _weights(heads, targets, count, sample_weight, class_weight)
+    _check_finite(model, arrays)
+    return Samples(count, arrays, targets, weights)
+
+
+def prepare_inputs(model: Model, x: Any, finite: bool = True) -> list[np.ndarray]:
+    """Check and adapt a model's inputs; ``finite``: also look for NaN and infinity."""
+    if not model.built:
+        several = isinstance(x, (list, tuple)) and len(x) > 1 and all(len(getattr(a, "shape", ())) > 1 for a in x)
+        arrays = [adapt.to_array(value, "x") for value in (x if several else [x])]
+        adapt.common_length([("x", array) for array in arrays])
+        shapes = [(None, *array.shape[1:]) for array in arrays]
+        model.build(shapes if several else shapes[0])
+    tensors = model.structure.inputs
+    given = adapt.distribute(x, [t.name for t in tensors], [t.rank for t in tensors], "x")
+    what = [f"Input {tensor.name!r}" for tensor in tensors]
+    arrays = [
+        adapt.readable(adapt.check_shape(adapt.to_array(value, name), tensor.shape[1:], name))
+        for value, tensor, name in zip(given, tensors, what, strict=True)
+    ]
+    adapt.common_length(list(zip(what, arrays, strict=True)))
+    if finite:
+        _check_finite(model, arrays)
+    return arrays
+
+
+def _check_finite(model: Model, arrays: list[np.ndarray]) -> None:
+    for array, tensor in zip(arrays, model.structure.inputs, strict=True):
+        adapt.check_finite(array, model.dtype, f"Input {tensor.name!r}")
+
+
+def _weights(
+    heads: list[Head], targets: list[np.ndarray], count: int, sample_weight: Any, class_weight: Any
+) -> list[np.ndarray | None]:
+    names = [head.name for head in heads]
+    weights: list[np.ndarray | None] = [None] * len(heads)
+    if sample_weight is not None:
+        each = isinstance(sample_weight, Mapping) or (len(heads) > 1 and isinstance(sample_weight, (list, tuple)))
+        given = adapt.distribute(sample_weight, names, [1] * len(heads), "sample_weight") if each else [sample_weight] * len(heads)
+        weights = [
+            None if value is None else adapt.readable(adapt.check_sample_weight(value, count)) for value in given
+        ]
+    if class_weight is not None:
+        if len(heads) > 1:
+            raise ValueError(f"class_weight: expected a model with one output, this one has {len(heads)}; use sample_weight")
+        shape = heads[0].output.shape
+        classes = 2 if shape[-1] == 1 else shape[-1]
+        factors = adapt.class_weights(class_weight, targets[0], classes)
+        weights = [factors if weights[0] is None else factors * weights[0]]
+    return weights
+
+
+def batches(stream: Any, model: Model, what: str) -> Iterator[Samples]:
+    """The batches of an iterable of (x, y) or (x, y, sample_weight), each checked as it comes."""
+    for item in stream:
+        if not isinstance(item, (tuple, list)) or not 2 <= len(item) <= 3:
+            raise TypeError(f"{what}: expected an iterable of (x, y) or (x, y, sample_weight), got a {type(item).__name__}")
+        yield prepare(model, item[0], item[1], item[2] if len(item) == 3 else None)

@@ -1,0 +1,76 @@
+"""Fixtures for all tests: every ISA that the CPU has, both dtypes, thread counts, random numbers."""
+
+import numpy as np
+import pytest
+
+import nncore
+from nncore import kernels
+from nncore.cpu import x86_level
+
+THREADS = (1, 2, 3, 7)
+ISAS = [isa for isa in kernels.compiled() if isa == "native" or int(isa[1:]) <= x86_level()]
+# Relative error allowed to a kernel of a few operations an element, against NumPy in the same dtype.
+TOLERANCE = {"float32": 5e-6, "float64": 1e-13}
+
+
+@pytest.fixture(params=ISAS)
+def isa(request):
+    """Each ISA variant that runs here."""
+    return request.param
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request):
+    """Each dtype that kernels are compiled for."""
+    return request.param
+
+
+@pytest.fixture
+def rng():
+    """Random numbers, the same in every run."""
+    return np.random.default_rng(20240607)
+
+
+@pytest.fixture(autouse=True)
+def _restore_threads():
+    yield
+    nncore.set_num_threads(0)
+
+
+@pytest.fixture
+def run():
+    """run(name, ..., threads=1, state=None): one kernel, once; arguments as ``nncore.Op``."""
+
+    def run(name, *, threads=1, state=None, **arguments):
+        nncore.set_num_threads(threads)
+        nncore.Program([nncore.Op(name, **arguments)], nncore.new_state() if state is None else state).run()
+
+    return run
+
+
+@pytest.fixture
+def every_thread_count():
+    """every_thread_count(compute): compute(threads) -> arrays, which must have the same bits for all thread counts;
+    returns those of one thread."""
+
+    def check(compute):
+        expected = compute(1)
+        for threads in THREADS[1:]:
+            for number, (one, many) in enumerate(zip(expected, compute(threads), strict=True)):
+                assert one.tobytes() == many.tobytes(), f"output {number} differs between 1 and {threads} threads"
+        return expected
+
+    return check
+
+
+@pytest.fixture
+def assert_close():
+    """assert_close(actual, expected, scale=1): within TOLERANCE of the dtype, relative to ``scale`` for small values."""
+
+    def check(actual, expected, scale=1.0, factor=1.0):
+        expected = np.asarray(expected)
+        assert actual.shape == expected.shape
+        tolerance = TOLERANCE[actual.dtype.name] * factor
+        np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance * scale)
+
+    return check

@@ -1,0 +1,122 @@
+"""gather, gather_index, scatter: values for every source dtype and layout, and the position in the data."""
+
+import numpy as np
+import pytest
+
+from nncore import Op, Program, new_state, reference, set_num_threads
+from nncore.memory import BATCH, INDICES, ROW, SLOTS
+
+SOURCES = dict(
+    float32=0, float64=1, uint8=2, int8=3, uint16=4, int16=5, uint32=6, int32=7, uint64=8, int64=9, float16=10
+)
+SIZES = [(0, 3), (3, 0), (1, 1), (5, 1), (7, 13), (3, 257), (128, 31)]
+
+
+def user_array(rng, source, rows, cols):
+    kind = np.dtype(source)
+    if kind.kind == "f":
+        return (rng.standard_normal((rows, cols)) * 100).astype(kind)
+    limits = np.iinfo(kind)
+    return rng.integers(limits.min, limits.max, (rows, cols), dtype=kind, endpoint=True)
+
+
+def gather(data, rows, threads=1, order=None, row=0, kernel="gather", dtype="float32", isa=None, slot=3):
+    set_num_threads(threads)
+    state = new_state(batch=rows)
+    state[ROW], state[SLOTS + slot] = row, data.ctypes.data
+    if order is not None:
+        state[INDICES] = order.ctypes.data
+    out = np.full((rows, data.shape[1]), 77, dtype if kernel == "gather" else np.int32)
+    chosen = reference.rows_of(state, order)
+    sizes = dict(slot=slot, rows=rows, cols=data.shape[1], row_stride=data.strides[0], source=SOURCES[data.dtype.name])
+    Program([Op(kernel, dtype=dtype, isa=isa, out=out, state=state, **sizes)], state).run()
+    return out, chosen
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_every_source(rng, isa, dtype, source, every_thread_count):
+    for rows, cols in SIZES:
+        data = user_array(rng, source, rows + 9, cols)
+        order = rng.permutation(rows + 9)
+        for indices, row in ((None, 0), (None, 5), (order, 0), (order, 9)):
+            (out, chosen) = gather(data, rows, 1, indices, row, dtype=dtype, isa=isa)
+            np.testing.assert_array_equal(out, reference.gather(data, chosen, dtype))
+            every_thread_count(lambda n: gather(data, rows, n, indices, row, dtype=dtype, isa=isa)[:1])  # noqa: B023
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_labels_of_every_source(rng, isa, source):
+    data = rng.integers(0, 100, (50, 3)).astype(source)
+    order = rng.permutation(50)
+    for threads in (1, 3):
+        out, chosen = gather(data, 20, threads, order, 10, kernel="gather_index", isa=isa)
+        assert out.dtype == np.int32
+        np.testing.assert_array_equal(out, reference.gather_index(data, chosen))
+
+
+def test_half_precision_is_exact_for_every_bit_pattern(isa, dtype):
+    data = np.arange(65536, dtype=np.uint16).view(np.float16).reshape(64, 1024)
+    out, chosen = gather(data, 64, dtype=dtype, isa=isa)
+    np.testing.assert_array_equal(out, reference.gather(data, chosen, dtype))  # NaN equals NaN here
+    assert np.array_equal(np.signbit(out), np.signbit(data))
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda a: a[::3],
+        lambda a: a[::-1],
+        lambda a: a[:, 4:9],
+        lambda a: a[::-2, 1:],
+        lambda a: np.broadcast_to(a[0], a.shape),
+    ],
+)
+def test_strided_and_read_only_arrays(rng, isa, view):
+    whole = rng.standard_normal((60, 12)).astype(np.float32)
+    data = view(whole)
+    data.flags.writeable = False
+    order = rng.permutation(len(data))
+    out, chosen = gather(data, 7, 2, order, 3, isa=isa)
+    np.testing.assert_array_equal(out, data[chosen])
+
+
+def test_an_unaligned_array(rng, isa):
+    record = np.zeros(20, np.dtype([("flag", "u1"), ("values", "f4", 7)]))
+    record["values"] = rng.standard_normal((20, 7))
+    out, chosen = gather(record["values"], 20, isa=isa)
+    np.testing.assert_array_equal(out, record["values"][chosen])
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 7])
+def test_successive_steps_walk_through_the_order(rng, threads, isa):
+    set_num_threads(threads)
+    data = rng.standard_normal((40, 5)).astype(np.float32)
+    result = np.zeros((40, 5), np.float32)
+    order = rng.permutation(40)
+    state = new_state(batch=8)
+    state[INDICES], state[SLOTS], state[SLOTS + 1] = order.ctypes.data, data.ctypes.data, result.ctypes.data
+    batch = np.zeros((8, 5), np.float32)
+    ops = [
+        Op("gather", isa=isa, out=batch, state=state, slot=0, rows=8, cols=5, row_stride=20, source=0),
+        Op("scatter", isa=isa, x=batch, state=state, slot=1, rows=8, cols=5),
+    ]
+    assert Program(ops, state).run(5) == 5
+    assert state[ROW] == 40 and state[BATCH] == 8
+    np.testing.assert_array_equal(result, data[order])
+
+
+@pytest.mark.parametrize("shape", SIZES)
+def test_scatter(rng, isa, dtype, shape, every_thread_count):
+    rows, cols = shape
+    x = rng.standard_normal(shape).astype(dtype)
+    before = rng.standard_normal((rows + 4, cols)).astype(dtype)
+
+    def compute(threads):
+        set_num_threads(threads)
+        data = before.copy()
+        state = new_state()
+        state[SLOTS + 2], state[ROW] = data.ctypes.data, 3
+        Program([Op("scatter", dtype=dtype, isa=isa, x=x, state=state, slot=2, rows=rows, cols=cols)], state).run()
+        return [data]
+
+    np.testing.assert_array_equal(every_thread_count(compute)[0], reference.scatter(before, x, 3))

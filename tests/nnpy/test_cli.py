@@ -1,0 +1,195 @@
+"""The command line, run as a user does: its output, files, exit codes, and that errors are one line."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import nncore
+import nnpy
+from nnpy import cli
+
+COMMAND = [sys.executable, "-m", "nnpy"]
+QUICK = ["train", "mnist", "--epochs", "1", "--batch-size", "500"]
+
+
+def run(*arguments, **options):
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=120, **options)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The default training, its folder and the result of the command."""
+    folder = tmp_path_factory.mktemp("trained")
+    return folder, run("train", "mnist", cwd=folder)
+
+
+def test_default_training_reaches_96_percent(trained):
+    _, result = trained
+    assert result.returncode == 0 and result.stderr == "", result.stderr
+    accuracy = float(re.search(r"test accuracy ([\d.]+)%", result.stdout)[1])
+    assert accuracy >= 96
+    assert float(re.search(r"trained for ([\d.]+) s", result.stdout)[1]) > 0
+    assert re.search(r"[\d,]+ samples/s", result.stdout)
+
+
+def test_default_training_shows_epochs_and_classes(trained):
+    _, result = trained
+    epochs = [line for line in result.stdout.splitlines() if line.startswith("epoch ")]
+    assert len(epochs) == 25
+    for word in ("loss", "accuracy", "val_loss", "val_accuracy"):
+        assert all(re.search(rf"\b{word} \d", line) for line in epochs), word
+    table = result.stdout[result.stdout.index("precision") :]
+    rows = re.findall(r"^ *(\d|all)((?: +[01]\.\d{4}){3}) +(\d+)$", table, re.MULTILINE)
+    assert [row[0] for row in rows] == [*"0123456789", "all"]
+    assert sum(int(row[2]) for row in rows[:-1]) == int(rows[-1][2]) == 2000
+    assert all(float(value) > 0.9 for row in rows for value in row[1].split())
+
+
+def test_default_training_writes_model_and_history(trained):
+    folder, result = trained
+    assert "wrote model.safetensors and history.json" in result.stdout
+    assert sorted(path.name for path in folder.iterdir()) == ["history.json", "model.safetensors"]
+    history = json.loads((folder / "history.json").read_text())["history"]
+    assert all(len(history[name]) == 25 for name in ("loss", "accuracy", "val_loss", "val_accuracy"))
+    _, (x, y) = nnpy.data.load_mnist()
+    _, accuracy = nnpy.load_model(folder / "model.safetensors").evaluate(x.astype("float32") / 255, y, verbose=0)
+    assert f"test accuracy {accuracy:.2%}" in result.stdout
+
+
+def test_same_seed_same_model_on_any_threads(tmp_path):
+    for name, threads, seed in (("a", "1", "3"), ("b", "3", "3"), ("c", "1", "4")):
+        folder = tmp_path / "new" / name
+        result = run(*QUICK, "--seed", seed, "--threads", threads, "--output", folder)
+        assert result.returncode == 0, result.stderr
+        assert f"{threads} threads, seed {seed}" in result.stdout
+        assert f"wrote {folder}/model.safetensors" in result.stdout
+    a, b, c = ((tmp_path / "new" / name / "model.safetensors").read_bytes() for name in "abc")
+    assert a == b != c
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["frain"], ["frain"]),
+        (["train"], ["DATASET"]),
+        (["train", "cifar"], ["DATASET", "cifar", "mnist"]),
+        (["train", "mnist", "--speed", "9"], ["--speed"]),
+        (["train", "mnist", "--epochs", "0"], ["--epochs", "0"]),
+        (["train", "mnist", "--epochs", "many"], ["--epochs", "many"]),
+        (["train", "mnist", "--batch-size", "20000"], ["--batch-size", "20000", "10000"]),
+        (["train", "mnist", "--learning-rate", "nan"], ["--learning-rate", "nan"]),
+        (["train", "mnist", "--learning-rate", "-1"], ["--learning-rate", "-1"]),
+        (["train", "mnist", "--dropout", "1"], ["--dropout", "1"]),
+        (["train", "mnist", "--validation-split", "1e-9"], ["--validation-split", "1e-09"]),
+        (["train", "mnist", "--threads", "0"], ["--threads", "0"]),
+        (["train", "mnist", "--threads", "99999"], ["--threads", "99999"]),
+        (["train", "mnist", "--seed", "-1"], ["--seed", "-1"]),
+        (["train", "mnist", "--output", "file/x"], ["--output", "file/x", "Not a directory"]),
+        (["train", "mnist", "--output", "file"], ["--output", "file", "exists"]),
+        (["train", "mnist", "--output", "/proc/x"], ["--output", "/proc/x"]),
+    ],
+)
+def test_wrong_use_is_one_line_before_any_work(arguments, words, tmp_path, capsys, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(nnpy.Sequential, "fit", lambda *_, **__: pytest.fail("training began"))
+    assert cli.main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.startswith("nnpy: ") and captured.err.count("\n") == 1
+    for word in words:
+        assert word in captured.err
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_failure_to_save_is_one_line(tmp_path, capsys, monkeypatch):
+    """The folder goes away during training."""
+
+    def fit(model, *_, **__):
+        model.history = nnpy.training.History()
+        os.rmdir(tmp_path / "out")
+
+    monkeypatch.setattr(nnpy.Sequential, "fit", fit)
+    assert cli.main(["train", "mnist", "--output", str(tmp_path / "out")]) == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"nnpy: cannot save to {tmp_path / 'out'}") and captured.err.count("\n") == 1
+
+
+def test_wrong_isa_is_one_line():
+    result = run("info", env={**os.environ, "NNCORE_ISA": "v9"})
+    assert result.returncode == 1 and result.stdout == ""
+    assert result.stderr.startswith("nnpy: NNCORE_ISA=v9: expected one of") and result.stderr.count("\n") == 1
+
+
+def test_ctrl_c_saves_the_model(tmp_path):
+    process = subprocess.Popen(
+        [*COMMAND, "train", "mnist", "--epochs", "100000"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for line in process.stdout:  # in the second epoch
+        if line.startswith("epoch"):
+            break
+    process.send_signal(signal.SIGINT)
+    start = time.perf_counter()
+    out, err = process.communicate(timeout=60)
+    assert time.perf_counter() - start < 5
+    assert process.returncode == 130
+    assert "wrote model.safetensors and history.json" in out
+    assert err == "nnpy: interrupted; the model is saved as it was then\n"
+    assert len(json.loads((tmp_path / "history.json").read_text())["epoch"]) >= 1
+    (x, y), _ = nnpy.data.load_mnist()
+    _, accuracy = nnpy.load_model(tmp_path / "model.safetensors").evaluate(x.astype("float32") / 255, y, verbose=0)
+    assert accuracy > 0.7
+
+
+def test_info(capsys):
+    assert cli.main(["info"]) == 0
+    rows = dict(re.findall(r"^(\w+) +(.+)$", capsys.readouterr().out, re.MULTILINE))
+    facts = nncore.info()
+    assert set(rows) == {"nnpy", "Python", "NumPy", "Numba", "ISA", "compiled", "threads", "caches"}
+    assert rows["nnpy"] == nnpy.__version__ and rows["NumPy"] == facts["numpy"]
+    assert rows["ISA"] == f"{facts['isa']} ({facts['isa_reason']})"
+    assert rows["compiled"].split(", ") == facts["isa_compiled"]
+    assert rows["threads"].startswith(f"{facts['threads']} of {facts['cores']} ")
+
+
+def test_info_obeys_isa_and_threads():
+    weakest = nncore.info()["isa_compiled"][0]
+    out = run("info", env={**os.environ, "NNCORE_ISA": weakest, "OMP_NUM_THREADS": "5"}).stdout
+    assert re.search(rf"^ISA +{weakest} \(asked for by NNCORE_ISA\)$", out, re.MULTILINE)
+    assert re.search(r"^threads +5 of \d+", out, re.MULTILINE)
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
+def test_help(arguments, capsys):
+    assert cli.main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "train" in out and "info" in out
+
+
+def test_version(capsys):
+    assert cli.main(["--version"]) == 0
+    assert nnpy.__version__ in capsys.readouterr().out
+
+
+def test_help_needs_no_core():
+    """Help and wrong use answer at once: neither the kernels nor NumPy are imported for them."""
+    code = "import sys; from nnpy import cli; cli.main(['train', 'x']); print('numba' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "False\n"
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(0, "unknown"), (-1, "unknown"), (512, "512 B"), (49152, "48 KiB"), (2 << 20, "2 MiB"), (3 << 29, "1.5 GiB")],
+)
+def test_binary_size(size, text):
+    assert cli.binary_size(size) == text

@@ -1,0 +1,111 @@
+"""The embedded MNIST subset: what it holds, that it is the one that the tool makes, and that it loads fast."""
+
+import gzip
+import hashlib
+import importlib.util
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import nnpy
+from nnpy.data import mnist
+
+PROJECT = Path(__file__).resolve().parents[2]
+SOURCE = Path(os.environ.get("NNPY_DATA", PROJECT.parent / "shared" / "data"))
+FILE = Path(mnist.__file__).with_name("mnist-subset.idx.gz")
+SHA256 = "d4bce818633df7b906585f7ae4a059411a93b1ea2cfbdc3cfae92b835ef909f6"  # of the uncompressed content
+# Images of each class in the full sets of 60,000 and 10,000.
+TRAIN = (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949)
+TEST = (980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009)
+
+
+@pytest.fixture(scope="module")
+def tool():
+    specification = importlib.util.spec_from_file_location("tool", PROJECT / "tools" / "make_mnist_subset.py")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def test_shapes_and_values():
+    (x, y), (x_test, y_test) = nnpy.data.load_mnist()
+    assert [a.shape for a in (x, y, x_test, y_test)] == [(10000, 28, 28), (10000,), (2000, 28, 28), (2000,)]
+    for array in (x, y, x_test, y_test):
+        assert array.dtype == np.uint8 and array.flags.c_contiguous and array.flags.writeable
+    # Ink in the middle, none at the border; the full set's mean is 33.3.
+    assert x.max() == 255 and 30 < x.mean() < 37 and x[:, 0].max() == 0 and x[:, 10:18, 10:18].mean() > 80
+
+
+@pytest.mark.parametrize(("part", "full"), [(0, TRAIN), (1, TEST)])
+def test_stratified(part, full):
+    labels = nnpy.data.load_mnist()[part][1]
+    exact = np.array(full) * len(labels) / sum(full)
+    assert np.abs(np.bincount(labels, minlength=10) - exact).max() < 1
+
+
+def test_order_is_mixed():
+    """The source is sorted by class; any slice of the subset must hold all classes about evenly."""
+    (_, y), (_, y_test) = nnpy.data.load_mnist()
+    for labels in (y[:1000], y[-1000:], y_test[:500], y_test[-500:]):
+        shares = np.bincount(labels, minlength=10) / len(labels)
+        assert shares.min() > 0.05 and shares.max() < 0.16
+
+
+def test_no_image_twice():
+    (x, _), (x_test, _) = nnpy.data.load_mnist()
+    everything = np.concatenate([x, x_test]).reshape(12000, -1)
+    assert len({row.tobytes() for row in everything}) == 12000
+
+
+def test_each_call_gives_arrays_of_its_own():
+    (first, _), _ = nnpy.data.load_mnist()
+    first[:] = 7
+    (second, _), _ = nnpy.data.load_mnist()
+    assert second.max() == 255
+
+
+def test_file_is_small_and_the_documented_one():
+    assert FILE.stat().st_size <= 2.5e6
+    assert hashlib.sha256(gzip.decompress(FILE.read_bytes())).hexdigest() == SHA256
+
+
+def test_attribution_is_in_the_package():
+    text = FILE.with_name("mnist-attribution.txt").read_text()
+    for word in ("LeCun", "Cortes", "Burges", "Creative Commons Attribution-Share Alike 3.0", FILE.name):
+        assert word in text
+
+
+def test_loads_fast():
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        nnpy.data.load_mnist()
+        times.append(time.perf_counter() - start)
+    assert min(times) < 0.2
+
+
+@pytest.mark.skipif(not SOURCE.is_dir(), reason=f"the full MNIST files are not in {SOURCE}")
+def test_tool_makes_the_same_content(tool):
+    assert hashlib.sha256(tool.subset(SOURCE)).hexdigest() == SHA256
+
+
+def test_tool_shares_and_choice(tool):
+    assert tool.shares(np.array([50, 30, 20]), 10).tolist() == [5, 3, 2]
+    assert tool.shares(np.array([1, 1, 1]), 10).tolist() == [4, 3, 3]  # equal remainders: the first class
+    labels = np.repeat([0, 1], [60, 40])
+    chosen = tool.choose(labels, 10, seed=1)
+    assert np.bincount(labels[chosen]).tolist() == [6, 4] and len(set(chosen.tolist())) == 10
+    assert chosen.tolist() == tool.choose(labels, 10, seed=1).tolist() != tool.choose(labels, 10, seed=2).tolist()
+
+
+def test_tool_refuses_another_format(tool, tmp_path):
+    path = tmp_path / "x.gz"
+    path.write_bytes(gzip.compress(b"\0\0\x0d\x01" + bytes(8)))
+    with pytest.raises(ValueError, match="unsigned bytes"):
+        tool.read_idx(path)
+    array = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+    path.write_bytes(gzip.compress(tool.write_idx(array)))
+    assert np.array_equal(tool.read_idx(path), array)

@@ -1,0 +1,56 @@
+"""The Python blocks of README.md and docs/ run as they stand, those of one page one after the other in a fresh folder."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[2]
+PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)#]+)(?:#[^)]*)?\)")
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return [code for found, code in BLOCK.findall(page.read_text()) if found == language]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.name)
+def test_code_runs(page, tmp_path):
+    script = tmp_path / f"{page.stem}.py"
+    script.write_text("\n".join(blocks(page, "python")))
+    result = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, f"{page.name}:\n{result.stdout[-2000:]}\n{result.stderr[-4000:]}"
+    assert "Warning" not in result.stderr, result.stderr
+
+
+def test_readme_leads_with_the_two_commands():
+    first, second, *_ = blocks(PROJECT / "README.md", "sh")
+    assert first.strip() == "pip install . && nnpy train mnist"
+    assert second.startswith('pip install ".[test]" && pytest\npytest --benchmark-only')
+
+
+def test_ten_lines_of_python():
+    code = blocks(PROJECT / "README.md", "python")[0].strip().splitlines()
+    assert len([line for line in code if line]) <= 12
+
+
+@pytest.mark.parametrize("page", [*PAGES, PROJECT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in LINK.findall(page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_page_is_reachable_from_the_readme():
+    linked = set(LINK.findall((PROJECT / "README.md").read_text()))
+    assert {f"docs/{page.name}" for page in PAGES[1:]} <= linked
+
+
+def test_architecture_names_files_that_exist():
+    """Every path in backquotes that begins with src/, tests/, bench/ or tools/ is there."""
+    paths = re.findall(r"`((?:src|tests|bench|tools)/[\w/.]+)`", (PROJECT / "docs" / "architecture.md").read_text())
+    assert len(paths) > 10
+    assert [path for path in paths if not (PROJECT / path).exists()] == []
