@@ -73,7 +73,7 @@ def gpt(w: Workload, nn, width: int = 128, heads: int = 4):
         y = nn.LayerNormalization()(x)
         y = nn.MultiHeadAttention(num_heads=heads, key_dim=width // heads)(y, y, use_causal_mask=True)
         x = nn.Add()([x, y])
-        y = nn.Dense(4 * width, activation=nn.gelu_tanh)(nn.LayerNormalization()(x))
+        y = nn.Dense(4 * width, activation=nn.activations.gelu_tanh)(nn.LayerNormalization()(x))
         x = nn.Add()([x, nn.Dense(width)(y)])
     return nn.Model(inputs, nn.Dense(w.outputs)(nn.LayerNormalization()(x)))
 

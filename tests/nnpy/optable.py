@@ -178,7 +178,7 @@ TABLE = [
     Row(
         "batch_norm", _batch_norm, lambda x, g, b: _normalized(x, tuple(range(x.ndim - 1)), g, b),
         (((7, 3), (3,), (3,)), ((5, 17), (17,), (17,)), ((300, 2), (2,), (2,)), ((2, 3, 4), (4,), (4,))), rtol=1e-3, atol=1e-4,
-        bad=((((2, 3), (2,), (3,)), r"expected x1 of shape \(3,\), got \(2,\)"),),
+        bad=((((2, 3), (2,), (3,)), r"expected x of shape \(3,\), got \(2,\)"),),
     ),
     Row("batch_norm alone", _batch_norm, lambda x: _normalized(x, 0), (((7, 3),), ((6, 18),)), rtol=1e-3, atol=1e-4),
     Row(

@@ -13,7 +13,7 @@ from nnpy import ops
 from nnpy.compiler.differentiate import by_creation, differentiate
 from nnpy.compiler.fuse import Aliases, fuse
 from nnpy.compiler.lower import Lowering
-from nnpy.compiler.specialise import for_inference
+from nnpy.compiler.specialise import specialise
 from nnpy.graph import Parameter, Tensor, ordered
 from nnpy.parameters import Store
 
@@ -98,7 +98,7 @@ def compile_request(request: Request, store: Store, state: np.ndarray) -> Execut
         *request.keep, *(t for t, _ in request.outputs), *(loss for loss, _ in request.objective),
         *(t for values, _, w in request.totals for t in (values, w) if t is not None),
     ]  # fmt: skip
-    final = {t: t for t in named} if request.training else for_inference(named)
+    final = specialise(named, request.training)
     objective = [(final[loss], weight) for loss, weight in request.objective]
     gradients: dict[Tensor, Tensor] = {}
     if differentiates:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from nnpy.graph import Parameter, Tensor, apply
 from nnpy.ops.base import Elementwise, Operation, StepSpec, label
 
@@ -200,12 +202,14 @@ def batch_norm(
     *,
     epsilon: float = 1e-3,
     momentum: float = 0.99,
+    frozen: Callable[[], bool] = lambda: False,
 ) -> Tensor:
     """Normalize over all axes but the last: with the batch's statistics while training, which move the running ones, and
-    with the running ones in inference. Parameters have shape (features,)."""
+    with the running ones in inference, or where ``frozen`` says so when a Program is made. Parameters: (features,)."""
     named = {name: tensor for name, tensor in (("gamma", gamma), ("beta", beta)) if tensor is not None}
     return apply(
-        _BATCH_NORM, [x, moving_mean, moving_variance, *named.values()], names=tuple(named), epsilon=float(epsilon), momentum=float(momentum)
+        _BATCH_NORM, [x, moving_mean, moving_variance, *named.values()], names=tuple(named), epsilon=float(epsilon),
+        momentum=float(momentum), frozen=frozen,
     )  # fmt: skip
 
 

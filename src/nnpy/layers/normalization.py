@@ -1,0 +1,112 @@
+"""BatchNormalization and LayerNormalization."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nnpy import initializers, ops, regularizers
+from nnpy.checks import flag, real
+from nnpy.layers.base import Layer
+
+
+class _Normalization(Layer):
+    """What the two share: gamma and beta over the last axis."""
+
+    def _configure(self, axis, epsilon, center, scale, beta_initializer, gamma_initializer, beta_regularizer, gamma_regularizer):
+        if axis != -1:
+            raise ValueError(f"{self}: expected axis -1 (features are last), got {axis!r}")
+        self.axis = axis
+        self.epsilon = real(str(self), "epsilon", epsilon, above=0)
+        self.center = flag(str(self), "center", center)
+        self.scale = flag(str(self), "scale", scale)
+        self.beta_initializer = self.named(initializers.get, beta_initializer)
+        self.gamma_initializer = self.named(initializers.get, gamma_initializer)
+        self.beta_regularizer = self.named(regularizers.get, beta_regularizer)
+        self.gamma_regularizer = self.named(regularizers.get, gamma_regularizer)
+        self.gamma = self.beta = None
+
+    def check_input(self, input_shape):
+        self.one_input(input_shape)
+        if len(input_shape) < 2:
+            raise ValueError(f"{self}: expected input of rank 2 or more (batch, ..., features), got {input_shape}")
+        weights = self.weights
+        if self.built and weights and weights[0].shape != tuple(input_shape[-1:]):
+            raise ValueError(f"{self}: built for {weights[0].shape[0]} features, got {input_shape}")
+
+    def build(self, input_shape):
+        shape = (input_shape[-1],)
+        if self.scale:
+            self.gamma = self.add_weight(shape, self.gamma_initializer, "gamma", regularizer=self.gamma_regularizer)
+        if self.center:
+            self.beta = self.add_weight(shape, self.beta_initializer, "beta", regularizer=self.beta_regularizer)
+
+
+class BatchNormalization(_Normalization):
+    """(x - mean) / sqrt(variance + epsilon) * gamma + beta for each feature of the last axis; any rank from 2 up.
+
+    Training uses the batch's mean and biased variance and moves the running ones inside the compiled step (``moving =
+    momentum * moving + (1 - momentum) * batch``); inference uses the running ones, folded into the layer before.
+    Ioffe and Szegedy, 2015. A layer that is not ``trainable`` normalizes as in inference and changes nothing, as in Keras.
+    """
+
+    def __init__(
+        self,
+        axis: int = -1,
+        momentum: float = 0.99,
+        epsilon: float = 1e-3,
+        center: bool = True,
+        scale: bool = True,
+        beta_initializer: Any = "zeros",
+        gamma_initializer: Any = "ones",
+        moving_mean_initializer: Any = "zeros",
+        moving_variance_initializer: Any = "ones",
+        beta_regularizer: Any = None,
+        gamma_regularizer: Any = None,
+        name: str | None = None,
+        trainable: bool = True,
+    ):
+        super().__init__(name=name, trainable=trainable)
+        self._configure(
+            axis, epsilon, center, scale, beta_initializer, gamma_initializer, beta_regularizer, gamma_regularizer
+        )  # fmt: skip
+        self.momentum = real(str(self), "momentum", momentum, least=0, most=1)
+        self.moving_mean_initializer = self.named(initializers.get, moving_mean_initializer)
+        self.moving_variance_initializer = self.named(initializers.get, moving_variance_initializer)
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        shape = (input_shape[-1],)
+        self.moving_mean = self.add_weight(shape, self.moving_mean_initializer, "moving_mean", trainable=False)
+        self.moving_variance = self.add_weight(shape, self.moving_variance_initializer, "moving_variance", trainable=False)
+
+    def call(self, inputs):
+        return ops.batch_norm(
+            inputs, self.moving_mean, self.moving_variance, self.gamma, self.beta, epsilon=self.epsilon,
+            momentum=self.momentum, frozen=lambda: not self.trainable,
+        )  # fmt: skip
+
+
+class LayerNormalization(_Normalization):
+    """(x - mean) / sqrt(variance + epsilon) * gamma + beta with the mean and biased variance of each sample's last axis
+    (Ba, Kiros and Hinton, 2016); any rank from 2 up, the same while training and in inference."""
+
+    def __init__(
+        self,
+        axis: int = -1,
+        epsilon: float = 1e-3,
+        center: bool = True,
+        scale: bool = True,
+        beta_initializer: Any = "zeros",
+        gamma_initializer: Any = "ones",
+        beta_regularizer: Any = None,
+        gamma_regularizer: Any = None,
+        name: str | None = None,
+        trainable: bool = True,
+    ):
+        super().__init__(name=name, trainable=trainable)
+        self._configure(
+            axis, epsilon, center, scale, beta_initializer, gamma_initializer, beta_regularizer, gamma_regularizer
+        )  # fmt: skip
+
+    def call(self, inputs):
+        return ops.layer_norm(inputs, self.gamma, self.beta, epsilon=self.epsilon)

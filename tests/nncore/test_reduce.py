@@ -1,0 +1,69 @@
+"""Sums and norms against reference.py."""
+
+import numpy as np
+import pytest
+
+from nncore import reference
+
+SIZES = [(0, 5), (5, 0), (0, 0), (1, 1), (3, 1), (1, 3), (2, 16), (7, 17), (511, 13), (512, 33), (1027, 65), (3, 1000)]
+
+
+@pytest.mark.parametrize("accumulate", [0, 1])
+@pytest.mark.parametrize("kernel", ["column_sum", "row_sum"])
+def test_sums(run, rng, dtype, isa, kernel, accumulate, every_thread_count, assert_close):
+    for rows, cols in SIZES:
+        for ld in (cols, cols + 3):
+            x = rng.standard_normal((rows, ld)).astype(dtype)[:, :cols]
+            before = rng.standard_normal(cols if kernel == "column_sum" else rows).astype(dtype)
+
+            def compute(threads):
+                out = before.copy()  # noqa: B023
+                run(kernel, threads=threads, dtype=dtype, isa=isa, out=out, x=x, rows=rows, cols=cols, ld=ld, accumulate=accumulate)  # noqa: B023, E501
+                return [out]
+
+            exact = getattr(reference, kernel)(x.astype(np.float64)) + (before if accumulate else 0)
+            assert_close(every_thread_count(compute)[0], exact, scale=np.sqrt(max(rows, cols)))
+
+
+def test_column_sum_of_many_rows_keeps_its_digits(run, isa):
+    x = np.full((1_000_000, 1), 0.1, np.float32)
+    out = np.zeros(1, np.float32)
+    run("column_sum", isa=isa, out=out, x=x, rows=1_000_000, cols=1, ld=1)
+    assert abs(out[0] / 100_000 - 1) < 2e-5  # added one by one it would be off by 1e-2
+
+
+@pytest.mark.parametrize("rows", [0, 1, 7, 8, 9, 128, 1001])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_accumulate(run, rng, dtype, isa, rows, weighted, every_thread_count):
+    values = rng.standard_normal(rows).astype(dtype)
+    weights = dict(weights=rng.random(rows).astype(dtype)) if weighted else {}
+
+    def compute(threads):
+        totals = np.array([2.5, 7.0])
+        run("accumulate", threads=threads, dtype=dtype, isa=isa, totals=totals, values=values, rows=rows, **weights)
+        return [totals]
+
+    expected = reference.accumulate(np.array([2.5, 7.0]), values, **weights)
+    np.testing.assert_allclose(every_thread_count(compute)[0], expected, rtol=1e-13, atol=1e-12)
+
+
+@pytest.mark.parametrize("count", [0, 1, 15, 17, 8191, 8192, 8193, 50_021])
+def test_norm_and_clipping(run, rng, dtype, isa, count, every_thread_count):
+    x = rng.standard_normal(count).astype(dtype)
+
+    def compute(threads):
+        partials = np.full(-(-count // reference.CHUNK), -1.0)
+        run("square_sums", threads=threads, dtype=dtype, isa=isa, partials=partials, x=x, count=count)
+        results = [partials]
+        for clip in (0.0, 0.5, 1e6):
+            scale, norm = np.full(1, 9, dtype), np.full(1, 9.0)
+            sizes = dict(count=len(partials), clip=clip)
+            run("clip_scale", threads=threads, dtype=dtype, isa=isa, scale=scale, partials=partials, norm=norm, **sizes)
+            expected, expected_norm = reference.clip_scale(partials, clip)
+            np.testing.assert_allclose(scale[0], expected, rtol=1e-6)
+            np.testing.assert_allclose(norm[0], expected_norm, rtol=1e-12)
+            results += [scale, norm]
+        return results
+
+    partials = every_thread_count(compute)[0]
+    np.testing.assert_allclose(partials, reference.square_sums(x), rtol=2e-6 if dtype == "float32" else 1e-13)
