@@ -27,21 +27,20 @@ SHAPES = [
 
 
 def best_time(program: Program, seconds: float) -> float:
-    """Seconds a step, the best of many runs of about 5 ms."""
-    steps, took = 1, 0.0
-    while True:
+    """Seconds a step, the best of many runs of some milliseconds."""
+
+    def took(steps: int) -> float:
         start = time.perf_counter()
         program.run(steps)
-        took = time.perf_counter() - start
-        if took > 2e-3:
-            break
-        steps *= 4
-    best, until = took / steps, time.perf_counter() + seconds
-    while time.perf_counter() < until:
-        start = time.perf_counter()
-        program.run(steps)
-        best = min(best, (time.perf_counter() - start) / steps)
-    return best
+        return time.perf_counter() - start
+
+    steps = 1
+    while min(took(steps) for _ in range(3)) < 2e-3:
+        steps *= 2
+    best, runs, until = took(steps), 1, time.perf_counter() + seconds
+    while runs < 10 or time.perf_counter() < until:
+        best, runs = min(best, took(steps)), runs + 1
+    return best / steps
 
 
 def fma_peak(threads: int, dtype="float32", isa: str | None = None, seconds: float = 0.2) -> float:
@@ -50,7 +49,8 @@ def fma_peak(threads: int, dtype="float32", isa: str | None = None, seconds: flo
     work = kernels.family("roofline", dtype, isa).WORK
     iterations = 40_000
     sink = np.zeros((threads, work["lanes"]), dtype)
-    program = Program([Op("fma_peak", dtype=dtype, isa=isa, sink=sink, chains=threads, iterations=iterations)], new_state())
+    op = Op("fma_peak", dtype=dtype, isa=isa, sink=sink, chains=threads, iterations=iterations)
+    program = Program([op], new_state())
     return 2e-9 * threads * iterations * work["sums"] * work["lanes"] / best_time(program, seconds)
 
 
@@ -66,11 +66,6 @@ def bandwidth(nbytes: int, threads: int, kernel: str = "triad", seconds: float =
     scalars = {"s": 3.0} if kernel == "triad" else {}
     program = Program([Op(kernel, **operands, count=count, passes=passes, **scalars)], new_state())
     return 4e-9 * len(arrays) * count * passes / best_time(program, seconds)
-
-
-def bound(flops: float, nbytes: float, gflops: float, gbytes: float) -> float:
-    """Seconds that no program can beat by much: the arithmetic at the peak, then the optimizer's bytes at the bandwidth."""
-    return flops / (1e9 * gflops) + nbytes / (1e9 * gbytes)
 
 
 def gemm(m: int, k: int, n: int, threads: int, dtype="float32", packed: bool = False, seconds: float = 0.1) -> float:
@@ -92,8 +87,8 @@ def gemm(m: int, k: int, n: int, threads: int, dtype="float32", packed: bool = F
 
 
 def level_sizes() -> list[tuple[str, int]]:
-    """(level, bytes of all arrays together, for each thread) that fit well inside each cache level, and far outside all."""
-    caches = nncore.cache_sizes() if hasattr(nncore, "cache_sizes") else {}
+    """(level, bytes of all arrays together) that fit well inside each level of cache, and far outside all."""
+    caches = nncore.cache_sizes()
     l1, l2 = caches.get("L1d") or 32 << 10, caches.get("L2") or 1 << 20
     l3 = caches.get("L3") or 8 << 20
     # Virtual machines report the whole L3 of a host they share: 16 MiB is what a core can count on.
@@ -108,7 +103,8 @@ def measure(threads_list: list[int], seconds: float, with_gemm: bool) -> dict:
     report: dict = {"isa": kernels.chosen()[0], "peak": [], "bandwidth": [], "gemm": []}
     for threads in threads_list:
         for dtype in ("float32", "float64"):
-            report["peak"].append({"dtype": dtype, "threads": threads, "gflops": fma_peak(threads, dtype, seconds=seconds)})
+            peak = fma_peak(threads, dtype, seconds=seconds)
+            report["peak"].append({"dtype": dtype, "threads": threads, "gflops": peak})
         for level, nbytes in level_sizes():
             total = nbytes * threads if level in ("L1", "L2") else nbytes
             rates = {kernel: bandwidth(total, threads, kernel, seconds) for kernel in ("triad", "copy")}
@@ -130,7 +126,9 @@ def measure(threads_list: list[int], seconds: float, with_gemm: bool) -> dict:
 
 def text(report: dict) -> str:
     peaks = [[p["dtype"], p["threads"], number(p["gflops"])] for p in report["peak"]]
-    levels = [[b["level"], size(b["bytes"]), b["threads"], number(b["triad"]), number(b["copy"])] for b in report["bandwidth"]]
+    levels = [
+        [b["level"], size(b["bytes"]), b["threads"], number(b["triad"]), number(b["copy"])] for b in report["bandwidth"]
+    ]
     parts = [
         f"FMA peak, {report['isa']}:\n" + table(["dtype", "threads", "GFLOP/s"], peaks),
         "Bandwidth, GB/s (bytes are those of all arrays together):\n"
@@ -139,8 +137,12 @@ def text(report: dict) -> str:
     if "gemm_reason" in report:
         parts.append(f"GEMM not measured: {report['gemm_reason']}")
     elif report["gemm"]:
-        rows = [[f"{g['m']} x {g['k']} x {g['n']}", g["threads"], number(g["plain"]), f"{100 * g['plain'] / g['peak']:.0f} %",
-                 number(g["packed"]), f"{100 * g['packed'] / g['peak']:.0f} %"] for g in report["gemm"]]  # fmt: skip
+        rows = []
+        for g in report["gemm"]:
+            shares = [
+                cell for way in ("plain", "packed") for cell in (number(g[way]), f"{100 * g[way] / g['peak']:.0f} %")
+            ]
+            rows.append([f"{g['m']} x {g['k']} x {g['n']}", g["threads"], *shares])
         head = ["m x k x n", "threads", "GFLOP/s", "of peak", "B packed before", "of peak"]
         parts.append("GEMM, float32:\n" + table(head, rows))
     return "\n\n".join(parts)
@@ -149,7 +151,8 @@ def text(report: dict) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.roofline", description="What this machine can do at most.")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    parser.add_argument("--threads", nargs="+", type=int, default=sorted({1, cores}), metavar="N", help="(1 and all cores)")
+    parser.add_argument("--threads", nargs="+", type=int, default=sorted({1, cores}), metavar="N",
+                        help="numbers of threads (1 and all cores)")  # fmt: skip
     parser.add_argument("--seconds", type=float, default=0.2, help="length of one measurement (0.2)")
     parser.add_argument("--no-gemm", action="store_true", help="only the machine's limits")
     parser.add_argument("--bound", type=int, metavar="BYTES", help="only the float32 peak and the bandwidth over BYTES")

@@ -6,6 +6,7 @@ The networks themselves are in bench/peers, once for each framework's way of say
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -16,8 +17,8 @@ DATA_BYTES = 16 << 20  # enough batches to leave the second-level cache, as in a
 class Workload:
     """One training workload.
 
-    ``shape``: of one sample. ``outputs``: classes a prediction. ``steps``: predictions a sample (0: one, without an axis
-    of its own). ``parameters``: trainable numbers. ``first``, ``others``: multiply-adds a sample of the forward pass in
+    ``shape``: of one sample. ``outputs``: classes a prediction. ``steps``: predictions a sample (0: one, without an
+    axis of its own). ``parameters``: trainable numbers. ``first``, ``others``: multiply-adds a sample of the forward pass in
     layers whose input needs no gradient, and in all others.
     """
 
@@ -45,13 +46,17 @@ class Workload:
 
     @property
     def optimizer_bytes(self) -> int:
-        """Bytes that the update moves. Adam reads w, m, v, g and writes w, m, v; momentum reads w, v, g, writes w, v."""
+        """Bytes the update moves. Adam reads w, m, v, g and writes w, m, v; momentum reads w, v, g, writes w, v."""
         return {"adam": 28, "momentum": 20}[self.optimizer] * self.parameters
 
     @property
     def optimizer_memory(self) -> int:
         """Bytes that the update touches: which cache level they come from depends on it."""
         return {"adam": 16, "momentum": 12}[self.optimizer] * self.parameters
+
+    def bound(self, gflops: float, gbytes: float) -> float:
+        """Seconds that no step can beat by much: its arithmetic at the peak, its optimizer's bytes at the bandwidth."""
+        return self.flops / (1e9 * gflops) + self.optimizer_bytes / (1e9 * gbytes)
 
     @property
     def token_input(self) -> bool:
@@ -77,7 +82,7 @@ class Workload:
 
 
 def _mlp(name: str, batch: int, optimizer: str, sizes: tuple[int, ...], batch_norm: bool = False) -> Workload:
-    products = [a * b for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
+    products = [a * b for a, b in pairwise(sizes)]
     parameters = sum(products) + sum(sizes[1:]) + (2 * sum(sizes[1:-1]) if batch_norm else 0)
     return Workload(name, "mlp", batch, optimizer, sizes[:1], sizes[-1], parameters, products[0], sum(products[1:]),
                     sizes=sizes, batch_norm=batch_norm)  # fmt: skip

@@ -50,38 +50,58 @@ def ratio(value: float | None) -> str:
     return f"{value:.2f}" if value else "-"
 
 
+def shares(results: list[Result]) -> dict[str, float]:
+    """How much of each workload's bound we reach: 1 is the machine's limit."""
+    return {r.workload: r.bound / r.median[OURS] for r in results if r.bound and OURS in r.median}
+
+
+def step_table(some: list[Result], frameworks: list[str]) -> str:
+    reached, rows = shares(some), []
+    for r in some:
+        share = f"{100 * reached[r.workload]:.0f} %" if r.workload in reached else "-"
+        times = [microseconds(r.median.get(name)) for name in frameworks]
+        rows.append([r.workload, *times, r.fastest_peer or "-", ratio(r.ratio), microseconds(r.bound), share])
+    overall = mean(list(reached.values()))
+    share = f"{100 * overall:.0f} %" if overall else "-"
+    ratios = mean([r.ratio for r in some if r.ratio])
+    rows.append(["geometric mean", *("" for _ in frameworks), "", ratio(ratios), "", share])
+    return table(["workload", *frameworks, "fastest peer", f"peer / {OURS}", "bound", "of the bound"], rows)
+
+
+def ratio_table(some: list[Result], peers: list[str]) -> str:
+    rows = [[r.workload, *(ratio(r.ratios.get(name)) for name in peers)] for r in some if r.ratios]
+    rows.append(["geometric mean", *(ratio(mean([r.ratios[n] for r in some if n in r.ratios])) for n in peers)])
+    return table(["workload", *peers], rows)
+
+
+def memory_table(some: list[Result], frameworks: list[str]) -> str:
+    rows = []
+    for r in some:
+        peaks = [r.peak_bytes.get(name) for name in frameworks]
+        rows.append([r.workload, *(number(peak / 1e6 if peak else None) for peak in peaks)])
+    return table(["workload", *frameworks], rows)
+
+
+def limit_table(some: list[Result]) -> str:
+    rows = [[r.workload, number(r.gflops), number(r.bandwidth), r.bound_reason] for r in some]
+    return table(["workload", "GFLOP/s", "GB/s at the optimizer's size", "not measured because"], rows)
+
+
 def tables(results: list[Result], frameworks: list[str]) -> str:
-    """Steps, memory and what was not measured, as text."""
+    """Steps, ratios, memory, limits, and what was not measured, as text."""
     texts = []
     for threads in dict.fromkeys(r.threads for r in results):
         some = [r for r in results if r.threads == threads]
-        rows = [
-            [r.workload, *(microseconds(r.median.get(name)) for name in frameworks), r.fastest_peer or "-", ratio(r.ratio),
-             microseconds(r.bound), f"{100 * r.bound / r.median[OURS]:.0f} %" if r.bound and OURS in r.median else "-"]
-            for r in some
-        ]  # fmt: skip
-        shares = [r.bound / r.median[OURS] for r in some if r.bound and OURS in r.median]
-        overall = mean(shares)
-        rows.append(["geometric mean", *("" for _ in frameworks), "", ratio(mean([r.ratio for r in some if r.ratio])), "",
-                     f"{100 * overall:.0f} %" if overall else "-"])  # fmt: skip
-        head = ["workload", *frameworks, "fastest peer", f"peer / {OURS}", "bound", "of the bound"]
-        texts.append(f"Microseconds a step, {threads} thread{'s' * (threads != 1)}:\n" + table(head, rows))
-        peers = [name for name in frameworks if any(name in r.ratios for r in some)]
-        if peers:
-            rows = [[r.workload, *(ratio(r.ratios.get(name)) for name in peers)] for r in some if r.ratios]
-            rows.append(["geometric mean", *(ratio(mean([r.ratios[n] for r in some if n in r.ratios])) for n in peers)])
-            texts.append(f"A peer's time / {OURS}'s, {threads} thread{'s' * (threads != 1)}:\n"
-                         + table(["workload", *peers], rows))  # fmt: skip
-        rows = [[r.workload, *(number(b / 1e6) if (b := r.peak_bytes.get(n)) else "-" for n in frameworks)] for r in some]
-        texts.append(f"Peak memory of the process, MB, {threads} thread{'s' * (threads != 1)}:\n"
-                     + table(["workload", *frameworks], rows))  # fmt: skip
-        limits = [[r.workload, number(r.gflops), number(r.bandwidth), r.bound_reason] for r in some]
-        texts.append(f"Measured limits, {threads} thread{'s' * (threads != 1)}:\n"
-                     + table(["workload", "GFLOP/s", "GB/s at the optimizer's size", "not measured because"], limits))  # fmt: skip
-    gone = [[name, r.workload, r.threads, reason] for r in results for name, reason in r.unavailable.items()]
+        team = f"{threads} thread{'s' * (threads != 1)}"
+        texts.append(f"Microseconds a step, {team}:\n{step_table(some, frameworks)}")
+        if peers := [name for name in frameworks if any(name in r.ratios for r in some)]:
+            texts.append(f"A peer's time / {OURS}'s, {team}:\n{ratio_table(some, peers)}")
+        texts.append(f"Peak memory of the process, MB, {team}:\n{memory_table(some, frameworks)}")
+        texts.append(f"Measured limits, {team}:\n{limit_table(some)}")
+    gone = [f"- {name}, {r.workload}, {r.threads} threads: {reason}"
+            for r in results for name, reason in r.unavailable.items()]  # fmt: skip
     if gone:
-        lines = "\n".join(f"- {name}, {workload}, {threads} threads: {reason}" for name, workload, threads, reason in gone)
-        texts.append("Not measured:\n" + lines)
+        texts.append("\n".join(["Not measured:", *gone]))
     return "\n\n".join(texts)
 
 
@@ -90,6 +110,9 @@ def main() -> int:
     frameworks = list(dict.fromkeys(args.frameworks))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     results: list[Result] = []
+    load = os.getloadavg()[0]
+    if load > 0.5:
+        print(f"warning: something else runs here (load {load:.2f}): these times will be noisy", file=sys.stderr)
 
     def say(text: str) -> None:
         if sys.stderr.isatty():
@@ -106,11 +129,12 @@ def main() -> int:
         print("\nstopped; what there is so far:", file=sys.stderr)
     versions = {name: version for r in results for name, version in r.versions.items()}
     print("Versions: " + ", ".join(f"{name} {version}" for name, version in versions.items()))
-    print(f"{args.rounds} rounds of {args.seconds} s, {cores} cores\n")
+    print(f"{args.rounds} rounds of {args.seconds} s, {cores} cores; load of the machine before: {load:.2f}\n")
     print(tables(results, frameworks))
     if args.json:
         measured = [{**asdict(r), "fastest_peer": r.fastest_peer, "ratio": r.ratio} for r in results]
-        report = {"versions": versions, "rounds": args.rounds, "seconds": args.seconds, "cores": cores, "results": measured}
+        report = {"versions": versions, "rounds": args.rounds, "seconds": args.seconds, "cores": cores, "load": load,
+                  "results": measured}  # fmt: skip
         with open(args.json, "w") as file:
             json.dump(report, file, indent=1)
     return 0 if len(results) > 0 else 130

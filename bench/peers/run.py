@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -13,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import roofline
 from bench.workloads import WORKLOADS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,16 +68,18 @@ class Worker:
     def time(self, seconds: float) -> dict:
         """Train for about that long; the reply has ``times``, seconds a step of successive chunks."""
         os.killpg(self.process.pid, signal.SIGCONT)
-        self.process.stdin.write(json.dumps({"seconds": seconds}) + "\n")
-        self.process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # it has died: reading its reply finds out
+            self.process.stdin.write(json.dumps({"seconds": seconds}) + "\n")
+            self.process.stdin.flush()
         return self._reply()
 
     def close(self) -> None:
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
-        self.process.stdin.close()
-        self.process.stdout.close()
+        for pipe in (self.process.stdin, self.process.stdout):
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
         self.log.close()
 
 
@@ -121,7 +123,9 @@ def machine(workload: str, threads: int, seconds: float) -> dict:
     return json.loads(done.stdout)["bound"][0]
 
 
-def run(workload: str, frameworks: Sequence[str], threads: int, rounds: int, seconds: float, say=lambda text: None) -> Result:
+def run(
+    workload: str, frameworks: Sequence[str], threads: int, rounds: int, seconds: float, say=lambda text: None
+) -> Result:
     """Time one workload under every framework: ours, a peer, ours, the next peer, ..., ``rounds`` times over."""
     result = Result(workload, threads)
     workers: dict[str, Worker] = {}
@@ -162,7 +166,7 @@ def run(workload: str, frameworks: Sequence[str], threads: int, rounds: int, sec
         for name in result.rounds:
             if name not in result.unavailable:
                 result.median[name] = statistics.median(chunks[name])
-        result.ratios = {name: statistics.median(ratios) for name, ratios in pairs.items() if ratios and name in result.median}
+        result.ratios = {name: statistics.median(pairs[name]) for name in result.median if pairs.get(name)}
     finally:
         for worker in workers.values():
             worker.close()
@@ -172,11 +176,10 @@ def run(workload: str, frameworks: Sequence[str], threads: int, rounds: int, sec
 
 
 def _set_bound(result: Result, limits: list[dict]) -> None:
-    w = WORKLOADS[result.workload]
     if reason := next((limit["reason"] for limit in limits if "reason" in limit), ""):
         result.bound_reason = reason
         return
     # Noise can only make a limit look lower than it is.
     result.gflops = max(limit["gflops"] for limit in limits)
     result.bandwidth = max(limit["bandwidth"] for limit in limits)
-    result.bound = roofline.bound(w.flops, w.optimizer_bytes, result.gflops, result.bandwidth)
+    result.bound = WORKLOADS[result.workload].bound(result.gflops, result.bandwidth)

@@ -196,7 +196,8 @@ def trainer(w: Workload, threads: int, framework: str):
     step = jax.jit(step, donate_argnums=0)
     carry = (p, state, optimizer.init(p))
     x, y = w.data()
-    batches = cycle([(jnp.asarray(x[i : i + w.batch]), jnp.asarray(y[i : i + w.batch])) for i in range(0, len(x), w.batch)])
+    slices = [slice(i, i + w.batch) for i in range(0, len(x), w.batch)]
+    batches = cycle([(jnp.asarray(x[rows]), jnp.asarray(y[rows])) for rows in slices])
 
     def train(steps: int) -> None:
         nonlocal carry

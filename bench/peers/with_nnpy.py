@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import nnpy as nn
-
 from bench.peers import Unavailable
 from bench.peers.keras_models import build, missing
 from bench.workloads import Workload
@@ -23,8 +22,8 @@ def trainer(w: Workload, threads: int, framework: str):
 
     def fit(epochs: int, steps: int) -> None:
         if epochs and steps:
-            rows = steps * w.batch
-            model.fit(x[:rows], y[:rows], batch_size=w.batch, epochs=epochs, steps_per_epoch=steps, shuffle=False, verbose=0)
+            rows = slice(0, steps * w.batch)
+            model.fit(x[rows], y[rows], w.batch, epochs, steps_per_epoch=steps, shuffle=False, verbose=0)
 
     def train(steps: int) -> None:
         fit(steps // batches, batches)

@@ -58,9 +58,8 @@ def trainer(w: Workload, threads: int, framework: str):
         return loss
 
     x, y = w.data()
-    batches = cycle(
-        [(tf.constant(x[i : i + w.batch]), tf.constant(y[i : i + w.batch])) for i in range(0, len(x), w.batch)]
-    )
+    slices = [slice(i, i + w.batch) for i in range(0, len(x), w.batch)]
+    batches = cycle([(tf.constant(x[rows]), tf.constant(y[rows])) for rows in slices])
 
     def train(steps: int) -> None:
         loss = None

@@ -78,7 +78,8 @@ def main() -> None:
         import traceback
 
         traceback.print_exc()
-        return reply(unavailable=f"failed: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:200])
+        said = (str(error).splitlines() or [""])[0][:150]
+        return reply(unavailable=f"failed: {type(error).__name__}: {said}")
     reply(ready=True, version=version, seconds_to_build=built, seconds_of_first_step=first)
     for line in sys.stdin:
         times = measure(train, each, json.loads(line)["seconds"])

@@ -15,8 +15,6 @@ __all__ = ["Op", "Program", "Ref", "Step", "aligned", "debug_build", "get_num_th
 
 def info() -> dict:
     """Versions, the ISA variants compiled, the one chosen and why, threads, and cache sizes in bytes (0: not known)."""
-    from importlib.metadata import version
-
     isa, why = kernels.chosen()
     return {
         "nnpy": version("nnpy-cpu"),
@@ -31,6 +29,16 @@ def info() -> dict:
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "caches": cache_sizes(),
     }
+
+
+def version(distribution: str) -> str:
+    """The version of an installed distribution; "not installed" for ours where the modules lie beside the sources."""
+    from importlib import metadata
+
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def cache_sizes() -> dict[str, int]:

@@ -12,19 +12,28 @@ cdef extern from *:
     #ifdef NN_f32
     typedef float real;
     typedef int32_t ireal;
+    typedef uint32_t ureal;
+    #define NN_F32 1
+    #define NN_MANTISSA 23
+    #define NN_BIAS 127
     #else
     typedef double real;
     typedef int64_t ireal;
+    typedef uint64_t ureal;
+    #define NN_F32 0
+    #define NN_MANTISSA 52
+    #define NN_BIAS 1023
     #endif
     typedef real vf __attribute__((vector_size(NN_BYTES)));
     typedef ireal vi __attribute__((vector_size(NN_BYTES)));
+    typedef ureal vu __attribute__((vector_size(NN_BYTES)));
     typedef real vf_loose __attribute__((vector_size(NN_BYTES), aligned(sizeof(real)), may_alias));
     #define LANES ((int)(NN_BYTES / sizeof(real)))
     #define vload(p) ((vf)*(const vf_loose*)(p))
     #define vstore(p, v) (*(vf_loose*)(p) = (v))
-    #define vsplat(x) ((real)(x) - (vf){0})       /* x - 0 is x, -0 included: a plain broadcast */
-    #define visplat(x) ((vi){0} + (ireal)(x))
-    #define real_sqrt(x) ((real)(sizeof(real) == 4 ? __builtin_sqrtf(x) : __builtin_sqrt(x)))
+    #define vsplat(x) ((real)(x) - (vf){0})     /* not 0 + x: that loses the sign of -0 */
+    #define visplat(x) ((ireal)(x) - (vi){0})
+    #define vdiv(a, b) ((vf)((a) / (b)))
     #define vgt(a, b) ((vi)((a) > (b)))
     #define vge(a, b) ((vi)((a) >= (b)))
     #define veq(a, b) ((vi)((a) == (b)))
@@ -35,6 +44,14 @@ cdef extern from *:
     #define vfrombits(a) ((vf)(a))
     #define vtoint(a) __builtin_convertvector(a, vi)
     #define vtoreal(a) __builtin_convertvector(a, vf)
+    #define vshl(a, n) ((vi)((vu)(a) << (n)))
+    #define vshr(a, n) ((vi)((vu)(a) >> (n)))
+    #define real_sqrt(x) ((real)(sizeof(real) == 4 ? __builtin_sqrtf(x) : __builtin_sqrt(x)))
+    #define NN_ROUND ((real)(3ll << (NN_MANTISSA - 1)))
+    #define NN_TWO ((real)(1ll << NN_MANTISSA))
+    #define NN_MIN ((real)(sizeof(real) == 4 ? __FLT_MIN__ : __DBL_MIN__))
+    #define NN_INFINITY ((real)__builtin_inff())
+    #define NN_NAN ((real)__builtin_nanf(""))
     #endif
     """
     ctypedef float real
@@ -46,7 +63,7 @@ cdef extern from *:
     void vstore(real* p, vf v) noexcept nogil
     vf vsplat(real x) noexcept nogil
     vi visplat(ireal x) noexcept nogil
-    real real_sqrt(real x) noexcept nogil
+    vf vdiv(vf a, vf b) noexcept nogil       # for Cython turns the operator's operands to double
     vi vgt(vf a, vf b) noexcept nogil        # all bits of a lane set where true
     vi vge(vf a, vf b) noexcept nogil
     vi veq(vf a, vf b) noexcept nogil
@@ -57,18 +74,246 @@ cdef extern from *:
     vf vfrombits(vi a) noexcept nogil
     vi vtoint(vf a) noexcept nogil           # convert, toward zero
     vf vtoreal(vi a) noexcept nogil
+    vi vshl(vi a, int n) noexcept nogil      # shift, zeros come in
+    vi vshr(vi a, int n) noexcept nogil
+    real real_sqrt(real x) noexcept nogil
+    const bint F32 "NN_F32"                  # a constant to the compiler: the branch not taken leaves no code
+    const int MANTISSA "NN_MANTISSA"         # bits of it
+    const int BIAS "NN_BIAS"                 # of the exponent
+    const real ROUND "NN_ROUND"              # 1.5 * 2**MANTISSA: x + ROUND has the nearest integer to x in its low bits
+    const real TWO_MANTISSA "NN_TWO"         # 2**MANTISSA
+    const real MIN_NORMAL "NN_MIN"
+    const real INFINITY "NN_INFINITY"
+    const real NAN "NN_NAN"
 
 
 cdef inline vf vabs(vf x) noexcept nogil:
     return vandnot(vbits(vsplat(-0.0)), x)
 
 
+cdef inline vf vcopysign(vf x, vf sign) noexcept nogil:
+    """|x| with the sign of ``sign``."""
+    return vselect(vbits(vsplat(-0.0)), sign, x)
+
+
+cdef inline vf vmax(vf a, vf b) noexcept nogil:
+    """a > b ? a : b, so b where either is NaN. (A loop over lanes is one instruction only where GCC does not unroll it.)"""
+    return vselect(vgt(a, b), a, b)
+
+
+cdef inline vf vmin(vf a, vf b) noexcept nogil:
+    """a < b ? a : b, so b where either is NaN. (A loop over lanes is one instruction only where GCC does not unroll it.)"""
+    return vselect(vgt(b, a), a, b)
+
+
 cdef inline vf vsqrt(vf x) noexcept nogil:
+    """Correctly rounded; NaN below 0."""
     cdef real[16] lanes
     cdef int i
-    cdef vf y
     vstore(lanes, x)
     for i in range(LANES):
         lanes[i] = real_sqrt(lanes[i])
-    y = vload(lanes)
-    return y
+    return vload(lanes)
+
+
+# Math. The errors stated are the largest seen over the whole range on every ISA (v2 has no fused multiply-add), in
+# units in the last place of the result; tests/nncore/test_math.py holds the functions to them. NaN gives NaN. With
+# denormals on they are correct too; a Program flushes them. Polynomials: minimax fits of the functions named.
+
+cdef inline vf exp_fraction(vf r) noexcept nogil:
+    """exp(r) - 1 for |r| <= log(2) / 2."""
+    cdef vf p
+    # (exp(r) - 1 - r) / r**2
+    if F32:
+        p = vsplat(0.00139411214)
+        p = ((p * r + 0.00836318404) * r + 0.0416663752) * r + 0.166665769
+        p = p * r + 0.500000003
+    else:
+        p = vsplat(2.51100498958587163e-8)
+        p = (p * r + 2.76200905184994294e-7) * r + 2.75572423366803571e-6
+        p = (p * r + 0.000024801521290973346) * r + 0.000198412698865909993
+        p = (p * r + 0.00138888889172174569) * r + 0.0083333333333222073
+        p = (p * r + 0.0416666666666241189) * r + 0.166666666666666745
+        p = p * r + 0.500000000000000102
+    return r * r * p + r
+
+
+cdef inline vf exp_round(vf x) noexcept nogil:
+    """The nearest integer to x / log(2), in the low bits of what is returned: it is that integer + ROUND."""
+    cdef vf t = x * 1.44269504088896341
+    return t + ROUND
+
+
+cdef inline vf exp_reduce(vf x, vf t) noexcept nogil:
+    """x - (t - ROUND) * log(2), log(2) in two parts, the first with enough zeros for an exact product."""
+    cdef vf n = t - ROUND
+    if F32:
+        x = x - n * 0.693359375
+        x = x + n * 2.12194440e-4
+    else:
+        x = x - n * 0.693145751953125
+        x = x - n * 1.42860682030941723e-6
+    return x
+
+
+cdef inline vf exp_scale(vf p, vf t) noexcept nogil:
+    """p * 2**(t - ROUND), in two factors: the power may be out of range where the product is not."""
+    cdef vi k = vbits(t) - vbits(vsplat(ROUND)) + 2 * BIAS
+    cdef vi half = vshr(k, 1)
+    p = p * vfrombits(vshl(half, MANTISSA))
+    return p * vfrombits(vshl(k - half, MANTISSA))
+
+
+cdef inline vf vexp(vf x) noexcept nogil:
+    """1.5 ULP; inf above 88.7 (709.8), 0 below -103.9 (-745.1)."""
+    cdef vf t, p
+    if F32:
+        x = vmax(vsplat(-104.0), vmin(vsplat(89.0), x))
+    else:
+        x = vmax(vsplat(-746.0), vmin(vsplat(710.0), x))
+    t = exp_round(x)
+    p = exp_fraction(exp_reduce(x, t)) + 1.0
+    return exp_scale(p, t)
+
+
+cdef inline vf vexpm1(vf x) noexcept nogil:
+    """exp(x) - 1 for x <= 88 (709), without cancellation near 0. 2.5 ULP."""
+    cdef vf t, s
+    x = vmax(vsplat(-40.0), x)
+    t = exp_round(x)
+    s = vfrombits(vshl(vbits(t) - vbits(vsplat(ROUND)) + BIAS, MANTISSA))
+    return s * exp_fraction(exp_reduce(x, t)) + (s - 1.0)
+
+
+cdef inline vf vlog(vf x) noexcept nogil:
+    """1.5 ULP; -inf at 0, NaN below."""
+    cdef vf y, e, f, s, z, p, half
+    cdef vi denormal = vgt(vsplat(MIN_NORMAL), x)
+    cdef vi root = vbits(vsplat(0.70710678118654752))
+    cdef vi bits = vbits(vselect(denormal, x * TWO_MANTISSA, x)) - root + vbits(vsplat(1.0))
+    # x = (1 + f) * 2**e with 1 + f in [sqrt(1/2), sqrt(2)); e's integer becomes a real by way of TWO_MANTISSA's low bits
+    e = vfrombits(vshr(bits, MANTISSA) | vbits(vsplat(TWO_MANTISSA))) - (vsplat(TWO_MANTISSA) + <real>BIAS)
+    e = e - vand(denormal, vsplat(<real>MANTISSA))
+    f = vfrombits((bits & visplat((<ireal>1 << MANTISSA) - 1)) + root) - 1.0
+    half = f * f * 0.5
+    if F32:
+        # (log(1 + f) - f + f**2 / 2) / f**3
+        p = vsplat(-0.0763142344)
+        p = ((p * f + 0.128550297) * f - 0.13207844) * f + 0.141899845
+        p = ((p * f - 0.166165264) * f + 0.200016175) * f - 0.250010594
+        p = p * f + 0.333333282
+        y = f * f * f * p - e * 2.12194440e-4
+        y = (y - half + f) + e * 0.693359375
+    else:
+        # log(1 + f) = 2 atanh(s) = 2 s + s * (z p), of which f - half + s * half is the first term
+        s = vdiv(f, f + 2.0)
+        z = s * s
+        p = vsplat(0.146168756835473142)
+        p = (p * z + 0.15331684010120874) * z + 0.181828903689184662
+        p = (p * z + 0.222222111158354783) * z + 0.28571428626106088
+        p = (p * z + 0.399999999998991756) * z + 0.66666666666666697
+        y = s * (half + z * p) + e * 1.42860682030941723e-6
+        y = (y - half + f) + e * 0.693145751953125
+    y = vselect(vgt(vsplat(INFINITY), x), y, x)
+    return vselect(vge(vsplat(0), x), vselect(veq(x, vsplat(0)), vsplat(-INFINITY), vsplat(NAN)), y)
+
+
+cdef inline vf vlog1p_unit(vf x) noexcept nogil:
+    """log(1 + x) for x in [0, 1], as 2 atanh(x / (2 + x))."""
+    cdef vf s = vdiv(x, x + 2.0)
+    cdef vf z = s * s, p
+    # (2 atanh(s) - 2 s) / s**3
+    if F32:
+        p = vsplat(0.232335642)
+        p = ((p * z + 0.217045331) * z + 0.285924989) * z + 0.399997032
+        p = p * z + 0.666666673
+    else:
+        p = vsplat(0.161723725225790585)
+        p = (p * z + 0.0879658400644356278) * z + 0.120019362149061459
+        p = (p * z + 0.133140474797058653) * z + 0.153855763781784329
+        p = (p * z + 0.181817891942217074) * z + 0.222222227226313949
+        p = (p * z + 0.285714285670527373) * z + 0.400000000000148146
+        p = p * z + 0.666666666666666584
+    return s * z * p + (s + s)
+
+
+cdef inline vf vtanh(vf x) noexcept nogil:
+    """3 ULP."""
+    cdef vf e = vmin(vsplat(9.5 if F32 else 19.5), vabs(x))     # beyond it is 1
+    e = vexpm1(e + e)
+    return vcopysign(vdiv(e, e + 2.0), x)
+
+
+cdef inline vf vsigmoid(vf x) noexcept nogil:
+    """1 / (1 + exp(-x)), 3 ULP also where it is tiny."""
+    cdef vf e = vexp(-vabs(x))
+    return vdiv(vselect(vgt(vsplat(0), x), e, vsplat(1.0)), e + 1.0)
+
+
+cdef inline vf vsoftplus(vf x) noexcept nogil:
+    """log(1 + exp(x)), 4 ULP."""
+    return vlog1p_unit(vexp(-vabs(x))) + vselect(vgt(vsplat(0), x), vsplat(0), x)
+
+
+cdef inline vf vgauss(vf x) noexcept nogil:
+    """exp(-x**2 / 2) for |x| <= 15 (39). 3 ULP: the square is split in an exact part and a small one."""
+    cdef vf head, t, r
+    head = vfrombits(vbits(x) & visplat(-(<ireal>1 << (12 if F32 else 27))))
+    cdef vf square = head * head * -0.5
+    t = exp_round(square)
+    r = exp_reduce(square, t) + (x - head) * (x + head) * -0.5
+    return exp_scale(exp_fraction(r) + 1.0, t)
+
+
+cdef inline vf vtail_ratio(vf x) noexcept nogil:
+    """(1 - Phi(x)) / exp(-x**2 / 2) for x in [0, 15] ([0, 39]); Phi: the normal distribution function."""
+    cdef vf t, p, d
+    # p = that * (x + K) is smooth in t = (x - K) / (x + K)
+    if F32:
+        d = vdiv(vsplat(1.0), x + 4.0)
+        t = (x - 4.0) * d
+        p = vsplat(-0.000131967438)
+        p = ((p * t + 0.000179359964) * t + 0.0015699178) * t - 0.0035125633
+        p = ((p * t - 0.00752527029) * t + 0.0604038351) * t - 0.186523441
+        p = ((p * t + 0.387136901) * t - 0.607896588) * t + 0.755285135
+    else:
+        d = vdiv(vsplat(1.0), x + 5.0)
+        t = (x - 5.0) * d
+        p = vsplat(2.01396517982491217e-9)
+        p = (p * t + 7.1820723173688962e-9) * t - 1.02110016090632705e-8
+        p = (p * t - 6.53201673832620667e-8) * t + 4.36123885318750101e-8
+        p = (p * t + 4.32686900494357773e-7) * t - 3.37743062804496759e-7
+        p = (p * t - 2.76905556631718723e-6) * t + 3.98149114477830558e-6
+        p = (p * t + 0.0000166811449987989851) * t - 0.0000497630101885299147
+        p = (p * t - 0.0000593757113259465906) * t + 0.000544899105854909721
+        p = (p * t - 0.000797869401473410552) * t - 0.00299337677569405885
+        p = (p * t + 0.0207950668002419578) * t - 0.0691186387059520905
+        p = (p * t + 0.165020366170361542) * t - 0.313533156671315731
+        p = (p * t + 0.495305615969977) * t - 0.6653825028900566
+        p = p * t + 0.769193049750062956
+    return p * d
+
+
+cdef inline vf vtail(vf x) noexcept nogil:
+    """1 - Phi(x) for x >= 0, 4 ULP: half of erfc(x / sqrt(2))."""
+    x = vmin(vsplat(14.5 if F32 else 38.6), x)      # beyond it is 0
+    return vgauss(x) * vtail_ratio(x)
+
+
+cdef inline vf verf(vf x) noexcept nogil:
+    """2 ULP."""
+    cdef vf a = vabs(x), z = x * x, p
+    # erf(x) / x - 1, good for |x| <= 1
+    if F32:
+        p = vsplat(7.85384983e-5)
+        p = ((p * z - 0.00080102027) * z + 0.00518833048) * z - 0.0268538146
+        p = ((p * z + 0.112835852) * z - 0.376126258) * z + 0.128379166
+    else:
+        p = vsplat(-7.77946297176159689e-10)
+        p = (p * z + 1.37109887041905231e-8) * z - 1.6206318752969209e-7
+        p = (p * z + 1.6447132699786621e-6) * z - 0.0000149247124395348141
+        p = (p * z + 0.0001205529358693695) * z - 0.00085483259297662443
+        p = (p * z + 0.00522397760613084217) * z - 0.0268661706431134137
+        p = (p * z + 0.112837916709442003) * z - 0.3761263890318352
+        p = p * z + 0.128379167095512566
+    return vselect(vgt(a, vsplat(1.0)), vcopysign(1.0 - 2.0 * vtail(a * 1.41421356237309505), x), x * p + x)

@@ -150,6 +150,8 @@ def train(
     try:
         model.fit(x, y, batch_size=batch_size, epochs=epochs, validation_data=held_out)
     except KeyboardInterrupt:
+        if model.history is None:  # not a step was made
+            raise
         save(model, output)
         complain("interrupted; the model is saved as it was then")
         return INTERRUPTED

@@ -181,10 +181,14 @@ class Model(Layer):
         their weights. The seed (``nnpy.set_seed``) and which layers are trainable are taken now: after a change of
         ``layer.trainable`` compile again. Raises TypeError or ValueError for unknown names.
         """
-        self._settings = Settings(optimizer, loss, loss_weights, metrics, weighted_metrics)
-        if self._structure is not None:
-            self._settings.resolve(self)
+        self._set(Settings(optimizer, loss, loss_weights, metrics, weighted_metrics))
+
+    def _set(self, settings: Settings) -> None:
+        before = self._engine
+        engine = Engine(self, settings, before) if self._structure is not None else None
+        self._settings = settings
         self._forget()
+        self._engine = engine
 
     @property
     def optimizer(self) -> Any:

@@ -147,4 +147,4 @@ def find(base: type[T], value: Any, aliases: dict[str, str] | None = None) -> T:
         return cast(T, found())
     if isinstance(value, dict) and isinstance(made := from_json(value), base):
         return made
-    raise TypeError(f"expected {group} to be a name, a {base.__name__} or its configuration, got {shown(value)}")
+    raise TypeError(f"expected {group} to be a name, {base.__name__} or its configuration, got {shown(value)}")

@@ -1,4 +1,4 @@
-"""The Python blocks of README.md and docs/ run as they stand, those of one page one after the other in a fresh folder."""
+"""The Python blocks of README.md and docs/ run as they stand, those of a page one after the other; so do examples."""
 
 import re
 import subprocess
@@ -24,6 +24,14 @@ def test_code_runs(page, tmp_path):
     result = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, f"{page.name}:\n{result.stdout[-2000:]}\n{result.stderr[-4000:]}"
     assert "Warning" not in result.stderr, result.stderr
+
+
+@pytest.mark.parametrize("example", sorted((PROJECT / "examples").glob("*.py")), ids=lambda path: path.name)
+def test_example_runs(example, tmp_path):
+    """Examples check their own results."""
+    result = subprocess.run([sys.executable, example], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, f"{result.stdout[-2000:]}\n{result.stderr[-4000:]}"
+    assert result.stderr == ""
 
 
 def test_readme_leads_with_the_two_commands():

@@ -1,9 +1,13 @@
 # Steps: what is done to every element of a tile while it is in cache, at the end of a gemm or in the chain kernel.
-# nncore/steps.py says what each kind computes and nncore/reference_steps.py computes it in NumPy.
+# nncore/steps.py says what each kind computes, nncore/reference_steps.py computes it in NumPy.
 from libc.stdint cimport int64_t
-from nncore.vector cimport LANES, real, vand, vandnot, veq, vf, vge, vgt, vi, vload, vselect, vsplat, vstore
-from nncore.vector cimport vabs, vsqrt
 from libc.string cimport memcpy
+from nncore.kernels.philox cimport dropout
+from nncore.mathematics cimport (vd_elu, vd_gelu, vd_gelu_tanh, vd_hard_sigmoid, vd_mish, vd_selu, vd_sigmoid, vd_silu,
+                                 vd_softsign, vd_tanh, velu, vgelu, vgelu_tanh, vhard_sigmoid, vleaky_relu, vmish,
+                                 vrelu, vselu, vsilu, vsoftsign)
+from nncore.vector cimport (LANES, real, vabs, vand, vdiv, veq, vexp, vf, vge, vgt, vi, vload, vlog, vselect, vsigmoid,
+                            vsoftplus, vsplat, vsqrt, vstore, vtanh)
 
 cdef enum:                  # in the order of nncore.steps.KINDS
     ADD_ROW, MUL_ROW, ADD, SUB, MUL, DIV, SCALE, SHIFT, STORE, DROPOUT, MAXIMUM, MINIMUM, MAX_MASK
@@ -23,67 +27,179 @@ cdef struct StepRecord:     # nncore.steps.RECORD
     double s0
     double s1
 
+cdef struct Tile:           # rows x cols elements; cols is a multiple of LANES
+    real* t                 # the first element; ld: elements from one row to the next
+    const real* p           # the first of the operands (t where there is none), with row stride ldp
+    const real* q
+    int64_t ld
+    int64_t ldp
+    int64_t rows
+    int64_t cols
+
 cdef extern from *:
     """
-    /* t = f(t, p, q, a) for rows x cols elements; cols is a multiple of LANES. A macro, so that f is a direct call. */
-    #define each(f, t, ld, p, q, ldp, rows, cols, a) do { \\
-        for (int64_t r_ = 0; r_ < (rows); ++r_) { \\
-            real *t_ = (t) + r_ * (ld); const real *p_ = (p) + r_ * (ldp), *q_ = (q) + r_ * (ldp); \\
-            for (int64_t c_ = 0; c_ < (cols); c_ += LANES) \\
-                vstore(t_ + c_, f(vload(t_ + c_), vload(p_ + c_), vload(q_ + c_), a)); } } while (0)
+    /* Macros, so that f is called directly, and inlined. The operands that f does not use are not loaded. */
+    #define nn_each(tile, expression) do { \\
+        for (int64_t r_ = 0; r_ < (tile)->rows; ++r_) { \\
+            real *t_ = (tile)->t + r_ * (tile)->ld; \\
+            const real *p_ = (tile)->p + r_ * (tile)->ldp, *q_ = (tile)->q + r_ * (tile)->ldp; \\
+            for (int64_t c_ = 0; c_ < (tile)->cols; c_ += LANES) { \\
+                const vf v = vload(t_ + c_), p = vload(p_ + c_), q = vload(q_ + c_); \\
+                (void)v; (void)p; (void)q; vstore(t_ + c_, expression); } } } while (0)
+    #define each_map(tile, f) nn_each(tile, f(v))
+    #define each_scaled(tile, f, a) nn_each(tile, f(v, a))
+    #define each_pair(tile, f) nn_each(tile, f(v, p, q))
+    #define each_slope(tile, f) nn_each(tile, v * f(p))
+    #define each_scaled_slope(tile, f, a) nn_each(tile, v * f(p, a))
     """
-    ctypedef vf (*Each)(vf v, vf p, vf q, vf a) noexcept nogil
-    void each(Each f, real* t, int64_t ld, const real* p, const real* q, int64_t ldp, int64_t rows, int64_t cols, vf a) noexcept nogil
+    ctypedef vf (*Map)(vf v) noexcept nogil
+    ctypedef vf (*Scaled)(vf v, vf a) noexcept nogil
+    ctypedef vf (*Pair)(vf v, vf p, vf q) noexcept nogil
+    void each_map(const Tile* tile, Map f) noexcept nogil                       # v = f(v)
+    void each_scaled(const Tile* tile, Scaled f, vf a) noexcept nogil           # v = f(v, a)
+    void each_pair(const Tile* tile, Pair f) noexcept nogil                     # v = f(v, p, q)
+    void each_slope(const Tile* tile, Map f) noexcept nogil                     # v *= f(p)
+    void each_scaled_slope(const Tile* tile, Scaled f, vf a) noexcept nogil     # v *= f(p, a)
 
-# What each kind does to a lane vector v: p and q are the operands' elements, a is s0.
-cdef inline vf do_add(vf v, vf p, vf q, vf a) noexcept nogil:
+
+cdef inline vf add(vf v, vf p, vf q) noexcept nogil:
     return v + p
 
-cdef inline vf do_sub(vf v, vf p, vf q, vf a) noexcept nogil:
+cdef inline vf subtract(vf v, vf p, vf q) noexcept nogil:
     return v - p
 
-cdef inline vf do_mul(vf v, vf p, vf q, vf a) noexcept nogil:
+cdef inline vf multiply(vf v, vf p, vf q) noexcept nogil:
     return v * p
 
-cdef inline vf do_scale(vf v, vf p, vf q, vf a) noexcept nogil:
+cdef inline vf divide(vf v, vf p, vf q) noexcept nogil:
+    return vdiv(v, p)
+
+cdef inline vf maximum(vf v, vf p, vf q) noexcept nogil:
+    return vselect(vgt(v, p) | ~veq(v, v), v, p)        # NaN if either is
+
+cdef inline vf minimum(vf v, vf p, vf q) noexcept nogil:
+    return vselect(vgt(p, v) | ~veq(v, v), v, p)
+
+cdef inline vf max_mask(vf v, vf p, vf q) noexcept nogil:
+    return vand(vge(p, q), v)
+
+cdef inline vf d_relu(vf v, vf y, vf q) noexcept nogil:
+    return vand(vgt(y, vsplat(0)), v)
+
+cdef inline vf scale(vf v, vf a) noexcept nogil:
     return v * a
 
-cdef inline vf do_shift(vf v, vf p, vf q, vf a) noexcept nogil:
+cdef inline vf shift(vf v, vf a) noexcept nogil:
     return v + a
 
-cdef inline vf do_relu(vf v, vf p, vf q, vf a) noexcept nogil:
-    return vselect(vgt(vsplat(0), v), vsplat(0), v)     # this way round a NaN stays one
+cdef inline vf square(vf v) noexcept nogil:
+    return v * v
 
-cdef inline vf do_d_relu(vf v, vf p, vf q, vf a) noexcept nogil:
-    return vselect(vgt(p, vsplat(0)), v, vsplat(0))
+cdef inline vf reciprocal(vf v) noexcept nogil:
+    return vdiv(vsplat(1.0), v)
+
+cdef inline vf sign(vf v) noexcept nogil:
+    return vselect(vgt(v, vsplat(0)), vsplat(1.0), vselect(vgt(vsplat(0), v), vsplat(-1.0), v))
+
+cdef inline vf d_leaky_relu(vf y, vf slope) noexcept nogil:
+    return vselect(vgt(y, vsplat(0)), vsplat(1.0), slope)
+
+cdef inline vf itself(vf y) noexcept nogil:
+    return y
 
 
-cdef inline void run_step(const StepRecord* step, real* t, int64_t ld, const real* p, const real* q, int64_t ldp,
-                          int64_t row0, int64_t rows, int64_t col0, int64_t cols) noexcept nogil:
-    """One step on whole lane vectors: ``cols`` is a multiple of LANES; ``t``, ``p``, ``q`` point at the tile's first element."""
-    cdef int64_t kind = step.kind, r
-    cdef vf a = vsplat(<real>step.s0)
+cdef inline void run_step(int64_t kind, vf a, const Tile* tile) noexcept nogil:
+    """One step on whole lane vectors; ``a`` is s0."""
     if kind == ADD_ROW or kind == ADD:
-        each(do_add, t, ld, p, q, ldp, rows, cols, a)
+        each_pair(tile, add)
     elif kind == MUL_ROW or kind == MUL:
-        each(do_mul, t, ld, p, q, ldp, rows, cols, a)
+        each_pair(tile, multiply)
     elif kind == SUB:
-        each(do_sub, t, ld, p, q, ldp, rows, cols, a)
+        each_pair(tile, subtract)
+    elif kind == DIV:
+        each_pair(tile, divide)
     elif kind == SCALE:
-        each(do_scale, t, ld, p, q, ldp, rows, cols, a)
+        each_scaled(tile, scale, a)
     elif kind == SHIFT:
-        each(do_shift, t, ld, p, q, ldp, rows, cols, a)
-    elif kind == STORE:
-        for r in range(rows):
-            memcpy(<real*>p + r * ldp, t + r * ld, cols * sizeof(real))
+        each_scaled(tile, shift, a)
+    elif kind == MAXIMUM:
+        each_pair(tile, maximum)
+    elif kind == MINIMUM:
+        each_pair(tile, minimum)
+    elif kind == MAX_MASK:
+        each_pair(tile, max_mask)
+    elif kind == SQUARE:
+        each_map(tile, square)
+    elif kind == SQRT:
+        each_map(tile, vsqrt)
+    elif kind == RECIPROCAL:
+        each_map(tile, reciprocal)
+    elif kind == ABS:
+        each_map(tile, vabs)
+    elif kind == SIGN:
+        each_map(tile, sign)
+    elif kind == LOG:
+        each_map(tile, vlog)
     elif kind == RELU:
-        each(do_relu, t, ld, p, q, ldp, rows, cols, a)
+        each_map(tile, vrelu)
+    elif kind == LEAKY_RELU:
+        each_scaled(tile, vleaky_relu, a)
+    elif kind == ELU:
+        each_scaled(tile, velu, a)
+    elif kind == SELU:
+        each_map(tile, vselu)
+    elif kind == GELU:
+        each_map(tile, vgelu)
+    elif kind == GELU_TANH:
+        each_map(tile, vgelu_tanh)
+    elif kind == SILU:
+        each_map(tile, vsilu)
+    elif kind == SIGMOID:
+        each_map(tile, vsigmoid)
+    elif kind == HARD_SIGMOID:
+        each_map(tile, vhard_sigmoid)
+    elif kind == TANH:
+        each_map(tile, vtanh)
+    elif kind == SOFTPLUS:
+        each_map(tile, vsoftplus)
+    elif kind == SOFTSIGN:
+        each_map(tile, vsoftsign)
+    elif kind == MISH:
+        each_map(tile, vmish)
+    elif kind == EXPONENTIAL:
+        each_map(tile, vexp)
     elif kind == D_RELU:
-        each(do_d_relu, t, ld, p, q, ldp, rows, cols, a)
+        each_pair(tile, d_relu)
+    elif kind == D_LEAKY_RELU:
+        each_scaled_slope(tile, d_leaky_relu, a)
+    elif kind == D_ELU:
+        each_scaled_slope(tile, vd_elu, a)
+    elif kind == D_SELU:
+        each_slope(tile, vd_selu)
+    elif kind == D_GELU:
+        each_slope(tile, vd_gelu)
+    elif kind == D_GELU_TANH:
+        each_slope(tile, vd_gelu_tanh)
+    elif kind == D_SILU:
+        each_slope(tile, vd_silu)
+    elif kind == D_SIGMOID:
+        each_slope(tile, vd_sigmoid)
+    elif kind == D_HARD_SIGMOID:
+        each_slope(tile, vd_hard_sigmoid)
+    elif kind == D_TANH:
+        each_slope(tile, vd_tanh)
+    elif kind == D_SOFTPLUS:
+        each_slope(tile, vsigmoid)
+    elif kind == D_SOFTSIGN:
+        each_slope(tile, vd_softsign)
+    elif kind == D_MISH:
+        each_slope(tile, vd_mish)
+    elif kind == D_EXPONENTIAL:
+        each_slope(tile, itself)
 
 
 cdef enum:
-    EDGE_ROWS = 32          # rows of a tile's edge that are packed at a time
+    EDGE_ROWS = 16          # rows of a tile's edge that are packed at a time
 
 
 cdef inline void pack_edge(real* edge, const real* x, int64_t ld, int64_t rows, int64_t cols) noexcept nogil:
@@ -96,34 +212,37 @@ cdef inline void pack_edge(real* edge, const real* x, int64_t ld, int64_t rows, 
 cdef inline void unpack_edge(real* x, const real* edge, int64_t ld, int64_t rows, int64_t cols) noexcept nogil:
     cdef int64_t r, c
     for r in range(rows):
-        for c in range(cols):
-            x[r * ld + c] = edge[r * LANES + c]
+        for c in range(LANES):
+            if c < cols:
+                x[r * ld + c] = edge[r * LANES + c]
 
 
-cdef inline void run_edge(const StepRecord* step, real* t, int64_t ld, const real* p, const real* q, int64_t ldp,
-                          int64_t row0, int64_t rows, int64_t col0, int64_t cols) noexcept nogil:
-    """One step on fewer than LANES columns: packed to whole vectors, so that the same code gives the same bits."""
-    cdef real[EDGE_ROWS * 16] t_lanes, p_lanes, q_lanes
-    cdef real* t_edge = t_lanes
-    cdef real* p_edge = t_lanes
-    cdef real* q_edge = t_lanes
-    cdef int64_t r, n, ld_edge = LANES if ldp else 0
-    if p != t:
-        p_edge = p_lanes
-    if q != t:
-        q_edge = q_lanes
-    for r in range(0, rows, 32):
-        n = rows - r if rows - r < EDGE_ROWS else EDGE_ROWS
-        pack_edge(t_edge, t + r * ld, ld, n, cols)
-        if step.kind == STORE:
-            unpack_edge(<real*>p + r * ldp, t_edge, ldp, n, cols)
-            continue
-        if p != t:
-            pack_edge(p_edge, p + r * ldp, ldp, n if ldp else 1, cols)
-        if q != t:
-            pack_edge(q_edge, q + r * ldp, ldp, n if ldp else 1, cols)
-        run_step(step, t_edge, LANES, p_edge, q_edge, ld_edge, row0 + r, n, col0, LANES)
-        unpack_edge(t + r * ld, t_edge, ld, n, cols)
+cdef inline void run_edge(int64_t kind, vf a, const Tile* tile) noexcept nogil:
+    """One step on fewer than LANES columns, packed to whole vectors: the same code gives the same bits."""
+    cdef real[EDGE_ROWS * 16] t, p, q
+    cdef Tile edge
+    cdef bint has_p = tile.p != tile.t, has_q = tile.q != tile.t
+    cdef int64_t r, n
+    edge.t = t
+    edge.p = t
+    edge.q = t
+    if has_p:
+        edge.p = p
+    if has_q:
+        edge.q = q
+    edge.ld = LANES
+    edge.ldp = LANES if tile.ldp else 0
+    edge.cols = LANES
+    for r in range(0, tile.rows, 16):
+        n = tile.rows - r if tile.rows - r < EDGE_ROWS else EDGE_ROWS
+        edge.rows = n
+        pack_edge(t, tile.t + r * tile.ld, tile.ld, n, tile.cols)
+        if has_p:
+            pack_edge(p, tile.p + r * tile.ldp, tile.ldp, n if tile.ldp else 1, tile.cols)
+        if has_q:
+            pack_edge(q, tile.q + r * tile.ldp, tile.ldp, n, tile.cols)
+        run_step(kind, a, &edge)
+        unpack_edge(tile.t + r * tile.ld, t, tile.ld, n, tile.cols)
 
 
 cdef inline void apply_steps(const StepRecord* steps, int64_t n_steps, real* tile, int64_t ld, int64_t row0,
@@ -131,26 +250,58 @@ cdef inline void apply_steps(const StepRecord* steps, int64_t n_steps, real* til
     """Do the steps, in order, in place, on a tile of a matrix.
 
     ``tile`` points at element (row0, col0) and has row stride ``ld``; operands are whole matrices (or, for add_row and
-    mul_row, whole rows). An element's bits do not depend on the tile that it is in.
+    mul_row, one whole row). An element's bits do not depend on the tile that it is in.
     """
     cdef const StepRecord* step
     cdef const real* p
-    cdef const real* q
-    cdef int64_t i, ldp, full = cols - cols % LANES
+    cdef Tile part
+    cdef int64_t i, r, kind, rest
+    cdef vf a
     for i in range(n_steps):
         step = &steps[i]
-        p = tile
-        q = tile
-        ldp = ld
-        if step.kind == ADD_ROW or step.kind == MUL_ROW:
-            p = <const real*>step.p + col0
-            ldp = 0
-        elif step.p != NULL and step.kind != DROPOUT:
-            p = <const real*>step.p + row0 * step.ld + col0
-            ldp = step.ld
+        kind = step.kind
+        if kind == DROPOUT:
+            if ld == cols and step.width == cols:
+                dropout(tile, 0, row0 * cols, 0, 1, rows * cols, <const int64_t*>step.p, step.index, step.s0, step.s1)
+            else:
+                dropout(tile, ld, row0 * step.width + col0, step.width, rows, cols, <const int64_t*>step.p, step.index,
+                        step.s0, step.s1)
+            continue
+        p = <const real*>step.p
+        if kind == STORE:
+            for r in range(rows):
+                memcpy(<real*>p + (row0 + r) * step.ld + col0, tile + r * ld, cols * sizeof(real))
+            continue
+        a = vsplat(<real>step.s0)
+        part.t = tile
+        part.p = tile
+        part.q = tile
+        part.ld = ld
+        part.ldp = ld
+        part.rows = rows
+        part.cols = cols
+        if kind == ADD_ROW or kind == MUL_ROW:
+            if cols == 1:                   # the same number for all: a flat array may follow
+                a = vsplat(p[col0])
+                kind = SHIFT if kind == ADD_ROW else SCALE
+            else:
+                part.p = p + col0
+                part.ldp = 0
+        elif p != NULL:
+            part.p = p + row0 * step.ld + col0
+            part.ldp = step.ld
             if step.q != NULL:
-                q = <const real*>step.q + row0 * step.ld + col0
-        if full:
-            run_step(step, tile, ld, p, q, ldp, row0, rows, col0, full)
-        if full < cols:
-            run_edge(step, tile + full, ld, p + full, q + full, ldp, row0, rows, col0 + full, cols - full)
+                part.q = <const real*>step.q + row0 * step.ld + col0
+        if ld == cols and part.ldp == cols:
+            part.rows = 1
+            part.cols = rows * cols
+        rest = part.cols % LANES
+        part.cols -= rest
+        if part.cols:
+            run_step(kind, a, &part)
+        if rest:
+            part.t += part.cols
+            part.p += part.cols
+            part.q += part.cols
+            part.cols = rest
+            run_edge(kind, a, &part)

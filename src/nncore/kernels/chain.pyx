@@ -1,9 +1,9 @@
 """chain: out = steps(x), element by element."""
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
-from nncore.kernels.chain cimport StepRecord, apply_steps
+from nncore.kernels.chain cimport StepRecord, Tile, apply_steps, each_map
 from nncore.op cimport Op, split
-from nncore.vector cimport real
+from nncore.vector cimport LANES, real, verf
 
 cdef enum:
     TILE = 4096             # elements that are taken through all steps before the next ones: 16 or 32 KB
@@ -41,4 +41,18 @@ cdef void chain(const Op* op, int thread, int threads) noexcept nogil:
         apply_steps(steps, n_steps, t, ld_out, row, h, col, w)
 
 
-TABLE = {"chain": <size_t>&chain}
+cdef void erf(const Op* op, int thread, int threads) noexcept nogil:
+    """out[i] = erf(x[i]), count elements: the one function of vector.pxd that no step is made of alone."""
+    cdef Tile tile
+    cdef int64_t rest = op.n[0] % LANES
+    memset(&tile, 0, sizeof(Tile))
+    tile.t = <real*>op.p[0]
+    memcpy(tile.t, op.p[1], op.n[0] * sizeof(real))
+    tile.p = tile.t
+    tile.q = tile.t
+    tile.rows = 1
+    tile.cols = op.n[0] - rest
+    each_map(&tile, verf)
+
+
+TABLE = {"chain": <size_t>&chain, "erf": <size_t>&erf}

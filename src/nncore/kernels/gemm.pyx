@@ -13,9 +13,14 @@ from nncore.vector cimport LANES, real, vf, vload, vsplat, vstore
 
 cdef extern from *:
     """
-    /* Micro-kernels must be inlined where mr and nv are literals: only then do their accumulators become registers. */
-    #undef CYTHON_INLINE
-    #define CYTHON_INLINE inline __attribute__((always_inline))
+    /* What a function returns that must be inlined: a micro-kernel's accumulators become registers where mr and nv
+       are literals, and only there. */
+    #define nn_inlined __attribute__((always_inline)) void
+    #if defined(__clang__)
+    #define nn_outlined __attribute__((noinline)) void
+    #else
+    #define nn_outlined __attribute__((noinline, noclone)) void     /* one copy of all the micro-kernels */
+    #endif
     #if NN_BYTES == 64 || defined(__aarch64__)
     #define NN_MR 14            /* 28 accumulators of 32 registers */
     #define NN_AW 16            /* a column of the copy of A, padded to whole vectors */
@@ -63,72 +68,90 @@ cdef extern from *:
     enum: NN_A_COPY, NN_B_EDGE, NN_NR_MAX
     vf nn_low(vf a, vf b) noexcept nogil
     vf nn_high(vf a, vf b) noexcept nogil
+    ctypedef void nn_inlined
+    ctypedef void nn_outlined
     void nn_fetch(const real* p) noexcept nogil
     void nn_fetch_w(const real* p) noexcept nogil
 
 
-cdef inline void micro(int mr, int nv, int by_row, const real* a, int64_t sa, const real* b, int64_t ldb, int64_t k,
-                       real* c, int64_t ldc, int add) noexcept nogil:
-    """c[mr, nv vectors] (+)= a @ b over k. a[i, p] is at a[i*sa + p] (by_row) or a[i + p*sa]."""
+cdef inline nn_inlined micro(int mr, int nv, int by_row, int64_t count, const real* a_tile, int64_t sa, const real* b_panel,
+                       int64_t next_b, int64_t ldb, int64_t k, real* c, int64_t ldc, int add) noexcept nogil:
+    """c[mr, nv vectors] (+)= a @ b over k, for ``count`` panels of B, ``next_b`` apart.
+
+    a[i, p] is at a[i*NN_KPAD + p] (by_row) or a[i + p*sa]. The loop over panels is in here because GCC takes
+    the accumulators out of memory only if the loops over them are inside another.
+    """
     cdef vf acc[14][2]
     cdef vf b0, b1, x
+    cdef const real* a
+    cdef const real* b
     cdef int i, v
-    cdef int64_t _
-    for i in range(mr):
-        nn_fetch_w(c + i * ldc)
-        for v in range(nv):
-            acc[i][v] = vsplat(0)
-    for _ in range(k):
-        b0 = vload(b)
-        b1 = vload(b + LANES) if nv > 1 else b0
-        nn_fetch(b + NN_PF * ldb)
-        if nv > 1 and LANES * sizeof(real) == 64:
-            nn_fetch(b + NN_PF * ldb + LANES)
+    cdef int64_t _, left
+    for _ in range(count):
+        a = a_tile
+        b = b_panel
         for i in range(mr):
-            x = vsplat(a[i * NN_KPAD] if by_row else a[i])
-            acc[i][0] = acc[i][0] + x * b0
-            if nv > 1:
-                acc[i][1] = acc[i][1] + x * b1
-        a += 1 if by_row else sa
-        b += ldb
-    for i in range(mr):
-        for v in range(nv):
-            if add:
-                acc[i][v] = acc[i][v] + vload(c + i * ldc + v * LANES)
-            vstore(c + i * ldc + v * LANES, acc[i][v])
+            nn_fetch_w(c + i * ldc)
+            for v in range(nv):
+                acc[i][v] = vsplat(0)
+        left = k
+        while left > 0:
+            b0 = vload(b)
+            b1 = vload(b + LANES) if nv > 1 else b0
+            nn_fetch(b + NN_PF * ldb)
+            if nv > 1 and LANES * sizeof(real) == 64:
+                nn_fetch(b + NN_PF * ldb + LANES)
+            for i in range(mr):
+                x = vsplat(a[i * NN_KPAD] if by_row else a[i])
+                acc[i][0] = acc[i][0] + x * b0
+                if nv > 1:
+                    acc[i][1] = acc[i][1] + x * b1
+            a += 1 if by_row else sa
+            b += ldb
+            left -= 1
+        if add:
+            for i in range(mr):
+                for v in range(nv):
+                    acc[i][v] = acc[i][v] + vload(c + i * ldc + v * LANES)
+        for i in range(mr):
+            for v in range(nv):
+                vstore(c + i * ldc + v * LANES, acc[i][v])
+        b_panel += next_b
+        c += NN_NR
 
 
-# ---- the tile of C: mr as a literal ----
-cdef inline void rows(int mr, int nv, int by_row, const real* a, int64_t sa, const real* b, int64_t ldb, int64_t k,
-                      real* c, int64_t ldc, int add) noexcept nogil:
-    if mr == 1: micro(1, nv, by_row, a, sa, b, ldb, k, c, ldc, add)
-    elif mr == 2: micro(2, nv, by_row, a, sa, b, ldb, k, c, ldc, add)
-    elif mr == 3: micro(3, nv, by_row, a, sa, b, ldb, k, c, ldc, add)
-    elif mr == 4: micro(4, nv, by_row, a, sa, b, ldb, k, c, ldc, add)
-    elif mr == 5: micro(5, nv, by_row, a, sa, b, ldb, k, c, ldc, add)
-    elif mr == 6: micro(6, nv, by_row, a, sa, b, ldb, k, c, ldc, add)
+cdef inline nn_inlined rows(int mr, int nv, int by_row, int64_t count, const real* a, int64_t sa, const real* b,
+                      int64_t next_b, int64_t ldb, int64_t k, real* c, int64_t ldc, int add) noexcept nogil:
+    """micro with mr as a literal."""
+    if mr == 1: micro(1, nv, by_row, count, a, sa, b, next_b, ldb, k, c, ldc, add)
+    elif mr == 2: micro(2, nv, by_row, count, a, sa, b, next_b, ldb, k, c, ldc, add)
+    elif mr == 3: micro(3, nv, by_row, count, a, sa, b, next_b, ldb, k, c, ldc, add)
+    elif mr == 4: micro(4, nv, by_row, count, a, sa, b, next_b, ldb, k, c, ldc, add)
+    elif mr == 5: micro(5, nv, by_row, count, a, sa, b, next_b, ldb, k, c, ldc, add)
+    elif mr == 6: micro(6, nv, by_row, count, a, sa, b, next_b, ldb, k, c, ldc, add)
     elif NN_MR > 6:
-        if mr == 7: micro(7, nv, by_row, a, sa, b, ldb, k, c, ldc, add)
-        elif mr == 8: micro(8, nv, by_row, a, sa, b, ldb, k, c, ldc, add)
-        elif mr == 9: micro(9, nv, by_row, a, sa, b, ldb, k, c, ldc, add)
-        elif mr == 10: micro(10, nv, by_row, a, sa, b, ldb, k, c, ldc, add)
-        elif mr == 11: micro(11, nv, by_row, a, sa, b, ldb, k, c, ldc, add)
-        elif mr == 12: micro(12, nv, by_row, a, sa, b, ldb, k, c, ldc, add)
-        elif mr == 13: micro(13, nv, by_row, a, sa, b, ldb, k, c, ldc, add)
-        elif mr == 14: micro(14, nv, by_row, a, sa, b, ldb, k, c, ldc, add)
+        if mr == 7: micro(7, nv, by_row, count, a, sa, b, next_b, ldb, k, c, ldc, add)
+        elif mr == 8: micro(8, nv, by_row, count, a, sa, b, next_b, ldb, k, c, ldc, add)
+        elif mr == 9: micro(9, nv, by_row, count, a, sa, b, next_b, ldb, k, c, ldc, add)
+        elif mr == 10: micro(10, nv, by_row, count, a, sa, b, next_b, ldb, k, c, ldc, add)
+        elif mr == 11: micro(11, nv, by_row, count, a, sa, b, next_b, ldb, k, c, ldc, add)
+        elif mr == 12: micro(12, nv, by_row, count, a, sa, b, next_b, ldb, k, c, ldc, add)
+        elif mr == 13: micro(13, nv, by_row, count, a, sa, b, next_b, ldb, k, c, ldc, add)
+        elif mr == 14: micro(14, nv, by_row, count, a, sa, b, next_b, ldb, k, c, ldc, add)
 
 
-cdef void tile(int mr, int nv, int by_row, const real* a, int64_t sa, const real* b, int64_t ldb, int64_t k,
-               real* c, int64_t ldc, int add) noexcept nogil:
+cdef nn_outlined tiles(int mr, int nv, int by_row, int64_t count, const real* a, int64_t sa, const real* b, int64_t next_b,
+                int64_t ldb, int64_t k, real* c, int64_t ldc, int add) noexcept nogil:
+    """``count`` tiles of C side by side."""
     if by_row:
         if nv == 2:
-            rows(mr, 2, 1, a, sa, b, ldb, k, c, ldc, add)
+            rows(mr, 2, 1, count, a, sa, b, next_b, ldb, k, c, ldc, add)
         else:
-            rows(mr, 1, 1, a, sa, b, ldb, k, c, ldc, add)
+            rows(mr, 1, 1, count, a, sa, b, next_b, ldb, k, c, ldc, add)
     elif nv == 2:
-        rows(mr, 2, 0, a, sa, b, ldb, k, c, ldc, add)
+        rows(mr, 2, 0, count, a, sa, b, next_b, ldb, k, c, ldc, add)
     else:
-        rows(mr, 1, 0, a, sa, b, ldb, k, c, ldc, add)
+        rows(mr, 1, 0, count, a, sa, b, next_b, ldb, k, c, ldc, add)
 
 
 cdef void edge_tile(int mr, int width, int by_row, const real* a, int64_t sa, const real* b, int64_t ldb, int64_t k,
@@ -136,7 +159,7 @@ cdef void edge_tile(int mr, int width, int by_row, const real* a, int64_t sa, co
     """A tile that ends inside a vector: computed beside C, so that nothing right of C is touched."""
     cdef real beside[14 * NN_NR_MAX]
     cdef int i, j
-    tile(mr, 1 if width <= LANES else 2, by_row, a, sa, b, ldb, k, beside, NN_NR, 0)
+    tiles(mr, 1 if width <= LANES else 2, by_row, 1, a, sa, b, 0, ldb, k, beside, NN_NR, 0)
     for i in range(mr):
         for j in range(width):
             c[j] = c[j] + beside[i * NN_NR + j] if add else beside[i * NN_NR + j]
@@ -230,10 +253,11 @@ cdef void gemm(const Op* op, int thread, int threads) noexcept nogil:
     cdef real b_edge[NN_B_EDGE]
     cdef int by_row = cs_a == 1 and not (rs_a == 1 and k == 1)
     cdef int mr, width, add, direct_a
-    cdef int64_t k_blocks, kb, k0 = 0, k1 = 0, block, blocks, q0 = 0, q1 = 0, q, tiles, t, i0 = 0, i1 = 0
-    cdef int64_t sa, sb
+    cdef int64_t k_blocks, kb, k0 = 0, k1 = 0, block, blocks, q0 = 0, q1 = 0, row_tiles, t, i0 = 0, i1 = 0
+    cdef int64_t sa, whole, sb = NN_NR if packed else ldb, next_b = k * NN_NR if packed else NN_NR
     cdef const real* x
     cdef const real* y
+    cdef real* z
     if m == 0 or n == 0:
         return
     if threads == 1:
@@ -244,7 +268,7 @@ cdef void gemm(const Op* op, int thread, int threads) noexcept nogil:
             return
     k_blocks = max(<int64_t>1, (k + NN_KC - 1) // NN_KC)
     blocks = (g.panel1 - g.panel0 + NN_NC - 1) // NN_NC
-    tiles = (g.row1 - g.row0 + NN_MR - 1) // NN_MR
+    row_tiles = (g.row1 - g.row0 + NN_MR - 1) // NN_MR
     direct_a = not by_row and g.panel1 - g.panel0 <= 2
     for block in range(blocks):
         split(g.panel1 - g.panel0, block, blocks, &q0, &q1)
@@ -257,8 +281,8 @@ cdef void gemm(const Op* op, int thread, int threads) noexcept nogil:
             if width % LANES != 0 and not packed:
                 copy_lines(k1 - k0, readable((q1 - 1) * NN_NR, NN_NR, n, ldb, k) - k0, width, NN_NR,
                            b + k0 * ldb + (q1 - 1) * NN_NR, ldb, b_edge)
-            for t in range(tiles):
-                split(g.row1 - g.row0, t, tiles, &i0, &i1)
+            for t in range(row_tiles):
+                split(g.row1 - g.row0, t, row_tiles, &i0, &i1)
                 i0 += g.row0
                 mr = <int>(i1 + g.row0 - i0)
                 x = a_copy
@@ -270,20 +294,17 @@ cdef void gemm(const Op* op, int thread, int threads) noexcept nogil:
                     sa = cs_a
                 else:
                     copy_lines(k1 - k0, readable(i0, NN_AW, m, cs_a, k) - k0, mr, NN_AW, a + i0 + k0 * cs_a, cs_a, a_copy)
-                for q in range(q0, q1):
-                    if packed:
-                        y = b + (q * k + k0) * NN_NR
-                        sb = NN_NR
-                    else:
-                        y = b + k0 * ldb + q * NN_NR
-                        sb = ldb
-                    if q < q1 - 1 or width == NN_NR:
-                        tile(mr, 2, by_row, x, sa, y, sb, k1 - k0, c + i0 * ldc + q * NN_NR, ldc, add)
-                    elif width == LANES:
-                        tile(mr, 1, by_row, x, sa, y, sb, k1 - k0, c + i0 * ldc + q * NN_NR, ldc, add)
-                    else:
-                        edge_tile(mr, width, by_row, x, sa, y if packed else b_edge, NN_NR, k1 - k0,
-                                  c + i0 * ldc + q * NN_NR, ldc, add)
+                y = b + (q0 * k + k0) * NN_NR if packed else b + k0 * ldb + q0 * NN_NR
+                z = c + i0 * ldc + q0 * NN_NR
+                whole = q1 - q0 - (width < NN_NR)
+                if whole > 0:
+                    tiles(mr, 2, by_row, whole, x, sa, y, next_b, sb, k1 - k0, z, ldc, add)
+                y += whole * next_b
+                z += whole * NN_NR
+                if width == LANES:
+                    tiles(mr, 1, by_row, 1, x, sa, y, next_b, sb, k1 - k0, z, ldc, add)
+                elif width < NN_NR:
+                    edge_tile(mr, width, by_row, x, sa, y if packed else b_edge, NN_NR, k1 - k0, z, ldc, add)
                 if n_steps > 0 and kb == k_blocks - 1:
                     # A band of C as wide as the column block: still in L2, mostly in L1.
                     apply_steps(steps, n_steps, c + i0 * ldc + q0 * NN_NR, ldc, i0, mr, q0 * NN_NR,
@@ -291,7 +312,7 @@ cdef void gemm(const Op* op, int thread, int threads) noexcept nogil:
 
 
 # ---- pack_b ----
-cdef inline void transpose(vf* t) noexcept nogil:
+cdef inline nn_inlined transpose(vf* t) noexcept nogil:
     """LANES x LANES in registers: log2(LANES) perfect shuffles of the rows."""
     cdef vf u[16]
     cdef int _, i
@@ -401,5 +422,6 @@ cdef void pack_b(const Op* op, int thread, int threads) noexcept nogil:
 
 
 TABLE = {"gemm": <size_t>&gemm, "pack_b": <size_t>&pack_b}
-MR = NN_MR
-NR = NN_NR
+# Block sizes, for whoever allocates packed panels or tests the edges: rows of a tile, columns of a panel, elements of a
+# lane vector, the longest block of k, panels in a column block.
+globals().update(MR=NN_MR, NR=NN_NR, LANES=LANES, KC=NN_KC, NC=NN_NC)

@@ -1,5 +1,6 @@
 # Rows that are not a whole number of vectors: partial loads and stores, and sums and maxima across lanes.
 from libc.stdint cimport int64_t
+from libc.string cimport memcpy
 from nncore.vector cimport LANES, real, vf, vge, vload, vselect, vsplat, vstore
 
 cdef extern from *:
@@ -19,27 +20,24 @@ cdef inline vf load_part(const real* x, int64_t count, int64_t room, real pad) n
     a whole vector is read and masked where there is room, because that costs no store-to-load stall."""
     cdef real lane[MOST_LANES]
     cdef vf number
-    cdef int i
     if count >= LANES:
         return vload(x)
     if room >= LANES:
         number = vload(LANE_NUMBER)
         return vselect(vge(number, vsplat(<real>count)), vsplat(pad), vload(x))
-    for i in range(LANES):
-        lane[i] = x[i] if i < count else pad
+    vstore(lane, vsplat(pad))
+    memcpy(lane, x, count * sizeof(real))
     return vload(lane)
 
 
 cdef inline void store_part(real* out, vf v, int64_t count) noexcept nogil:
     """The first ``count`` lanes of ``v``, at most all of them."""
     cdef real lane[MOST_LANES]
-    cdef int64_t i
     if count >= LANES:
         vstore(out, v)
         return
     vstore(lane, v)
-    for i in range(count):
-        out[i] = lane[i]
+    memcpy(out, lane, count * sizeof(real))
 
 
 cdef inline real lanes_sum(vf v) noexcept nogil:
@@ -61,6 +59,6 @@ cdef inline real lanes_max(vf v) noexcept nogil:
     vstore(lane, v)
     while width > 0:
         for i in range(width):
-            lane[i] = lane[i] if lane[i] >= lane[i + width] else lane[i + width]
+            lane[i] = lane[i] if lane[i] > lane[i + width] else lane[i + width]
         width //= 2
     return lane[0]

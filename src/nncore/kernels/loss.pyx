@@ -3,42 +3,16 @@
 # A thread owns whole rows. dx may be x itself: what is needed of a row is read before the row is written.
 from libc.stdint cimport int32_t, int64_t
 from nncore.op cimport Op, split
-from nncore.vector cimport LANES, real, vabs, vf, vge, vgt, veq, vload, vselect, vsplat, vstore
+from nncore.vector cimport (INFINITY, LANES, real, vabs, vdiv, veq, vexp, vf, vge, vgt, vload, vlog, vlog1p_unit, vmax,
+                            vselect, vsplat)
 from nncore.kernels.lanes cimport (LANE_NUMBER, lanes_max, lanes_sum, load_part, store_part, vfirst)
-
-cdef extern from *:
-    """
-    #define NN_LOWEST ((real)-__builtin_inf())
-    """
-    const real LOWEST "NN_LOWEST"
-
-# BEGIN PLACEHOLDER
-from libc.math cimport exp as cexp, log as clog
-from nncore.kernels.lanes cimport MOST_LANES
-cdef inline vf vexp(vf v) noexcept nogil:
-    cdef real lane[MOST_LANES]
-    cdef int i
-    vstore(lane, v)
-    for i in range(LANES):
-        lane[i] = cexp(lane[i])
-    return vload(lane)
-cdef inline vf vlog(vf v) noexcept nogil:
-    cdef real lane[MOST_LANES]
-    cdef int i
-    vstore(lane, v)
-    for i in range(LANES):
-        lane[i] = clog(lane[i])
-    return vload(lane)
-# END PLACEHOLDER
-
 
 cdef inline real largest(const real* x, int64_t cols, int64_t room) noexcept nogil:
     """The maximum of a row; ``room``: elements that may be read from x on."""
-    cdef vf top = vsplat(LOWEST), v
+    cdef vf top = vsplat(-INFINITY)
     cdef int64_t c = 0
     while c < cols:
-        v = load_part(x + c, cols - c, room - c, LOWEST)
-        top = vselect(vgt(v, top), v, top)
+        top = vmax(load_part(x + c, cols - c, room - c, -INFINITY), top)
         c += LANES
     return lanes_max(top)
 
@@ -48,7 +22,7 @@ cdef inline real exponentials(real* y, const real* x, int64_t cols, int64_t room
     cdef vf total = vsplat(0), less = vsplat(top), v
     cdef int64_t c = 0
     while c < cols:
-        v = vexp(load_part(x + c, cols - c, room - c, LOWEST) - less)
+        v = vexp(load_part(x + c, cols - c, room - c, -INFINITY) - less)
         total = total + v
         if y != NULL:
             store_part(y + c, v, cols - c)
@@ -182,7 +156,7 @@ cdef void softmax_crossentropy(const Op* op, int thread, int threads) noexcept n
     """With t the one-hot labels or the targets, smoothed to t (1 - smoothing) + smoothing / cols:
     loss[r] = weight * (sum(t) log(sum(exp(x))) - sum(t x)), x less its maximum; dx = (softmax(x) sum(t) - t) * weight * scale;
     hits[r] = 1 where the first maximum of x is the label (the first maximum of the targets), else 0."""
-    cdef int64_t rows = op.n[0], cols = op.n[1], r = 0, last = 0, c, room, label
+    cdef int64_t rows = op.n[0], cols = op.n[1], r = 0, last = 0, room, label
     cdef real* loss = <real*>op.p[0]
     cdef real* hits = <real*>op.p[2]
     cdef const int32_t* labels = <const int32_t*>op.p[4]
@@ -282,7 +256,7 @@ cdef void binary_crossentropy(const Op* op, int thread, int threads) noexcept no
     cdef const real* x
     cdef const real* t
     cdef vf keep = vsplat(<real>(1 - op.s[1])), spread = vsplat(<real>(op.s[1] / 2)), zero = vsplat(0), one = vsplat(1)
-    cdef vf total, agree, factor, xi, raw, ti, e, up, value
+    cdef vf total, agree, factor, xi, raw, ti, e, value
     cdef real weight, share = <real>(1.0 / cols if cols > 0 else 0)
     split(rows, thread, threads, &r, &last)
     while r < last:
@@ -299,11 +273,8 @@ cdef void binary_crossentropy(const Op* op, int thread, int threads) noexcept no
             xi = load_part(x + c, cols - c, room - c, 0)
             raw = load_part(t + c, cols - c, room - c, 0)
             ti = raw * keep + spread
-            e = vexp(zero - vabs(xi))
-            up = one + e
-            # log1p(e): up - 1 is the part of e that up holds; the quotient makes good what it lost.
-            value = vselect(veq(up, one), e, vlog(up) * (e / vselect(veq(up, one), one, up - one)))
-            value = vselect(vgt(xi, zero), xi, zero) - xi * ti + value
+            e = vexp(-vabs(xi))
+            value = vmax(xi, zero) - xi * ti + vlog1p_unit(e)
             raw = vselect(veq(vselect(vgt(xi, zero), one, zero), vselect(vgt(raw, vsplat(0.5)), one, zero)), one, zero)
             if cols - c < LANES:
                 value = vselect(vge(vload(LANE_NUMBER), vsplat(<real>(cols - c))), zero, value)
@@ -311,7 +282,7 @@ cdef void binary_crossentropy(const Op* op, int thread, int threads) noexcept no
             total = total + value
             agree = agree + raw
             if dx != NULL:
-                store_part(dx + c, (vselect(vge(xi, zero), one, e) / up - ti) * factor, cols - c)
+                store_part(dx + c, (vdiv(vselect(vge(xi, zero), one, e), one + e) - ti) * factor, cols - c)
             c += LANES
         loss[r] = weight * lanes_sum(total) * share
         if hits != NULL:

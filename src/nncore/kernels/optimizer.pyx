@@ -6,7 +6,7 @@ from libc.math cimport pow, sqrt
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 from nncore.op cimport Op, STATE_LOCAL, STATE_RATES, STATE_STEP, split
-from nncore.vector cimport LANES, real, vf, vload, vsplat, vsqrt, vstore
+from nncore.vector cimport LANES, real, vdiv, vf, vload, vsplat, vsqrt, vstore
 from nncore.kernels.lanes cimport MOST_LANES
 
 cdef enum:
@@ -28,40 +28,54 @@ cdef struct Rule:
 ctypedef void (*Update)(real* w, real* m, real* v, const real* g, int64_t count, const Rule* rule) noexcept nogil
 
 
+cdef extern from *:
+    """
+    /* Hides which function it is: inlined twice, its multiplications and additions might be contracted differently. */
+    #define nn_opaque(function) __asm__ volatile("" : "+r"(function))
+    """
+    void nn_opaque(Update function) noexcept nogil
+
+
 cdef inline double rate(const int64_t* state) noexcept nogil:
     """This step's learning rate."""
     return (<const double*>state[STATE_RATES])[state[STATE_LOCAL]]
 
 
+cdef inline void exchange(real* array, real* padded, int64_t count, bint back) noexcept nogil:
+    """Copy ``count`` elements to the padded copy, or back."""
+    if array != NULL:
+        memcpy(array if back else padded, padded if back else array, count * sizeof(real))
+
+
 cdef inline void apply(Update update, real* w, real* m, real* v, const real* g, int64_t count, const Rule* rule,
                        int thread, int threads) noexcept nogil:
     """``update`` on this thread's share; m and v may be NULL."""
-    cdef int64_t first = 0, last = 0, whole, bytes
-    cdef real rest[4][MOST_LANES]
+    cdef int64_t first = 0, last = 0, whole, rest
+    cdef real padded[4][MOST_LANES]
     split((count + CHUNK - 1) // CHUNK, thread, threads, &first, &last)
     first *= CHUNK
     last = min(last * CHUNK, count)
     if first >= last:
         return
     whole = (last - first) // LANES * LANES
+    rest = last - first - whole
+    nn_opaque(update)
     update(w + first, m + first if m != NULL else NULL, v + first if v != NULL else NULL, g + first, whole, rule)
-    first += whole
-    if first == last:
+    if rest == 0:
         return
-    bytes = (last - first) * sizeof(real)
-    memset(rest, 0, sizeof(rest))
-    memcpy(rest[0], w + first, bytes)
-    if m != NULL:
-        memcpy(rest[1], m + first, bytes)
-    if v != NULL:
-        memcpy(rest[2], v + first, bytes)
-    memcpy(rest[3], g + first, bytes)
-    update(rest[0], rest[1], rest[2], rest[3], LANES, rule)
-    memcpy(w + first, rest[0], bytes)
-    if m != NULL:
-        memcpy(m + first, rest[1], bytes)
-    if v != NULL:
-        memcpy(v + first, rest[2], bytes)
+    first += whole
+    w = w + first
+    m = m + first if m != NULL else NULL
+    v = v + first if v != NULL else NULL
+    memset(padded, 0, sizeof(padded))
+    exchange(w, padded[0], rest, False)
+    exchange(m, padded[1], rest, False)
+    exchange(v, padded[2], rest, False)
+    memcpy(padded[3], g + first, rest * sizeof(real))
+    update(padded[0], padded[1], padded[2], padded[3], LANES, rule)
+    exchange(w, padded[0], rest, True)
+    exchange(m, padded[1], rest, True)
+    exchange(v, padded[2], rest, True)
 
 
 cdef void sgd_plain(real* w, real* m, real* v, const real* g, int64_t count, const Rule* rule) noexcept nogil:
@@ -104,7 +118,7 @@ cdef void adam_update(real* w, real* m, real* v, const real* g, int64_t count, c
         wi = wi - wi * decay
         vstore(m + i, mi)
         vstore(v + i, vi)
-        vstore(w + i, wi - mi * alpha / (vsqrt(vi) + epsilon))
+        vstore(w + i, wi - vdiv(mi * alpha, vsqrt(vi) + epsilon))
         i += LANES
 
 

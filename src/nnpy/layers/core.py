@@ -6,6 +6,7 @@ from typing import Any
 
 from nnpy import activations, initializers, ops, regularizers
 from nnpy.checks import flag, integer, real
+from nnpy.graph import Parameter
 from nnpy.layers.base import Layer
 
 
@@ -36,7 +37,7 @@ class Dense(Layer):
         self.bias_initializer = self.named(initializers.get, bias_initializer)
         self.kernel_regularizer = self.named(regularizers.get, kernel_regularizer)
         self.bias_regularizer = self.named(regularizers.get, bias_regularizer)
-        self.bias = None
+        self.bias: Parameter | None = None
 
     def check_input(self, input_shape):
         self.one_input(input_shape)

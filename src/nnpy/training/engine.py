@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -242,7 +243,7 @@ class Engine:
 class FastPredict:
     """Predictions for arrays of one shape, layout and dtype: what is left of ``predict`` when all else is known."""
 
-    __slots__ = ("batch", "dtype", "engine", "executable", "is_float", "pairs", "shape", "state")
+    __slots__ = ("batch", "dtype", "engine", "executable", "pairs", "shape", "state")
 
     def __init__(self, engine: Engine, executable: Executable, shape: tuple[int, ...]):
         self.engine, self.executable, self.shape = engine, executable, shape
@@ -255,9 +256,9 @@ class FastPredict:
         for parameter, value in self.pairs:
             if parameter.value is not value:
                 return None
-        total = np.add.reduce(x, axis=None, dtype=self.dtype)
-        if total - total != 0:
-            return None
+        with np.errstate(all="ignore"):
+            if not isfinite(np.add.reduce(x, axis=None, dtype=self.dtype)):
+                return None
         result = np.empty(self.shape, self.dtype)
         state = self.state
         with self.engine.infer_lock:

@@ -1,0 +1,64 @@
+"""nnpy: neural networks on multicore CPUs. Keras' names, one compiled program a training step."""
+
+from nncore import get_num_threads, set_num_threads
+from nnpy import (
+    activations,
+    config,
+    data,
+    initializers,
+    layers,
+    losses,
+    metrics,
+    ops,
+    optimizers,
+    regularizers,
+    schedules,
+)
+from nnpy import training as callbacks
+from nnpy.config import floatx, set_floatx
+from nnpy.graph import Parameter, Tensor
+from nnpy.layers import (
+    Activation,
+    Add,
+    Average,
+    BatchNormalization,
+    Concatenate,
+    Dense,
+    Dropout,
+    Flatten,
+    Input,
+    Layer,
+    LayerNormalization,
+    Maximum,
+    Minimum,
+    Multiply,
+    Reshape,
+    Residual,
+    Subtract,
+)
+from nnpy.model import Model
+from nnpy.optimizers import SGD, Adam, AdamW
+from nnpy.saving import load_model
+from nnpy.seeds import get_seed, set_seed
+from nnpy.sequential import Sequential
+from nnpy.training import (
+    Callback,
+    CSVLogger,
+    EarlyStopping,
+    History,
+    LambdaCallback,
+    LearningRateScheduler,
+    ModelCheckpoint,
+    TerminateOnNaN,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "SGD", "Activation", "Adam", "AdamW", "Add", "Average", "BatchNormalization", "CSVLogger", "Callback", "Concatenate",
+    "Dense", "Dropout", "EarlyStopping", "Flatten", "History", "Input", "LambdaCallback", "Layer", "LayerNormalization",
+    "LearningRateScheduler", "Maximum", "Minimum", "Model", "ModelCheckpoint", "Multiply", "Parameter", "Reshape", "Residual",
+    "Sequential", "Subtract", "Tensor", "TerminateOnNaN", "activations", "callbacks", "config", "data", "floatx", "get_num_threads",
+    "get_seed", "initializers", "layers", "load_model", "losses", "metrics", "ops", "optimizers", "regularizers",
+    "schedules", "set_floatx", "set_num_threads", "set_seed",
+]  # fmt: skip

@@ -1,0 +1,189 @@
+"""Files of models: weights and optimizer state as safetensors, structure and settings as JSON in its metadata. No pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnpy.files import write_whole
+from nnpy.graph import Parameter
+from nnpy.layers.base import Layer
+from nnpy.registry import from_json, to_json
+
+if TYPE_CHECKING:
+    from nnpy.model import Model
+
+_FORMAT = 1
+_KEY = "nnpy"  # of our JSON among the metadata
+_SLOT = "optimizer/"
+
+
+def weight_names(weights: Sequence[Parameter]) -> list[str]:
+    """The parameters' names, a number added where two (of nested models) are the same."""
+    names: list[str] = []
+    for parameter in weights:
+        name, number = parameter.name, 1
+        while name in names:
+            name, number = f"{parameter.name}:{number}", number + 1
+        names.append(name)
+    return names
+
+
+def save(model: Model, path: str | os.PathLike) -> Path:
+    """``Model.save``. Raises TypeError for what JSON cannot hold (code: a subclass's ``call``, a function as schedule),
+    ValueError for a model that is not built or a path that does not end in .safetensors."""
+    model.structure  # noqa: B018  raises if not built
+    try:
+        value: dict[str, Any] = {"model": to_json(model, str(model)), "dtype": model.dtype}
+        value["settings"] = model.settings.to_json() if model.compiled else None
+    except TypeError as error:
+        raise TypeError(f"{model}: cannot be saved: {error}") from error
+    tensors = _tensors(model)
+    value["position"] = None
+    if model.compiled and model.engine.store is not None:
+        engine = model.engine
+        value["position"] = engine.position()
+        names = dict(zip(model.weights, weight_names(model.weights), strict=True))
+        for slot, flat in engine.optimizer_slots().items():
+            for parameter in engine.parameters:
+                if engine.trainable[parameter]:
+                    tensors[f"{_SLOT}{slot}/{names[parameter]}"] = engine.claim().state_view(flat, parameter)
+    return _write(path, tensors, {**value, "weights": weight_names(model.weights)})
+
+
+def save_weights(model: Model, path: str | os.PathLike) -> Path:
+    """``Model.save_weights``."""
+    model.structure  # noqa: B018  raises if not built
+    return _write(path, _tensors(model), {"weights": weight_names(model.weights)})
+
+
+def _tensors(model: Model) -> dict[str, np.ndarray]:
+    return {name: p.value for name, p in zip(weight_names(model.weights), model.weights, strict=True)}
+
+
+def _write(path: str | os.PathLike, tensors: dict[str, np.ndarray], value: dict[str, Any]) -> Path:
+    from safetensors.numpy import save_file
+
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"expected a path that ends in .safetensors, got {str(path)!r}")
+    metadata = {_KEY: json.dumps({"format": _FORMAT, **value})}
+    # A float64 model's Parameter may still hold float32 where it has not been run; the file says what it holds.
+    whole = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    return write_whole(path, lambda temporary: save_file(whole, temporary, metadata))
+
+
+class _File:
+    """An open safetensors file. Raises FileNotFoundError, or ValueError for another kind of file."""
+
+    def __init__(self, path: str | os.PathLike):
+        from safetensors import SafetensorError, safe_open
+
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise FileNotFoundError(f"no file {self.path}")
+        try:
+            self._open = safe_open(self.path, framework="np")
+            text = (self._open.metadata() or {}).get(_KEY)
+            self.value: dict[str, Any] | None = None if text is None else json.loads(text)
+        except (SafetensorError, json.JSONDecodeError) as error:
+            raise ValueError(f"{self.path}: not a safetensors file, or a damaged one: {error}") from error
+        if self.value is not None and self.value.get("format") != _FORMAT:
+            raise ValueError(f"{self.path}: expected format {_FORMAT}, got {self.value.get('format')!r}, of another version of nnpy")
+        self.names = [name for name in self._open.keys() if not name.startswith(_SLOT)]
+        self.slots = [name for name in self._open.keys() if name.startswith(_SLOT)]
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._open.get_tensor(name)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return tuple(self._open.get_slice(name).get_shape())
+
+
+def load_model(path: str | os.PathLike) -> Model:
+    """The model that ``model.save(path)`` wrote: structure, weights, and if it was compiled, settings, optimizer state and seed.
+
+    Training goes on as if it had not stopped. Layers, losses and metrics of your own must be defined (imported) before.
+    Raises FileNotFoundError, or ValueError for a file that is damaged, or holds weights alone.
+    """
+    from nnpy.model import Model
+    from nnpy.training.settings import Settings
+
+    file = _File(path)
+    if file.value is None or "model" not in file.value:
+        raise ValueError(f"{file.path}: holds weights alone, no model: build the model and call load_weights(path)")
+    try:
+        model = from_json(file.value["model"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{file.path}: cannot make its model: {error}") from error
+    if not isinstance(model, Model):
+        raise ValueError(f"{file.path}: expected a model, got {type(model).__name__}")
+    model.dtype = file.value["dtype"]
+    _assign(model, file)
+    if file.value["settings"] is not None:
+        model._set(Settings.from_json(file.value["settings"]))
+    if file.value["position"] is not None:
+        _restore(model, file)
+    return model
+
+
+def _restore(model: Model, file: _File) -> None:
+    """The optimizer's state."""
+    assert file.value is not None
+    engine = model.engine
+    store = engine.claim()
+    slots = engine.optimizer_slots()
+    names = dict(zip(weight_names(model.weights), model.weights, strict=True))
+    for name in file.slots:
+        slot, _, weight = name.removeprefix(_SLOT).partition("/")
+        if slot not in slots or weight not in names or file.shape(name) != names[weight].shape:
+            raise ValueError(f"{file.path}: optimizer state {name!r} fits neither the optimizer nor the weights")
+        store.state_view(slots[slot], names[weight])[...] = file[name]
+    engine.set_position(file.value["position"])
+
+
+def load_weights(model: Model, path: str | os.PathLike) -> None:
+    """``Model.load_weights``. Names are matched; if the names of layers differ (they are numbered in the order they were
+    made), weights are matched in order where the names of the weights and all shapes agree."""
+    model.structure  # noqa: B018  raises if not built
+    _assign(model, _File(path))
+
+
+def _assign(model: Model, file: _File) -> None:
+    weights = model.weights
+    names = weight_names(weights)
+    order = names
+    if set(names) != set(file.names):
+        stored = (file.value or {}).get("weights", [])
+        tails = [[name.rpartition("/")[2].partition(":")[0] for name in some] for some in (names, stored)]
+        if tails[0] != tails[1] or set(stored) != set(file.names):
+            _refuse(model, file, names)
+        order = stored
+    for name, parameter in zip(order, weights, strict=True):
+        if file.shape(name) != parameter.shape:
+            raise ValueError(
+                f"{file.path}: {_owner(model, parameter)}: expected {parameter.name} of shape {parameter.shape}, got {file.shape(name)}"
+            )
+    for name, parameter in zip(order, weights, strict=True):
+        value = file[name]
+        if model.dtype == "float64" and parameter.value.dtype != np.float64:
+            parameter.value = value.astype(np.float64)  # a model that was not run yet: assigning would round
+        else:
+            parameter.assign(value)
+
+
+def _refuse(model: Model, file: _File, names: list[str]) -> None:
+    missing = [name for name in names if name not in file.names]
+    unknown = [name for name in file.names if name not in names]
+    parts = [f"{what} {', '.join(some[:5])}{', ...' if len(some) > 5 else ''}" for what, some in (("lacks", missing), ("has also", unknown)) if some]
+    raise ValueError(f"{file.path}: does not fit {model}: the file {' and '.join(parts)}")
+
+
+def _owner(model: Model, parameter: Parameter) -> Layer:
+    """The layer of a model that a parameter belongs to."""
+    return next((layer for layer in model.layers if any(parameter is weight for weight in layer.weights)), model)

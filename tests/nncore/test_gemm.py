@@ -1,0 +1,189 @@
+"""gemm and pack_b: values, untouched memory, and the same bits for any number of threads."""
+
+import numpy as np
+import pytest
+
+import nncore
+from nncore import Op, Program, Step, kernels, new_state
+
+DTYPES = ("float32", "float64")
+GUARD = 7.25  # what the memory around C holds
+
+
+def runnable():
+    from nncore.cpu import x86_level
+
+    return [isa for isa in kernels.compiled() if isa == "native" or int(isa[1:]) <= x86_level()]
+
+
+ISAS = runnable()
+
+
+@pytest.fixture(autouse=True)
+def team():
+    yield
+    nncore.set_num_threads(0)
+
+
+def data(shape, dtype, seed=0):
+    return np.random.default_rng((seed, *shape)).standard_normal(shape).astype(dtype)
+
+
+def tolerance(a, b, dtype):
+    """A few units in the last place of the largest sum of absolute products."""
+    sums = np.abs(a).astype(np.float64) @ np.abs(b).astype(np.float64)
+    return (4 + np.sqrt(a.shape[1])) * np.finfo(dtype).eps * (sums.max(initial=0) + GUARD)
+
+
+def pack(b, *, transposed=False, isa=None, sums=None):
+    """B[k, n] packed; stored column by column if ``transposed``."""
+    k, n = b.shape
+    nr = kernels.family("gemm", b.dtype, isa).NR
+    out = np.full(-(-n // nr) * nr * k, np.nan, b.dtype)
+    stored = np.ascontiguousarray(b.T) if transposed else b
+    strides = dict(rs=1, cs=k) if transposed else dict(rs=n, cs=1)
+    return Op("pack_b", dtype=b.dtype, isa=isa, out=out, b=stored, sums=sums, k=k, n=n, **strides), out
+
+
+def multiply(a, b, *, a_t=False, b_t=False, packed=True, isa=None, accumulate=0, threads=1, margin=3, steps=None):
+    """C computed by the kernel into the left of a wider array; checks that the rest of that array is untouched."""
+    (m, k), n = a.shape, b.shape[1]
+    wide = np.full((m + 2, n + margin), GUARD, a.dtype)
+    ops, operand = [], b
+    if packed:
+        op, operand = pack(b, transposed=b_t, isa=isa)
+        ops.append(op)
+    stored = np.ascontiguousarray(a.T) if a_t else a
+    ops.append(
+        Op("gemm", dtype=a.dtype, isa=isa, c=wide[1 : m + 1], a=stored, b=operand, m=m, n=n, k=k, rs_a=1 if a_t else k,
+           cs_a=m if a_t else 1, ldb=n, packed=int(packed), ldc=n + margin, accumulate=accumulate, steps=steps)
+    )  # fmt: skip
+    nncore.set_num_threads(threads)
+    Program(ops, new_state()).run()
+    c = wide[1 : m + 1, :n].copy()
+    wide[1 : m + 1, :n] = GUARD
+    assert (wide == GUARD).all(), "memory around C was written"
+    return c
+
+
+def around(*blocks):
+    return sorted({size + d for size in blocks for d in (-1, 0, 1) if size + d >= 0})
+
+
+def shapes(isa, dtype):
+    """Zeros, ones, primes, and one under and over every block size, one dimension at a time and a few together."""
+    module = kernels.family("gemm", dtype, isa)
+    mr, nr, kc, lanes = module.MR, module.NR, module.KC, module.LANES
+    for m in around(0, 1, mr, 2 * mr, 4 * mr):
+        yield m, 2 * nr + 3, 19
+    for n in around(0, 1, lanes, nr, nr + lanes, 3 * nr):
+        yield mr + 2, n, 23
+    for k in around(0, 1, lanes, kc, 2 * kc):
+        yield mr + 1, nr + lanes + 1, k
+    yield from ((1, 1, 1), (2, 3, 5), (31, 37, 41), (3, 1, 2 * kc + 7), (1, 4 * nr + 1, kc + 1), (97, 89, 101))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize(
+    "layout",
+    [dict(a_t=a_t, b_t=b_t, packed=packed) for a_t in (0, 1) for b_t, packed in ((0, 0), (0, 1), (1, 1))],
+    ids=lambda layout: "-".join(name for name, on in layout.items() if on) or "plain",
+)
+def test_values(layout, isa, dtype):
+    for m, n, k in shapes(isa, dtype):
+        a, b = data((m, k), dtype), data((k, n), dtype, 1)
+        exact = a.astype(np.float64) @ b.astype(np.float64)
+        for accumulate in (0, 1):
+            c = multiply(a, b, isa=isa, accumulate=accumulate, **layout)
+            error = np.abs(c - exact - accumulate * GUARD).max(initial=0)
+            assert error <= tolerance(a, b, dtype), f"m={m} n={n} k={k} accumulate={accumulate}: {error}"
+
+
+@pytest.mark.parametrize("packed", [0, 1])
+@pytest.mark.parametrize("isa", ISAS)
+def test_wide_matrix_crosses_column_blocks(isa, packed):
+    module = kernels.family("gemm", "float32", isa)
+    n = module.NC * module.NR
+    for n in (n - 1, n, n + 1, 2 * n + 5):
+        a, b = data((5, 9), "float32"), data((9, n), "float32", 1)
+        c = multiply(a, b, isa=isa, packed=packed)
+        assert np.abs(c - a.astype(np.float64) @ b.astype(np.float64)).max() <= tolerance(a, b, "float32")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("layout", [dict(packed=0), dict(packed=1), dict(packed=1, a_t=1), dict(packed=1, b_t=1)], ids=str)
+def test_same_bits_for_any_number_of_threads(layout, isa, dtype):
+    for m, n, k in ((1, 1, 1), (1, 300, 700), (3, 2, 40), (128, 10, 256), (97, 203, 531), (256, 64, 1)):
+        a, b = data((m, k), dtype), data((k, n), dtype, 1)
+        alone = multiply(a, b, isa=isa, **layout)
+        for threads in (2, 3, 7, 16):
+            shared = multiply(a, b, isa=isa, threads=threads, **layout)
+            assert alone.tobytes() == shared.tobytes(), f"m={m} n={n} k={k} threads={threads}"
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_packed_and_direct_have_the_same_bits(isa):
+    for m, n, k in ((1, 100, 50), (4, 33, 600), (60, 70, 80)):
+        a, b = data((m, k), "float32"), data((k, n), "float32", 1)
+        assert multiply(a, b, isa=isa, packed=0).tobytes() == multiply(a, b, isa=isa, packed=1).tobytes()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("transposed", [False, True])
+def test_pack_b(transposed, isa, dtype):
+    module = kernels.family("gemm", dtype, isa)
+    nr = module.NR
+    for k in around(0, 1, module.LANES, 2 * module.LANES, 130):
+        for n in around(0, 1, module.LANES, nr, 3 * nr):
+            b = data((k, n), dtype)
+            panels = -(-n // nr)
+            padded = np.zeros((k, panels * nr), dtype)
+            padded[:, :n] = b
+            expected = padded.reshape(k, panels, nr).transpose(1, 0, 2).ravel()
+            results = []
+            for threads in (1, 2, 3, 7):
+                sums = np.full(n + 1, GUARD, dtype)
+                nncore.set_num_threads(threads)
+                op, out = pack(b, transposed=transposed, isa=isa, sums=sums[:n])
+                plain, copy = pack(b, transposed=transposed, isa=isa)
+                Program([op, plain], new_state()).run()
+                np.testing.assert_array_equal(out, expected)
+                np.testing.assert_array_equal(copy, expected)
+                assert sums[n] == GUARD
+                results.append(sums.tobytes())
+                bound = (4 + k) * np.finfo(dtype).eps * (np.abs(b).sum(0, dtype=np.float64).max(initial=0) + 1)
+                assert np.abs(sums[:n] - b.sum(0, dtype=np.float64)).max(initial=0) <= bound
+            assert len(set(results)) == 1, f"k={k} n={n}: the sums depend on the number of threads"
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("packed", [0, 1])
+@pytest.mark.parametrize("k", [0, 5, 700])
+def test_steps_are_applied_once_to_the_finished_sum(k, packed, threads):
+    a, b = data((50, k), "float32"), data((k, 77), "float32", 1)
+    bias, other = data((77,), "float32", 2), data((50, 77), "float32", 3)
+    steps = [Step("add_row", p=bias), Step("relu"), Step("mul", p=other, ld=77)]
+    c = multiply(a, b, packed=packed, steps=steps, threads=threads, accumulate=1)
+    exact = np.maximum(a.astype(np.float64) @ b.astype(np.float64) + GUARD + bias, 0) * other
+    assert np.abs(c - exact).max() <= 10 * tolerance(a, b, "float32")
+
+
+def test_only_the_strides_named_are_read():
+    """A, B and C are corners of larger arrays whose other elements are NaN."""
+    m, n, k = 33, 45, 300
+    large_a, large_b, large_c = (np.full((400, 400), np.nan, np.float32) for _ in range(3))
+    large_a[:m, :k], large_b[:k, :n] = data((m, k), "float32"), data((k, n), "float32", 1)
+    for packed in (0, 1):
+        ops, b = [], large_b
+        if packed:
+            b = np.empty(-(-n // kernels.family("gemm").NR) * kernels.family("gemm").NR * k, np.float32)
+            ops = [Op("pack_b", out=b, b=large_b, k=k, n=n, rs=400, cs=1)]
+        ops.append(Op("gemm", c=large_c, a=large_a, b=b, m=m, n=n, k=k, rs_a=400, cs_a=1, ldb=400, packed=packed, ldc=400))
+        Program(ops, new_state()).run()
+        exact = large_a[:m, :k].astype(np.float64) @ large_b[:k, :n].astype(np.float64)
+        assert np.abs(large_c[:m, :n] - exact).max() <= tolerance(large_a[:m, :k], large_b[:k, :n], "float32")
+        large_c[:m, :n] = np.nan
+        assert np.isnan(large_c).all()

@@ -1,0 +1,162 @@
+"""Metrics: values, what they reuse of the loss, and reports on predictions."""
+
+import numpy as np
+import pytest
+from running import compiled, start, value
+
+from nnpy import losses, metrics
+from nnpy.graph import ordered
+from nnpy.layers import Activation, Input
+
+RNG = np.random.default_rng(0)
+SCORES = RNG.standard_normal((50, 4)).astype(np.float32)
+LABELS = RNG.integers(4, size=50)
+ONE_HOT = np.eye(4, dtype=np.float32)[LABELS]
+BITS = (RNG.random((50, 4)) < 0.5).astype(np.float32)
+RIGHT = (SCORES.argmax(1) == LABELS).astype(float)
+
+SPARSE, BINARY = losses.SparseCategoricalCrossentropy, losses.BinaryCrossentropy
+SPARSE_ACCURACY = metrics.SparseCategoricalAccuracy
+
+
+def probabilities(function):
+    x = Input((4,))
+    return value(Activation(function)(x), {x: SCORES})
+
+
+# metric, loss, the model's last function, targets, expected
+TABLE = [
+    ("accuracy", SPARSE(from_logits=True), None, LABELS, RIGHT),
+    ("accuracy", SPARSE(), "softmax", LABELS, RIGHT),
+    ("sparse_categorical_accuracy", SPARSE(), "sigmoid", LABELS, RIGHT),
+    ("accuracy", losses.CategoricalCrossentropy(), "softmax", ONE_HOT, RIGHT),
+    ("categorical_accuracy", losses.MeanSquaredError(), None, ONE_HOT, RIGHT),
+    ("accuracy", losses.MeanSquaredError(), "softmax", ONE_HOT, RIGHT),
+    ("accuracy", BINARY(from_logits=True), None, BITS, ((SCORES > 0) == BITS).mean(1)),
+    ("accuracy", BINARY(), "sigmoid", BITS, ((SCORES > 0) == BITS).mean(1)),
+    ("binary_accuracy", BINARY(), "softmax", BITS, ((probabilities("softmax") > 0.5) == BITS).mean(1)),
+    ("binary_accuracy", losses.MeanSquaredError(), "sigmoid", BITS, ((SCORES > 0) == BITS).mean(1)),
+    (metrics.BinaryAccuracy(0.7), BINARY(), "sigmoid", BITS, ((probabilities("sigmoid") > 0.7) == BITS).mean(1)),
+    (metrics.BinaryAccuracy(0.7), BINARY(True), None, BITS, ((SCORES > 0.7) == BITS).mean(1)),
+    ("mse", losses.MeanSquaredError(), None, BITS, ((SCORES - BITS) ** 2).mean(1)),
+    ("mean_squared_error", BINARY(), "sigmoid", BITS, ((probabilities("sigmoid") - BITS) ** 2).mean(1)),
+]
+
+
+@pytest.mark.parametrize("metric, loss, function, targets, expected", TABLE)
+@pytest.mark.parametrize("training", [False, True])
+def test_values(metric, loss, function, targets, expected, training):
+    """Alone, and beside the loss, whose parts it may use."""
+    x = Input((4,))
+    y_true = Input(targets.shape[1:], dtype=str(targets.dtype))
+    y_pred = x if function is None else Activation(function)(x)
+    feeds = {x: SCORES, y_true: targets}
+    metric = metrics.get(metric)
+    np.testing.assert_allclose(value(metric(y_true, y_pred, loss), feeds), expected, rtol=1e-5, atol=1e-6)
+    result = loss(y_true, y_pred)
+    beside = metric(y_true, y_pred, loss, result)
+    assert beside.shape == (None,)
+    step = start(compiled([beside, result], feeds, training=training, objective=[(result, 1.0)]))
+    np.testing.assert_allclose(step.value(beside), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "metric, loss, function, targets",
+    [
+        ("accuracy", SPARSE(from_logits=True), None, LABELS),
+        ("accuracy", SPARSE(), "softmax", LABELS),
+        ("accuracy", losses.CategoricalCrossentropy(label_smoothing=0.1), "softmax", ONE_HOT),
+        ("accuracy", BINARY(), "sigmoid", BITS),
+        ("accuracy", BINARY(from_logits=True), None, BITS),
+        ("mse", losses.MeanSquaredError(), None, BITS),
+    ],
+)
+def test_what_the_loss_finds_is_not_computed_again(metric, loss, function, targets):
+    x = Input((4,))
+    y_true = Input(targets.shape[1:], dtype=str(targets.dtype))
+    y_pred = x if function is None else Activation(function)(x)
+    result = loss(y_true, y_pred)
+    beside = metrics.get(metric)(y_true, y_pred, loss, result)
+    assert len(ordered([beside, result])) == len(ordered([result]))
+
+
+def test_one_output_is_binary():
+    """As in Keras: one output means two classes, whatever the loss."""
+    x, y_true = Input((1,)), Input((1,))
+    scores, bits = SCORES[:, :1].copy(), BITS[:, :1].copy()
+    metric = metrics.get("accuracy")
+    got = value(metric(y_true, x, losses.MeanSquaredError()), {x: scores, y_true: bits})
+    np.testing.assert_array_equal(got, ((scores > 0.5) == bits)[:, 0])
+
+
+def test_ties_take_the_first():
+    x, y_true = Input((3,)), Input((), dtype="int64")
+    scores = np.array([[1, 1, 0], [1, 1, 0], [0, 0, 0]], np.float32)
+    got = value(SPARSE_ACCURACY()(y_true, x), {x: scores, y_true: np.array([0, 1, 0])})
+    np.testing.assert_array_equal(got, [1, 0, 1])
+
+
+def test_names():
+    assert metrics.get("acc").name == "acc"
+    assert metrics.get("accuracy").name == "accuracy"
+    assert metrics.get(metrics.Accuracy).name == "accuracy"
+    assert metrics.get(SPARSE_ACCURACY("top")).name == "top"
+    assert SPARSE_ACCURACY().name == "sparse_categorical_accuracy"
+
+
+def test_refuses():
+    x, labels, bits = Input((4,)), Input((), dtype="int64"), Input((4,))
+    with pytest.raises(ValueError, match="CategoricalAccuracy 'categorical_accuracy': expected targets that are of the"):
+        metrics.CategoricalAccuracy()(labels, x)
+    with pytest.raises(ValueError, match="expected targets that are class numbers, the loss takes numbers"):
+        SPARSE_ACCURACY()(bits, x)
+    with pytest.raises(ValueError, match="unknown metric 'acuracy'; did you mean 'accuracy'"):
+        metrics.get("acuracy")
+    with pytest.raises(TypeError, match="BinaryAccuracy: expected threshold to be a finite number, got 'x'"):
+        metrics.BinaryAccuracy("x")
+
+
+TRUE = np.array([0, 0, 0, 1, 1, 2, 2, 2, 2, 2])
+PREDICTED = np.array([0, 0, 1, 1, 2, 2, 2, 2, 0, 2])
+
+
+def test_confusion_matrix():
+    expected = [[2, 1, 0], [0, 1, 1], [1, 0, 4]]
+    np.testing.assert_array_equal(metrics.confusion_matrix(TRUE, PREDICTED), expected)
+    np.testing.assert_array_equal(metrics.confusion_matrix(TRUE[:, None], list(PREDICTED), 3), expected)
+    assert metrics.confusion_matrix(TRUE, PREDICTED, 5).shape == (5, 5)
+    assert metrics.confusion_matrix([], []).shape == (0, 0)
+
+
+def test_classification_report():
+    report = metrics.classification_report(TRUE, PREDICTED, 4)
+    rows = report["classes"]
+    assert [row["support"] for row in rows] == [3, 2, 5, 0]
+    np.testing.assert_allclose([row["precision"] for row in rows], [2 / 3, 1 / 2, 4 / 5, 0])
+    np.testing.assert_allclose([row["recall"] for row in rows], [2 / 3, 1 / 2, 4 / 5, 0])
+    np.testing.assert_allclose([row["f1"] for row in rows], [2 / 3, 1 / 2, 4 / 5, 0])
+    assert report["accuracy"] == pytest.approx(0.7)
+    assert report["macro"]["f1"] == pytest.approx((2 / 3 + 1 / 2 + 4 / 5) / 4)
+    assert report["weighted"]["recall"] == pytest.approx(0.7)
+    assert [row["class"] for row in rows] == [0, 1, 2, 3]
+
+
+def test_report_where_precision_and_recall_differ():
+    row = metrics.classification_report([1, 1, 1, 0], [1, 0, 0, 0])["classes"][1]
+    assert row == {"class": 1, "precision": 1.0, "recall": pytest.approx(1 / 3), "f1": pytest.approx(0.5), "support": 3}
+
+
+@pytest.mark.parametrize(
+    "arguments, error, text",
+    [
+        (([0, 1], [0]), ValueError, "expected as many y_pred as y_true, got 1 and 2"),
+        (([0, 3], [0, 1], 3), ValueError, r"expected y_true in 0 \.\.\. 2, got 3 in row 1"),
+        (([0, 1], [0, -1]), ValueError, "expected y_pred in .*, got -1 in row 1"),
+        (([0.5, 1], [0, 1]), TypeError, "expected y_true to be whole numbers, got 'float64'"),
+        ((np.eye(2), [0, 1]), ValueError, r"expected y_true of shape \(n,\), class numbers, got \(2, 2\)"),
+    ],
+)
+def test_reports_refuse(arguments, error, text):
+    for function in (metrics.confusion_matrix, metrics.classification_report):
+        with pytest.raises(error, match=text):
+            function(*arguments)
