@@ -2,6 +2,7 @@
 
 import os
 import platform
+from pathlib import Path
 
 from nncore import kernels
 from nncore.memory import aligned, new_state
@@ -10,7 +11,10 @@ from nncore.program import Program, debug_build
 from nncore.steps import Step
 from nncore.threads import get_num_threads, set_num_threads
 
-__all__ = ["Op", "Program", "Ref", "Step", "aligned", "debug_build", "get_num_threads", "info", "new_state", "ref", "set_num_threads"]
+__all__ = [
+    "Op", "Program", "Ref", "Step", "aligned", "debug_build", "get_num_threads", "info", "new_state", "ref",
+    "set_num_threads",
+]  # fmt: skip
 
 
 def info() -> dict:
@@ -42,7 +46,14 @@ def version(distribution: str) -> str:
 
 
 def cache_sizes() -> dict[str, int]:
-    """Bytes of the caches of one core (L3: as the system reports it), 0 where the system does not tell."""
-    names = {"L1d": "SC_LEVEL1_DCACHE_SIZE", "L2": "SC_LEVEL2_CACHE_SIZE", "L3": "SC_LEVEL3_CACHE_SIZE"}
-    known = getattr(os, "sysconf_names", {})
-    return {level: max(0, os.sysconf(name)) if name in known else 0 for level, name in names.items()}
+    """Bytes of the caches that the first core uses (L3 is mostly shared); 0 where the system does not tell."""
+    sizes = {"L1d": 0, "L2": 0, "L3": 0}
+    for folder in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
+        try:
+            level, kind, size = ((folder / name).read_text().strip() for name in ("level", "type", "size"))
+        except OSError:
+            continue
+        name = f"L{level}d" if kind == "Data" else f"L{level}"
+        if kind != "Instruction" and name in sizes and size.endswith("K"):
+            sizes[name] = int(size[:-1]) * 1024
+    return sizes

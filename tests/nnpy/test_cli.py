@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -159,6 +160,14 @@ def test_info(capsys):
     assert rows["ISA"] == f"{facts['isa']} ({facts['isa_reason']})"
     assert rows["compiled"].split(", ") == facts["isa_compiled"]
     assert rows["threads"].startswith(f"{facts['threads']} of {facts['cores']} ")
+
+
+def test_cache_sizes():
+    if not Path("/sys/devices/system/cpu/cpu0/cache/index0").is_dir():
+        assert set(nncore.cache_sizes().values()) == {0}
+        return
+    sizes = nncore.cache_sizes()
+    assert list(sizes) == ["L1d", "L2", "L3"] and 8 << 10 <= sizes["L1d"] <= sizes["L2"]
 
 
 def test_info_obeys_isa_and_threads():

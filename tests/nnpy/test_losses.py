@@ -167,7 +167,7 @@ def test_get_refuses():
         losses.get("mean_squared")
     with pytest.raises(TypeError, match="expected loss to be a name, Loss or its configuration, got None"):
         losses.get(None)
-    with pytest.raises(ValueError, match="BinaryCrossentropy: expected label_smoothing to be .*>= 0 and <= 1, got 2"):
+    with pytest.raises(ValueError, match=r"BinaryCrossentropy: expected label_smoothing to be .*>= 0 and <= 1, got 2"):
         BINARY(label_smoothing=2)
     with pytest.raises(TypeError, match="expected from_logits to be True or False, got 'yes'"):
         SPARSE(from_logits="yes")
@@ -206,7 +206,7 @@ REFUSED = [
     (SPARSE(), [0, NAN], (None, 5), "expected y to be whole class numbers, got nan in row 1"),
     (SPARSE(), [0, INF], (None, 5), "got inf in row 1"),
     (SPARSE(), np.eye(5), (None, 5), r"expected y of shape \('n',\).*got \(5, 5\); for one-hot targets use Categ"),
-    (SPARSE(), [0, 0], (None, 1), r"expected an output of shape \(batch, classes\), 2 classes or more, got \(None, 1\)"),
+    (SPARSE(), [0, 0], (None, 1), r"expected an output of shape \(batch, classes\), 2 classes or more, got \(None, 1"),
     (SPARSE(), [], (None, 5), "expected y to have at least one row"),
     (CATEGORICAL(), [0, 1], (None, 5), "for class numbers use SparseCategoricalCrossentropy"),
     (CATEGORICAL(), np.eye(4), (None, 5), r"expected y of shape \('n', 5\), like the output, got \(4, 4\)"),

@@ -89,7 +89,9 @@ def test_adam_with_a_schedule_against_a_plain_loop(clip):
         np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
 
 
-CLIPPED = [SGD(0.1), SGD(0.1, 0.9, clipnorm=1.0), SGD(0.1, 0.9, True, clipvalue=0.5), Adam(global_clipnorm=3.0), AdamW()]
+CLIPPED = [
+    SGD(0.1), SGD(0.1, 0.9, clipnorm=1.0), SGD(0.1, 0.9, True, clipvalue=0.5), Adam(global_clipnorm=3.0), AdamW(),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("optimizer", CLIPPED, ids=str)
@@ -178,8 +180,10 @@ SCHEDULES = [
     (schedules.CosineDecayRestarts(0.1, 5, 1.0, 0.9, 0.05), [0.1, 0.09092831, 0.0905, 0.08195, 0.07425499, 0.03473968]),
     # ours: by hand
     (schedules.LinearWarmup(0.1, 10), [0.0, 0.01, 0.05, 0.1, 0.1, 0.1]),
-    (schedules.LinearWarmup(schedules.ExponentialDecay(0.1, 5, 0.5), 10, 0.05), [0.05, 0.055, 0.075, 0.1, 0.05, 0.1 * 0.5**5.4]),
-    (schedules.OneCycle(1.0, 11, 6 / 11, 10.0, 10.0), [0.1, 0.1 + 0.45 * (1 - math.cos(math.pi / 5)), 1.0, 0.01, 0.01, 0.01]),
+    (schedules.LinearWarmup(schedules.ExponentialDecay(0.1, 5, 0.5), 10, 0.05),
+     [0.05, 0.055, 0.075, 0.1, 0.05, 0.1 * 0.5**5.4]),
+    (schedules.OneCycle(1.0, 11, 6 / 11, 10.0, 10.0),
+     [0.1, 0.1 + 0.45 * (1 - math.cos(math.pi / 5)), 1.0, 0.01, 0.01, 0.01]),
 ]  # fmt: skip
 
 
@@ -194,7 +198,7 @@ def test_schedules(schedule, expected):
 
 
 BAD = [
-    (lambda: SGD("fast"), TypeError, "SGD: expected learning_rate to be a number, a schedule or a function, got 'fast'"),
+    (lambda: SGD("fast"), TypeError, "SGD: expected learning_rate to be a number, a schedule or a .*, got 'fast'"),
     (lambda: SGD(-0.1), ValueError, "SGD: expected learning_rate to be a finite number >= 0, got -0.1"),
     (lambda: SGD(float("nan")), ValueError, "SGD: expected learning_rate"),
     (lambda: SGD(momentum=1.5), ValueError, "SGD: expected momentum to be a finite number >= 0 and <= 1, got 1.5"),
@@ -203,10 +207,10 @@ BAD = [
     (lambda: Adam(epsilon=0), ValueError, "Adam: expected epsilon to be a finite number > 0, got 0"),
     (lambda: AdamW(weight_decay=-1), ValueError, "AdamW: expected weight_decay"),
     (lambda: Adam(clipnorm=0), ValueError, "Adam: expected clipnorm to be a finite number > 0, got 0"),
-    (lambda: Adam(clipnorm=1, clipvalue=1), ValueError, "expected at most one kind of clipping, got clipnorm and clipvalue"),
+    (lambda: Adam(clipnorm=1, clipvalue=1), ValueError, "at most one kind of clipping, got clipnorm and clipvalue"),
     (lambda: optimizers.get("adm"), ValueError, "unknown optimizer 'adm'; did you mean 'adam'"),
     (lambda: optimizers.get(3), TypeError, "expected optimizer to be a name, Optimizer or its configuration, got 3"),
-    (lambda: schedules.ExponentialDecay(0.1, 0, 0.5), ValueError, "expected decay_steps to be a positive integer, got 0"),
+    (lambda: schedules.ExponentialDecay(0.1, 0, 0.5), ValueError, "expected decay_steps to be a positive int.*got 0"),
     (lambda: schedules.ExponentialDecay(-1, 1, 0.5), ValueError, "expected initial_learning_rate"),
     (lambda: schedules.PiecewiseConstantDecay([1], [0.1]), ValueError, "expected one value more than boundaries"),
     (lambda: schedules.PiecewiseConstantDecay([2, 1], [1, 2, 3]), ValueError, "expected boundaries to rise"),

@@ -46,5 +46,5 @@ def test_get():
     for bad, error in ((-1, ValueError), (float("inf"), ValueError), ("x", TypeError)):
         with pytest.raises(error, match="L2: expected l2 to be a finite number >= 0"):
             regularizers.L2(bad)
-    with pytest.raises(TypeError, match=r"expected regularizer to be a name, Regularizer or its configuration, got 0\.1"):
+    with pytest.raises(TypeError, match=r"expected regularizer to be a name, Regularizer or .*, got 0\.1"):
         regularizers.get(0.1)

@@ -30,10 +30,11 @@ cdef inline vf load_part(const real* x, int64_t count, int64_t room, real pad) n
     return vload(lane)
 
 
-cdef inline void store_part(real* out, vf v, int64_t count) noexcept nogil:
-    """The first ``count`` lanes of ``v``, at most all of them."""
+cdef inline void store_part(real* out, vf v, int64_t count, int64_t room) noexcept nogil:
+    """The first ``count`` lanes of ``v``, at most all of them. ``room``: elements at ``out`` that may be overwritten,
+    because this thread writes them later: one whole store is faster than pieces."""
     cdef real lane[MOST_LANES]
-    if count >= LANES:
+    if count >= LANES or room >= LANES:
         vstore(out, v)
         return
     vstore(lane, v)

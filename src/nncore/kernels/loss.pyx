@@ -1,10 +1,12 @@
 # Softmax over the last axis, and the losses: loss[rows] and, in the same pass, its gradient by the prediction.
 #
-# A thread owns whole rows. dx may be x itself: what is needed of a row is read before the row is written.
+# A thread owns whole rows. An output may be an input itself: what is needed of a row is read before the row is written.
+# `room` counts the elements that may be read from a place on, `ahead` those that this thread has yet to write (none if the
+# output is an input): partial vectors at the end of a row use both. An output overlaps no input partly.
 from libc.stdint cimport int32_t, int64_t
 from nncore.op cimport Op, split
-from nncore.vector cimport (INFINITY, LANES, real, vabs, vdiv, veq, vexp, vf, vge, vgt, vload, vlog, vlog1p_unit, vmax,
-                            vselect, vsplat)
+from nncore.vector cimport (INFINITY, LANES, real, vabs, vand, vandnot, vdiv, veq, vexp, vf, vge, vgt, vload, vlog,
+                            vlog1p_unit, vmax, vselect, vsplat)
 from nncore.kernels.lanes cimport (LANE_NUMBER, lanes_max, lanes_sum, load_part, store_part, vfirst)
 
 cdef inline real largest(const real* x, int64_t cols, int64_t room) noexcept nogil:
@@ -17,7 +19,7 @@ cdef inline real largest(const real* x, int64_t cols, int64_t room) noexcept nog
     return lanes_max(top)
 
 
-cdef inline real exponentials(real* y, const real* x, int64_t cols, int64_t room, real top) noexcept nogil:
+cdef inline real exponentials(real* y, const real* x, int64_t cols, int64_t room, int64_t ahead, real top) noexcept nogil:
     """y = exp(x - top) (y may be NULL), and its sum."""
     cdef vf total = vsplat(0), less = vsplat(top), v
     cdef int64_t c = 0
@@ -25,7 +27,7 @@ cdef inline real exponentials(real* y, const real* x, int64_t cols, int64_t room
         v = vexp(load_part(x + c, cols - c, room - c, -INFINITY) - less)
         total = total + v
         if y != NULL:
-            store_part(y + c, v, cols - c)
+            store_part(y + c, v, cols - c, ahead - c)
         c += LANES
     return lanes_sum(total)
 
@@ -38,40 +40,52 @@ cdef inline real log_of(real x) noexcept nogil:
 # p: y, x. n: rows, cols
 cdef void softmax(const Op* op, int thread, int threads) noexcept nogil:
     """y = exp(x - max) / sum of them, in each row. y may be x."""
-    cdef int64_t rows = op.n[0], cols = op.n[1], r = 0, last = 0, c
+    cdef int64_t rows = op.n[0], cols = op.n[1], r = 0, last = 0, c, room, ahead
+    cdef bint apart = op.p[0] != op.p[1]
     cdef real* y
     cdef const real* x
-    cdef vf scale
+    cdef vf e
+    cdef real total
     split(rows, thread, threads, &r, &last)
     while r < last:
         y = <real*>op.p[0] + r * cols
         x = <const real*>op.p[1] + r * cols
-        scale = vsplat(1 / exponentials(y, x, cols, (rows - r) * cols, largest(x, cols, (rows - r) * cols)))
-        c = 0
-        while c < cols:
-            # Room is the row itself: the next one is being written by its owner.
-            store_part(y + c, load_part(y + c, cols - c, cols - c, 0) * scale, cols - c)
-            c += LANES
+        room = (rows - r) * cols
+        ahead = (last - r) * cols if apart else 0
+        if cols <= LANES:
+            e = load_part(x, cols, room, -INFINITY)
+            e = vexp(e - vsplat(lanes_max(e)))
+            store_part(y, e * vsplat(1 / lanes_sum(e)), cols, ahead)
+        else:
+            total = exponentials(y, x, cols, room, ahead, largest(x, cols, room))
+            c = 0
+            while c < cols:
+                store_part(y + c, load_part(y + c, cols - c, room - c, 0) * vsplat(1 / total), cols - c, ahead - c)
+                c += LANES
         r += 1
 
 
 # p: y, x. n: rows, cols
 cdef void log_softmax(const Op* op, int thread, int threads) noexcept nogil:
     """y = x - max - log(sum(exp(x - max))), in each row. y may be x."""
-    cdef int64_t rows = op.n[0], cols = op.n[1], r = 0, last = 0, c, room
+    cdef int64_t rows = op.n[0], cols = op.n[1], r = 0, last = 0, c, room, ahead
+    cdef bint apart = op.p[0] != op.p[1]
     cdef real* y
     cdef const real* x
+    cdef real top
     cdef vf less, log_sum
     split(rows, thread, threads, &r, &last)
     while r < last:
         y = <real*>op.p[0] + r * cols
         x = <const real*>op.p[1] + r * cols
         room = (rows - r) * cols
-        less = vsplat(largest(x, cols, room))
-        log_sum = vsplat(log_of(exponentials(NULL, x, cols, room, vfirst(less))))
+        ahead = (last - r) * cols if apart else 0
+        top = largest(x, cols, room)
+        less = vsplat(top)
+        log_sum = vlog(vsplat(exponentials(NULL, x, cols, room, 0, top)))
         c = 0
         while c < cols:
-            store_part(y + c, (load_part(x + c, cols - c, room - c, 0) - less) - log_sum, cols - c)
+            store_part(y + c, (load_part(x + c, cols - c, room - c, 0) - less) - log_sum, cols - c, ahead - c)
             c += LANES
         r += 1
 
@@ -79,7 +93,8 @@ cdef void log_softmax(const Op* op, int thread, int threads) noexcept nogil:
 # p: dx, dy, y. n: rows, cols
 cdef void softmax_grad(const Op* op, int thread, int threads) noexcept nogil:
     """dx = y * (dy - sum(dy * y)), in each row. dx may be dy."""
-    cdef int64_t rows = op.n[0], cols = op.n[1], r = 0, last = 0, c, room
+    cdef int64_t rows = op.n[0], cols = op.n[1], r = 0, last = 0, c, room, ahead
+    cdef bint apart = op.p[0] != op.p[1] and op.p[0] != op.p[2]
     cdef real* dx
     cdef const real* dy
     cdef const real* y
@@ -90,6 +105,7 @@ cdef void softmax_grad(const Op* op, int thread, int threads) noexcept nogil:
         dy = <const real*>op.p[1] + r * cols
         y = <const real*>op.p[2] + r * cols
         room = (rows - r) * cols
+        ahead = (last - r) * cols if apart else 0
         total = vsplat(0)
         c = 0
         while c < cols:
@@ -99,7 +115,7 @@ cdef void softmax_grad(const Op* op, int thread, int threads) noexcept nogil:
         c = 0
         while c < cols:
             store_part(dx + c, load_part(y + c, cols - c, room - c, 0) * (load_part(dy + c, cols - c, room - c, 0) - total),
-                       cols - c)
+                       cols - c, ahead - c)
             c += LANES
         r += 1
 
@@ -107,7 +123,8 @@ cdef void softmax_grad(const Op* op, int thread, int threads) noexcept nogil:
 # p: dx, dy, y. n: rows, cols
 cdef void log_softmax_grad(const Op* op, int thread, int threads) noexcept nogil:
     """dx = dy - exp(y) * sum(dy), in each row. dx may be dy."""
-    cdef int64_t rows = op.n[0], cols = op.n[1], r = 0, last = 0, c, room
+    cdef int64_t rows = op.n[0], cols = op.n[1], r = 0, last = 0, c, room, ahead
+    cdef bint apart = op.p[0] != op.p[1] and op.p[0] != op.p[2]
     cdef real* dx
     cdef const real* dy
     cdef const real* y
@@ -118,6 +135,7 @@ cdef void log_softmax_grad(const Op* op, int thread, int threads) noexcept nogil
         dy = <const real*>op.p[1] + r * cols
         y = <const real*>op.p[2] + r * cols
         room = (rows - r) * cols
+        ahead = (last - r) * cols if apart else 0
         total = vsplat(0)
         c = 0
         while c < cols:
@@ -127,7 +145,7 @@ cdef void log_softmax_grad(const Op* op, int thread, int threads) noexcept nogil
         c = 0
         while c < cols:
             store_part(dx + c, load_part(dy + c, cols - c, room - c, 0)
-                       - vexp(load_part(y + c, cols - c, room - c, 0)) * total, cols - c)
+                       - vexp(load_part(y + c, cols - c, room - c, 0)) * total, cols - c, ahead - c)
             c += LANES
         r += 1
 
@@ -151,50 +169,96 @@ cdef inline real is_first_largest(const real* x, int64_t label, real top) noexce
     return 0 if earlier else 1
 
 
+cdef struct Row:
+    # One row of softmax_crossentropy.
+    real* dx                # or NULL
+    const real* x
+    const real* t           # targets, or NULL: label
+    int64_t label           # of t: its first maximum, if hits are asked for
+    int64_t cols
+    int64_t room
+    int64_t ahead
+    real weight
+    real factor             # weight * scale
+    real keep               # 1 - smoothing
+    real spread             # smoothing / cols
+
+
 # p: loss, dx, hits, x, labels (int32), targets, weights. n: rows, cols. s: scale, smoothing
 cdef void softmax_crossentropy(const Op* op, int thread, int threads) noexcept nogil:
     """With t the one-hot labels or the targets, smoothed to t (1 - smoothing) + smoothing / cols:
     loss[r] = weight * (sum(t) log(sum(exp(x))) - sum(t x)), x less its maximum; dx = (softmax(x) sum(t) - t) * weight * scale;
     hits[r] = 1 where the first maximum of x is the label (the first maximum of the targets), else 0."""
-    cdef int64_t rows = op.n[0], cols = op.n[1], r = 0, last = 0, room, label
+    cdef int64_t rows = op.n[0], cols = op.n[1], r = 0, last = 0
     cdef real* loss = <real*>op.p[0]
     cdef real* hits = <real*>op.p[2]
+    cdef real hit
     cdef const int32_t* labels = <const int32_t*>op.p[4]
     cdef const real* weights = <const real*>op.p[6]
-    cdef real* dx
-    cdef const real* x
-    cdef const real* t
-    cdef real keep = <real>(1 - op.s[1]), spread = <real>(op.s[1] / cols if cols > 0 else 0)
-    cdef real weight, factor, top, total, mass, cross, chosen
+    cdef bint apart = op.p[1] != op.p[3] and op.p[1] != op.p[5]
+    cdef Row row
+    row.cols = cols
+    row.keep = <real>(1 - op.s[1])
+    row.spread = <real>(op.s[1] / cols if cols > 0 else 0)
     split(rows, thread, threads, &r, &last)
     while r < last:
-        dx = <real*>op.p[1] + r * cols if op.p[1] != NULL else NULL
-        x = <const real*>op.p[3] + r * cols
-        t = <const real*>op.p[5] + r * cols if op.p[5] != NULL else NULL
-        room = (rows - r) * cols
-        weight = weights[r] if weights != NULL else 1
-        factor = weight * <real>op.s[0]
-        top = largest(x, cols, room)
-        label = labels[r] if t == NULL else first_largest(t, cols) if hits != NULL else 0
-        if hits != NULL:
-            hits[r] = is_first_largest(x, label, top)
-        mass = 1
-        cross = 0
-        if t != NULL:
-            mass = target_mass(&cross, x, t, cols, room, top, keep, spread)
+        row.dx = <real*>op.p[1] + r * cols if op.p[1] != NULL else NULL
+        row.x = <const real*>op.p[3] + r * cols
+        row.t = <const real*>op.p[5] + r * cols if op.p[5] != NULL else NULL
+        row.label = labels[r] if row.t == NULL else first_largest(row.t, cols) if hits != NULL else 0
+        row.room = (rows - r) * cols
+        row.ahead = (last - r) * cols if apart else 0
+        row.weight = weights[r] if weights != NULL else 1
+        row.factor = row.weight * <real>op.s[0]
+        if cols <= LANES:
+            loss[r] = crossentropy_narrow(&row, &hit)
         else:
-            chosen = x[label] - top
-            if spread > 0:
-                cross = spread * centred_sum(x, cols, room, top)
-            cross += keep * chosen
-        total = exponentials(dx, x, cols, room, top)
-        loss[r] = weight * (mass * log_of(total) - cross)
-        if dx != NULL and t != NULL:
-            target_gradient(dx, t, cols, room, mass * factor / total, factor, keep, spread)
-        elif dx != NULL:
-            label_gradient(dx, cols, factor / total, spread * factor)
-            dx[label] -= keep * factor
+            loss[r] = crossentropy_wide(&row, &hit)
+        if hits != NULL:
+            hits[r] = hit
         r += 1
+
+
+cdef inline real crossentropy_narrow(const Row* row, real* hit) noexcept nogil:
+    """The loss of a row that is one vector: no memory between the load of x and the store of dx."""
+    cdef vf number = vload(LANE_NUMBER), zero = vsplat(0), one = vsplat(1), label = vsplat(<real>row.label)
+    cdef vf x = load_part(row.x, row.cols, row.room, -INFINITY), e, t, top
+    cdef real total, mass = 1, cross
+    top = vsplat(lanes_max(x))
+    hit[0] = 1 if row.x[row.label] == vfirst(top) and lanes_max(vand(veq(x, top) & vgt(label, number), one)) == 0 else 0
+    x = x - top
+    e = vexp(x)
+    total = lanes_sum(e)
+    if row.t == NULL:
+        t = vand(veq(number, label), vsplat(row.keep)) + vsplat(row.spread)
+    else:
+        t = load_part(row.t, row.cols, row.room, 0) * vsplat(row.keep) + vsplat(row.spread)
+    t = vandnot(vge(number, vsplat(<real>row.cols)), t)
+    if row.t != NULL:
+        mass = lanes_sum(t)
+    # A zero of t silences an infinite x.
+    cross = lanes_sum(vselect(veq(t, zero), zero, t * x))
+    if row.dx != NULL:
+        store_part(row.dx, e * vsplat(mass * row.factor / total) - t * vsplat(row.factor), row.cols, row.ahead)
+    return row.weight * (mass * log_of(total) - cross)
+
+
+cdef inline real crossentropy_wide(const Row* row, real* hit) noexcept nogil:
+    """The loss of a row of any length."""
+    cdef real top = largest(row.x, row.cols, row.room), total, mass = 1, cross = 0
+    hit[0] = is_first_largest(row.x, row.label, top)
+    if row.t != NULL:
+        mass = target_mass(&cross, row.x, row.t, row.cols, row.room, top, row.keep, row.spread)
+    else:
+        if row.spread > 0:
+            cross = row.spread * centred_sum(row.x, row.cols, row.room, top)
+        cross += row.keep * (row.x[row.label] - top)
+    total = exponentials(row.dx, row.x, row.cols, row.room, row.ahead, top)
+    if row.dx != NULL and row.t != NULL:
+        target_gradient(row, mass * row.factor / total)
+    elif row.dx != NULL:
+        label_gradient(row, row.factor / total)
+    return row.weight * (mass * log_of(total) - cross)
 
 
 cdef inline real centred_sum(const real* x, int64_t cols, int64_t room, real top) noexcept nogil:
@@ -224,23 +288,27 @@ cdef inline real target_mass(real* cross, const real* x, const real* t, int64_t 
     return lanes_sum(mass)
 
 
-cdef inline void target_gradient(real* dx, const real* t, int64_t cols, int64_t room, real scale, real factor, real keep,
-                                 real spread) noexcept nogil:
+cdef inline void target_gradient(const Row* row, real scale) noexcept nogil:
     """dx = dx * scale - (t * keep + spread) * factor."""
-    cdef vf ti
-    cdef int64_t c = 0
-    while c < cols:
-        ti = load_part(t + c, cols - c, room - c, 0) * vsplat(keep) + vsplat(spread)
-        store_part(dx + c, load_part(dx + c, cols - c, cols - c, 0) * vsplat(scale) - ti * vsplat(factor), cols - c)
+    cdef vf t
+    cdef int64_t c = 0, left
+    while c < row.cols:
+        left = row.cols - c
+        t = load_part(row.t + c, left, row.room - c, 0) * vsplat(row.keep) + vsplat(row.spread)
+        t = load_part(row.dx + c, left, row.room - c, 0) * vsplat(scale) - t * vsplat(row.factor)
+        store_part(row.dx + c, t, left, row.ahead - c)
         c += LANES
 
 
-cdef inline void label_gradient(real* dx, int64_t cols, real scale, real less) noexcept nogil:
-    """dx = dx * scale - less."""
-    cdef int64_t c = 0
-    while c < cols:
-        store_part(dx + c, load_part(dx + c, cols - c, cols - c, 0) * vsplat(scale) - vsplat(less), cols - c)
+cdef inline void label_gradient(const Row* row, real scale) noexcept nogil:
+    """dx = dx * scale - spread * factor, and keep * factor less at the label."""
+    cdef vf less = vsplat(row.spread * row.factor)
+    cdef int64_t c = 0, left
+    while c < row.cols:
+        left = row.cols - c
+        store_part(row.dx + c, load_part(row.dx + c, left, row.room - c, 0) * vsplat(scale) - less, left, row.ahead - c)
         c += LANES
+    row.dx[row.label] -= row.keep * row.factor
 
 
 # p: loss, dx, hits, x, targets, weights. n: rows, cols. s: scale, smoothing
@@ -248,10 +316,11 @@ cdef void binary_crossentropy(const Op* op, int thread, int threads) noexcept no
     """With t the targets smoothed to t (1 - smoothing) + smoothing / 2: loss[r] = weight * mean over columns of
     max(x, 0) - x t + log(1 + exp(-|x|)); dx = (sigmoid(x) - t) * weight * scale / cols;
     hits[r] = the share of columns where x > 0 and targets > 0.5 agree."""
-    cdef int64_t rows = op.n[0], cols = op.n[1], r = 0, last = 0, c, room
+    cdef int64_t rows = op.n[0], cols = op.n[1], r = 0, last = 0, c, room, ahead
     cdef real* loss = <real*>op.p[0]
     cdef real* hits = <real*>op.p[2]
     cdef const real* weights = <const real*>op.p[5]
+    cdef bint apart = op.p[1] != op.p[3] and op.p[1] != op.p[4]
     cdef real* dx
     cdef const real* x
     cdef const real* t
@@ -264,6 +333,7 @@ cdef void binary_crossentropy(const Op* op, int thread, int threads) noexcept no
         x = <const real*>op.p[3] + r * cols
         t = <const real*>op.p[4] + r * cols
         room = (rows - r) * cols
+        ahead = (last - r) * cols if apart else 0
         weight = weights[r] if weights != NULL else 1
         factor = vsplat(weight * <real>(op.s[0] * share))
         total = zero
@@ -282,7 +352,7 @@ cdef void binary_crossentropy(const Op* op, int thread, int threads) noexcept no
             total = total + value
             agree = agree + raw
             if dx != NULL:
-                store_part(dx + c, (vdiv(vselect(vge(xi, zero), one, e), one + e) - ti) * factor, cols - c)
+                store_part(dx + c, (vdiv(vselect(vge(xi, zero), one, e), one + e) - ti) * factor, cols - c, ahead - c)
             c += LANES
         loss[r] = weight * lanes_sum(total) * share
         if hits != NULL:
@@ -293,9 +363,10 @@ cdef void binary_crossentropy(const Op* op, int thread, int threads) noexcept no
 # p: loss, dx, x, targets, weights. n: rows, cols. s: scale
 cdef void mean_squared_error(const Op* op, int thread, int threads) noexcept nogil:
     """loss[r] = weight * mean over columns of (x - t)^2; dx = 2 (x - t) * weight * scale / cols."""
-    cdef int64_t rows = op.n[0], cols = op.n[1], r = 0, last = 0, c, room
+    cdef int64_t rows = op.n[0], cols = op.n[1], r = 0, last = 0, c, room, ahead
     cdef real* loss = <real*>op.p[0]
     cdef const real* weights = <const real*>op.p[4]
+    cdef bint apart = op.p[1] != op.p[2] and op.p[1] != op.p[3]
     cdef real* dx
     cdef const real* x
     cdef const real* t
@@ -307,6 +378,7 @@ cdef void mean_squared_error(const Op* op, int thread, int threads) noexcept nog
         x = <const real*>op.p[2] + r * cols
         t = <const real*>op.p[3] + r * cols
         room = (rows - r) * cols
+        ahead = (last - r) * cols if apart else 0
         weight = weights[r] if weights != NULL else 1
         factor = vsplat(weight * <real>(2 * op.s[0] * share))
         total = vsplat(0)
@@ -315,7 +387,7 @@ cdef void mean_squared_error(const Op* op, int thread, int threads) noexcept nog
             miss = load_part(x + c, cols - c, room - c, 0) - load_part(t + c, cols - c, room - c, 0)
             total = total + miss * miss
             if dx != NULL:
-                store_part(dx + c, miss * factor, cols - c)
+                store_part(dx + c, miss * factor, cols - c, ahead - c)
             c += LANES
         loss[r] = weight * lanes_sum(total) * share
         r += 1

@@ -47,6 +47,7 @@ def fuse(order: Sequence[Node], aliases: Aliases, held: Iterable[Tensor]) -> lis
     """Items in order. ``held`` tensors are read from outside and must exist in memory."""
     root = aliases.root
     uses = Counter(root(t) for node in order if node not in aliases.nodes for t in node.inputs)
+    outside = {root(t) for t in held}
     uses.update(root(t) for t in held)
     items: list[Item] = []
     made_at: dict[Tensor, int] = {}  # the item that makes a tensor; leaves are not in it
@@ -69,7 +70,7 @@ def fuse(order: Sequence[Node], aliases: Aliases, held: Iterable[Tensor]) -> lis
         if not isinstance(operation, Elementwise) or unfused(node):
             item = Item(node, node.output)
             if operation is BY_WEIGHT:
-                _take_sums(item, items, (made_at, head_of), uses, root)
+                _take_sums(item, items, (made_at, head_of), lambda t: t in outside and uses[t] == 1, root)
             emit(item, node.outputs)
             continue
         best: tuple[int, int] | None = None
@@ -96,12 +97,12 @@ def fuse(order: Sequence[Node], aliases: Aliases, held: Iterable[Tensor]) -> lis
     return items
 
 
-def _take_sums(item: Item, items: list[Item], positions: tuple[dict[Tensor, int], ...], uses: Counter, root) -> None:
-    """The bias gradient falls out of packing dy for the weight gradient: an item of its own that computes it, and that
-    nothing between here and there reads, goes."""
+def _take_sums(item: Item, items: list[Item], positions: tuple[dict[Tensor, int], ...], final, root) -> None:
+    """The bias gradient falls out of packing dy for the weight gradient: an item of its own that computes it goes, if
+    the sums are ``final``: no node reads them."""
     dy = root(item.node.inputs[1])
     for index, other in enumerate(items):
-        if other.node.operation is COLUMN_SUM and root(other.node.inputs[0]) is dy and uses[other.output] == 1:
+        if other.node.operation is COLUMN_SUM and root(other.node.inputs[0]) is dy and final(other.output):
             item.extra["sums"] = other.output
             del items[index]
             for position in positions:
