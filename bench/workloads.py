@@ -18,8 +18,9 @@ class Workload:
     """One training workload.
 
     ``shape``: of one sample. ``outputs``: classes a prediction. ``steps``: predictions a sample (0: one, without an
-    axis of its own). ``parameters``: trainable numbers. ``first``, ``others``: multiply-adds a sample of the forward pass in
-    layers whose input needs no gradient, and in all others.
+    axis of its own). ``parameters``: trainable numbers. ``first``, ``others``: multiply-adds a sample of the forward
+    pass in layers whose input needs no gradient, and in all others. ``sizes``: widths of a dense network, the input's
+    first.
     """
 
     name: str

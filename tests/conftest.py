@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from nncore.cpu import x86_level
 
 import nncore
 from nncore import kernels
-from nncore.cpu import x86_level
 
 THREADS = (1, 2, 3, 7)
 ISAS = [isa for isa in kernels.compiled() if isa == "native" or int(isa[1:]) <= x86_level()]
@@ -65,12 +65,12 @@ def every_thread_count():
 
 @pytest.fixture
 def assert_close():
-    """assert_close(actual, expected, scale=1): within TOLERANCE of the dtype, relative to ``scale`` for small values."""
+    """assert_close(actual, expected, scale=1): within TOLERANCE of the dtype, of ``scale`` where values are smaller."""
 
-    def check(actual, expected, scale=1.0, factor=1.0):
+    def check(actual, expected, scale=1.0):
         expected = np.asarray(expected)
         assert actual.shape == expected.shape
-        tolerance = TOLERANCE[actual.dtype.name] * factor
+        tolerance = TOLERANCE[actual.dtype.name]
         np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance * scale)
 
     return check

@@ -50,10 +50,12 @@ class Worker:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True, bufsize=1, cwd=ROOT,
             env=environment(threads), start_new_session=True,
         )  # fmt: skip
+        assert self.process.stdin is not None and self.process.stdout is not None  # both are PIPE
+        self.requests, self.replies = self.process.stdin, self.process.stdout
         self.about = self._reply()
 
     def _reply(self) -> dict:
-        line = self.process.stdout.readline()
+        line = self.replies.readline()
         if not line:
             code = self.process.wait()
             self.log.seek(0)
@@ -69,15 +71,15 @@ class Worker:
         """Train for about that long; the reply has ``times``, seconds a step of successive chunks."""
         os.killpg(self.process.pid, signal.SIGCONT)
         with contextlib.suppress(BrokenPipeError):  # it has died: reading its reply finds out
-            self.process.stdin.write(json.dumps({"seconds": seconds}) + "\n")
-            self.process.stdin.flush()
+            self.requests.write(json.dumps({"seconds": seconds}) + "\n")
+            self.requests.flush()
         return self._reply()
 
     def close(self) -> None:
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
+        for pipe in (self.requests, self.replies):
             with contextlib.suppress(BrokenPipeError):
                 pipe.close()
         self.log.close()

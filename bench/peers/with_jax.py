@@ -75,7 +75,7 @@ def mlp(w: Workload, make: Maker):
         state = [make.statistics(width) for width in w.sizes[1:-1]]
 
     def apply(p, state, x):
-        new = []
+        new: list = []
         for i, layer in enumerate(p["dense"][:-1]):
             x = dense(layer, x)
             if w.batch_norm:

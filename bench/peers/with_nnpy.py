@@ -1,11 +1,29 @@
-"""nnpy through its public API: fit() on arrays in memory. Gathering the batches is inside, as it is for users."""
+"""nnpy through its public API: fit() on arrays in memory.
+
+Gathering the batches and what an epoch costs beside its steps are inside, as for users. What fit() does once however
+many epochs follow (checking all of x and y) is not, as the peers' making tensors of them is not.
+"""
 
 from __future__ import annotations
+
+import time
 
 import nnpy as nn
 from bench.peers import Unavailable
 from bench.peers.keras_models import build, missing
 from bench.workloads import Workload
+
+
+class Stopwatch(nn.Callback):
+    """Adds up the time from the first epoch's begin to the last one's end."""
+
+    seconds = 0.0
+
+    def on_train_begin(self, logs=None):
+        self.start = time.perf_counter()
+
+    def on_train_end(self, logs=None):
+        self.seconds += time.perf_counter() - self.start
 
 
 def trainer(w: Workload, threads: int, framework: str):
@@ -20,13 +38,15 @@ def trainer(w: Workload, threads: int, framework: str):
     x, y = w.data()
     batches = len(x) // w.batch
 
-    def fit(epochs: int, steps: int) -> None:
+    def fit(epochs: int, steps: int, watch: Stopwatch) -> None:
         if epochs and steps:
             rows = slice(0, steps * w.batch)
-            model.fit(x[rows], y[rows], w.batch, epochs, steps_per_epoch=steps, shuffle=False, verbose=0)
+            model.fit(x[rows], y[rows], w.batch, epochs, 0, watch, steps_per_epoch=steps, shuffle=False)
 
-    def train(steps: int) -> None:
-        fit(steps // batches, batches)
-        fit(1, steps % batches)
+    def train(steps: int) -> float:
+        watch = Stopwatch()
+        fit(steps // batches, batches, watch)
+        fit(1, steps % batches, watch)
+        return watch.seconds
 
     return train, getattr(nn, "__version__", "?")

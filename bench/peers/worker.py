@@ -11,6 +11,7 @@ import importlib
 import json
 import os
 import resource
+import signal
 import sys
 import time
 
@@ -20,16 +21,19 @@ from bench.workloads import WORKLOADS
 CHUNK = 0.05  # seconds between two looks at the clock: long enough that waiting for the last step does not count
 
 
+def clock(train, steps: int) -> float:
+    """Seconds for that many steps."""
+    start = time.perf_counter()
+    seconds = train(steps)
+    return time.perf_counter() - start if seconds is None else seconds
+
+
 def warm_up(train, seconds: float) -> tuple[float, float]:
     """(seconds a step, seconds of the first call); trains until two looks in a row agree within a tenth."""
-    start = time.perf_counter()
-    train(1)
-    first = time.perf_counter() - start
+    first = clock(train, 1)
     steps, before, until = 1, 0.0, time.perf_counter() + max(seconds, 0.2)
     while True:
-        start = time.perf_counter()
-        train(steps)
-        took = time.perf_counter() - start
+        took = clock(train, steps)
         each = took / steps
         if took > CHUNK / 2 and (abs(each - before) < 0.1 * each or time.perf_counter() > until):
             return each, first
@@ -41,12 +45,21 @@ def measure(train, each: float, seconds: float) -> list[float]:
     """Seconds a step of successive chunks of steps, for about ``seconds`` and at least 3 chunks."""
     steps = max(1, round(CHUNK / each))
     train(max(1, steps // 2))  # what the last framework left in the caches is not ours
-    times, until = [], time.perf_counter() + seconds
+    times: list[float] = []
+    until = time.perf_counter() + seconds
     while len(times) < 3 or time.perf_counter() < until:
-        start = time.perf_counter()
-        train(steps)
-        times.append((time.perf_counter() - start) / steps)
+        times.append(clock(train, steps) / steps)
+        steps = max(1, round(CHUNK / min(times)))
     return times
+
+
+def die_with_parent() -> None:
+    """A stopped process would outlive a parent that was killed."""
+    if sys.platform == "linux":
+        import ctypes
+
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
 
 
 def main() -> None:
@@ -55,6 +68,7 @@ def main() -> None:
         parser.add_argument(name, required=True)
     parser.add_argument("--threads", type=int, required=True)
     args = parser.parse_args()
+    die_with_parent()
     if hasattr(os, "sched_setaffinity"):
         # Before the framework is imported: some size their thread pools by the CPUs of the process.
         cpus = sorted(os.sched_getaffinity(0))

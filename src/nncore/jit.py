@@ -38,7 +38,7 @@ def scalar_kernel(f, arity: int = 1, dtype="float32") -> ScalarKernel:
 
 
 def gradient_kernel(derivative, dtype="float32") -> ScalarKernel:
-    """The kernel dx[i] = dy[i] * derivative(x[i]) over n[0] elements; pointers: dx, dy, x. Otherwise as scalar_kernel."""
+    """The kernel dx[i] = dy[i] * derivative(x[i]) over n[0] elements; pointers: dx, dy, x. Else as scalar_kernel."""
     return _kernel(_checked(derivative, 1), 1, np.dtype(dtype).name, True)
 
 
@@ -61,14 +61,14 @@ def _name(f) -> str:
 
 
 @lru_cache(maxsize=256)
-def _kernel(f, arity: int, dtype: str, gradient: bool) -> ScalarKernel:
+def _kernel(f: Any, arity: int, dtype: str, gradient: bool) -> ScalarKernel:
     import numba
     from numba import types
 
     real = {"float32": types.float32, "float64": types.float64}.get(dtype)
     if real is None:
         raise TypeError(f"{_name(f)}: expected dtype float32 or float64, got {dtype}")
-    scalar = numba.njit(error_model="numpy", fastmath=False)(f)
+    scalar: Any = numba.njit(error_model="numpy", fastmath=False)(f)
     _compile(scalar, f, (real,) * arity)
     share, array = _access(real)
 
@@ -98,7 +98,7 @@ def _kernel(f, arity: int, dtype: str, gradient: bool) -> ScalarKernel:
                 out[i] = real(scalar(x[i], y[i]))
 
     signature = types.void(types.CPointer(types.int64), types.int32, types.int32)
-    compiled = numba.cfunc(signature, nopython=True, error_model="numpy")(kernel)
+    compiled: Any = numba.cfunc(signature, error_model="numpy")(kernel)
     return ScalarKernel(compiled.address, compiled)
 
 
@@ -133,7 +133,7 @@ def _access(real):
     from numba import types
     from numba.extending import intrinsic
 
-    @intrinsic
+    @intrinsic  # type: ignore[arg-type]
     def pointer(context, address):
         def codegen(context, builder, signature, values):
             return builder.inttoptr(values[0], context.get_value_type(types.CPointer(real)))

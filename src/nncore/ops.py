@@ -85,7 +85,8 @@ class Op:
                 return 0
             raise TypeError(f"Op {self.name!r}: {name!r} is missing")
         if not isinstance(value, (np.ndarray, Ref)):
-            raise TypeError(f"Op {self.name!r}: expected {name!r} to be a NumPy array or Ref, got {type(value).__name__}")
+            came = type(value).__name__
+            raise TypeError(f"Op {self.name!r}: expected {name!r} to be a NumPy array or Ref, got {came}")
         if "!" in pointer and isinstance(value, np.ndarray) and not value.flags.writeable:
             raise TypeError(f"Op {self.name!r}: it writes {name!r}, and got a read-only array")
         return self._touch(ref(value), "!" in pointer)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from nncore.memory import BATCH, INDICES, ROW
+from nncore.reference_steps import apply_steps
 
 CHUNK = 8192  # elements of one partial sum of square_sums
 
@@ -46,10 +47,10 @@ def scatter(data, x, row):
 # gemm
 
 
-def gemm(a, b, c=None, steps=(), state=None):
+def gemm(a, b, c=None, steps=()):
     """steps(a @ b), or steps(c + a @ b): a [m, k] and b [k, n] as they are, whatever their strides."""
     total = a @ b if c is None else c + a @ b
-    return chain(total, steps, state)
+    return chain(total, steps)
 
 
 def pack_b(b, width):
@@ -64,13 +65,9 @@ def pack_b(b, width):
 # chain
 
 
-def chain(x, steps, state=None):
+def chain(x, steps):
     """``steps`` (``nncore.Step``) done in turn to every element of x [rows, cols]."""
-    if not steps:
-        return x.copy()
-    from nncore import reference_steps
-
-    return reference_steps.apply(x, steps, state)
+    return apply_steps(steps, x)
 
 
 # softmax and the losses
@@ -78,7 +75,9 @@ def chain(x, steps, state=None):
 
 def softmax(x):
     """exp(x) / sum(exp(x)) in each row."""
-    e = np.exp(x - x.max(-1, keepdims=True, initial=-np.inf))
+    if x.size == 0:
+        return x.copy()
+    e = np.exp(x - x.max(-1, keepdims=True))
     return e / e.sum(-1, keepdims=True)
 
 
@@ -89,7 +88,9 @@ def softmax_grad(dy, y):
 
 def log_softmax(x):
     """log(softmax(x)) in each row."""
-    less = x - x.max(-1, keepdims=True, initial=-np.inf)
+    if x.size == 0:
+        return x.copy()
+    less = x - x.max(-1, keepdims=True)
     return less - np.log(np.exp(less).sum(-1, keepdims=True))
 
 
@@ -131,6 +132,49 @@ def mean_squared_error(x, targets, weights=None, scale=1.0):
     return (w * ((x - targets) ** 2).mean(-1)).astype(x.dtype), dx.astype(x.dtype)
 
 
+# normalization
+
+
+def batch_norm(x, gamma, beta, moving_mean, moving_variance, epsilon, momentum):
+    """(y, mean, rstd, moving_mean, moving_variance): x [rows, cols] normalized with each column's mean and biased variance."""
+    mean, variance = x.mean(0), x.var(0)
+    rstd = 1 / np.sqrt(variance + epsilon)
+    y = (x - mean) * rstd * gamma + beta
+    moved = (momentum * old + (1 - momentum) * new for old, new in ((moving_mean, mean), (moving_variance, variance)))
+    return y, mean, rstd, *moved
+
+
+def batch_norm_grad(dy, x, gamma, mean, rstd):
+    """(dx, dgamma, dbeta)."""
+    xhat = (x - mean) * rstd
+    dgamma, dbeta = (dy * xhat).sum(0), dy.sum(0)
+    return gamma * rstd * (dy - dbeta / len(x) - xhat * dgamma / len(x)), dgamma, dbeta
+
+
+def batch_norm_fold(gamma, beta, moving_mean, moving_variance, epsilon):
+    """(scale, shift): inference is x * scale + shift."""
+    scale = gamma / np.sqrt(moving_variance + epsilon)
+    return scale, beta - moving_mean * scale
+
+
+def layer_norm(x, gamma, beta, epsilon):
+    """(y, mean [rows], rstd [rows]): each row normalized with its own mean and biased variance."""
+    mean = x.mean(1)
+    rstd = 1 / np.sqrt(x.var(1) + epsilon)
+    return (x - mean[:, None]) * rstd[:, None] * gamma + beta, mean, rstd
+
+
+def layer_norm_grad(dy, x, gamma, mean, rstd):
+    """dx."""
+    xhat, g = (x - mean[:, None]) * rstd[:, None], dy * gamma
+    return rstd[:, None] * (g - g.mean(1, keepdims=True) - xhat * (g * xhat).mean(1, keepdims=True))
+
+
+def layer_norm_parameter_grad(dy, x, mean, rstd):
+    """(dgamma, dbeta)."""
+    return (dy * (x - mean[:, None]) * rstd[:, None]).sum(0), dy.sum(0)
+
+
 # sums and norms
 
 
@@ -147,7 +191,7 @@ def row_sum(x):
 def accumulate(totals, values, weights=None):
     """totals (float64 [2]) + (sum of values, sum of weights or number of rows)."""
     weight = len(values) if weights is None else weights.sum(dtype=np.float64)
-    return totals + (values.sum(dtype=np.float64), weight)
+    return totals + np.array([values.sum(dtype=np.float64), weight])
 
 
 def square_sums(x):

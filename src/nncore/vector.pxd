@@ -44,6 +44,8 @@ cdef extern from *:
     #define vfrombits(a) ((vf)(a))
     #define vtoint(a) __builtin_convertvector(a, vi)
     #define vtoreal(a) __builtin_convertvector(a, vf)
+    #define viadd(a, b) ((vi)((vu)(a) + (vu)(b)))   /* wraps: lanes of NaN or beyond the end hold any bits */
+    #define visub(a, b) ((vi)((vu)(a) - (vu)(b)))
     #define vshl(a, n) ((vi)((vu)(a) << (n)))
     #define vshr(a, n) ((vi)((vu)(a) >> (n)))
     #define real_sqrt(x) ((real)(sizeof(real) == 4 ? __builtin_sqrtf(x) : __builtin_sqrt(x)))
@@ -74,6 +76,8 @@ cdef extern from *:
     vf vfrombits(vi a) noexcept nogil
     vi vtoint(vf a) noexcept nogil           # convert, toward zero
     vf vtoreal(vi a) noexcept nogil
+    vi viadd(vi a, vi b) noexcept nogil
+    vi visub(vi a, vi b) noexcept nogil
     vi vshl(vi a, int n) noexcept nogil      # shift, zeros come in
     vi vshr(vi a, int n) noexcept nogil
     real real_sqrt(real x) noexcept nogil
@@ -97,13 +101,25 @@ cdef inline vf vcopysign(vf x, vf sign) noexcept nogil:
 
 
 cdef inline vf vmax(vf a, vf b) noexcept nogil:
-    """a > b ? a : b, so b where either is NaN. (A loop over lanes is one instruction only where GCC does not unroll it.)"""
-    return vselect(vgt(a, b), a, b)
+    """a > b ? a : b, so b where either is NaN. One instruction: GCC knows the loop."""
+    cdef real[16] x, y
+    cdef int i
+    vstore(x, a)
+    vstore(y, b)
+    for i in range(LANES):
+        x[i] = x[i] if x[i] > y[i] else y[i]
+    return vload(x)
 
 
 cdef inline vf vmin(vf a, vf b) noexcept nogil:
-    """a < b ? a : b, so b where either is NaN. (A loop over lanes is one instruction only where GCC does not unroll it.)"""
-    return vselect(vgt(b, a), a, b)
+    """a < b ? a : b, so b where either is NaN."""
+    cdef real[16] x, y
+    cdef int i
+    vstore(x, a)
+    vstore(y, b)
+    for i in range(LANES):
+        x[i] = x[i] if x[i] < y[i] else y[i]
+    return vload(x)
 
 
 cdef inline vf vsqrt(vf x) noexcept nogil:
@@ -117,8 +133,8 @@ cdef inline vf vsqrt(vf x) noexcept nogil:
 
 
 # Math. The errors stated are the largest seen over the whole range on every ISA (v2 has no fused multiply-add), in
-# units in the last place of the result; tests/nncore/test_math.py holds the functions to them. NaN gives NaN. With
-# denormals on they are correct too; a Program flushes them. Polynomials: minimax fits of the functions named.
+# units in the last place of the result; tests/nncore/test_math.py holds the functions to them. NaN gives NaN. What is
+# below the normal range may be 0, as a Program flushes denormals anyway. Polynomials: minimax fits of what is named.
 
 cdef inline vf exp_fraction(vf r) noexcept nogil:
     """exp(r) - 1 for |r| <= log(2) / 2."""
@@ -158,10 +174,10 @@ cdef inline vf exp_reduce(vf x, vf t) noexcept nogil:
 
 cdef inline vf exp_scale(vf p, vf t) noexcept nogil:
     """p * 2**(t - ROUND), in two factors: the power may be out of range where the product is not."""
-    cdef vi k = vbits(t) - vbits(vsplat(ROUND)) + 2 * BIAS
+    cdef vi k = viadd(visub(vbits(t), vbits(vsplat(ROUND))), visplat(2 * BIAS))
     cdef vi half = vshr(k, 1)
     p = p * vfrombits(vshl(half, MANTISSA))
-    return p * vfrombits(vshl(k - half, MANTISSA))
+    return p * vfrombits(vshl(visub(k, half), MANTISSA))
 
 
 cdef inline vf vexp(vf x) noexcept nogil:
@@ -176,22 +192,35 @@ cdef inline vf vexp(vf x) noexcept nogil:
     return exp_scale(p, t)
 
 
+cdef inline vf power(vf t) noexcept nogil:
+    """2**(t - ROUND) for exponents from -BIAS, where it is 0, to BIAS."""
+    return vfrombits(vshl(viadd(visub(vbits(t), vbits(vsplat(ROUND))), visplat(BIAS)), MANTISSA))
+
+
+cdef inline vf vexp_bounded(vf x) noexcept nogil:
+    """exp(x) for x <= 88 (709): cheaper, 1.5 ULP, and 0 where the result is below the normal range."""
+    cdef vf t
+    x = vmax(vsplat(-88.0 if F32 else -709.0), x)
+    t = exp_round(x)
+    return (exp_fraction(exp_reduce(x, t)) + 1.0) * power(t)
+
+
 cdef inline vf vexpm1(vf x) noexcept nogil:
-    """exp(x) - 1 for x <= 88 (709), without cancellation near 0. 2.5 ULP."""
+    """exp(x) - 1 for x <= 88 (709), without cancellation near 0. 1.5 ULP."""
     cdef vf t, s
     x = vmax(vsplat(-40.0), x)
     t = exp_round(x)
-    s = vfrombits(vshl(vbits(t) - vbits(vsplat(ROUND)) + BIAS, MANTISSA))
+    s = power(t)
     return s * exp_fraction(exp_reduce(x, t)) + (s - 1.0)
 
 
 cdef inline vf vlog(vf x) noexcept nogil:
-    """1.5 ULP; -inf at 0, NaN below."""
+    """1 ULP; -inf at 0, NaN below."""
     cdef vf y, e, f, s, z, p, half
     cdef vi denormal = vgt(vsplat(MIN_NORMAL), x)
     cdef vi root = vbits(vsplat(0.70710678118654752))
-    cdef vi bits = vbits(vselect(denormal, x * TWO_MANTISSA, x)) - root + vbits(vsplat(1.0))
-    # x = (1 + f) * 2**e with 1 + f in [sqrt(1/2), sqrt(2)); e's integer becomes a real by way of TWO_MANTISSA's low bits
+    cdef vi bits = viadd(visub(vbits(vselect(denormal, x * TWO_MANTISSA, x)), root), vbits(vsplat(1.0)))
+    # x = (1 + f) * 2**e with 1 + f in [sqrt(1/2), sqrt(2)); the integer e becomes a real in TWO_MANTISSA's low bits
     e = vfrombits(vshr(bits, MANTISSA) | vbits(vsplat(TWO_MANTISSA))) - (vsplat(TWO_MANTISSA) + <real>BIAS)
     e = e - vand(denormal, vsplat(<real>MANTISSA))
     f = vfrombits((bits & visplat((<ireal>1 << MANTISSA) - 1)) + root) - 1.0
@@ -245,28 +274,28 @@ cdef inline vf vtanh(vf x) noexcept nogil:
 
 
 cdef inline vf vsigmoid(vf x) noexcept nogil:
-    """1 / (1 + exp(-x)), 3 ULP also where it is tiny."""
-    cdef vf e = vexp(-vabs(x))
+    """1 / (1 + exp(-x)), 3 ULP; 0 where it is below the normal range."""
+    cdef vf e = vexp_bounded(-vabs(x))
     return vdiv(vselect(vgt(vsplat(0), x), e, vsplat(1.0)), e + 1.0)
 
 
 cdef inline vf vsoftplus(vf x) noexcept nogil:
-    """log(1 + exp(x)), 4 ULP."""
-    return vlog1p_unit(vexp(-vabs(x))) + vselect(vgt(vsplat(0), x), vsplat(0), x)
+    """log(1 + exp(x)), 3 ULP; 0 where it is below the normal range."""
+    return vlog1p_unit(vexp_bounded(-vabs(x))) + vselect(vgt(vsplat(0), x), vsplat(0), x)
 
 
 cdef inline vf vgauss(vf x) noexcept nogil:
-    """exp(-x**2 / 2) for |x| <= 15 (39). 3 ULP: the square is split in an exact part and a small one."""
+    """exp(-x**2 / 2), |x| <= 13.266 (37.656), 0 there. 2 ULP: the square is split in an exact part and a small one."""
     cdef vf head, t, r
     head = vfrombits(vbits(x) & visplat(-(<ireal>1 << (12 if F32 else 27))))
     cdef vf square = head * head * -0.5
     t = exp_round(square)
     r = exp_reduce(square, t) + (x - head) * (x + head) * -0.5
-    return exp_scale(exp_fraction(r) + 1.0, t)
+    return (exp_fraction(r) + 1.0) * power(t)
 
 
 cdef inline vf vtail_ratio(vf x) noexcept nogil:
-    """(1 - Phi(x)) / exp(-x**2 / 2) for x in [0, 15] ([0, 39]); Phi: the normal distribution function."""
+    """(1 - Phi(x)) / exp(-x**2 / 2) for x in [0, 14] ([0, 39]); Phi: the normal distribution function."""
     cdef vf t, p, d
     # p = that * (x + K) is smooth in t = (x - K) / (x + K)
     if F32:
@@ -296,7 +325,7 @@ cdef inline vf vtail_ratio(vf x) noexcept nogil:
 
 cdef inline vf vtail(vf x) noexcept nogil:
     """1 - Phi(x) for x >= 0, 4 ULP: half of erfc(x / sqrt(2))."""
-    x = vmin(vsplat(14.5 if F32 else 38.6), x)      # beyond it is 0
+    x = vmin(vsplat(13.266 if F32 else 37.656), x)      # there, and beyond, it is below the normal range: 0
     return vgauss(x) * vtail_ratio(x)
 
 

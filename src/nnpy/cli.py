@@ -11,6 +11,9 @@ from typing import Any
 
 import click
 
+import nncore
+import nnpy as nn
+
 INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
 CONTEXT = {"help_option_names": ["-h", "--help"], "show_default": True}
 
@@ -36,7 +39,7 @@ def complain(message: str) -> None:
 
 
 @click.group(context_settings=CONTEXT, invoke_without_command=True)
-@click.version_option(package_name="nnpy-cpu", prog_name="nnpy")
+@click.version_option(nn.__version__, prog_name="nnpy")
 @click.pass_context
 def cli(context: click.Context) -> None:
     """Neural networks on multicore CPUs."""
@@ -47,8 +50,8 @@ def cli(context: click.Context) -> None:
 @cli.command(short_help="Versions, instruction sets, threads, caches.")
 def info() -> None:
     """Versions, the instruction sets compiled and chosen, threads, caches."""
-    core = load_core()
-    facts = core.info()
+    check_core()
+    facts = nncore.info()
     caches = ", ".join(f"{level} {binary_size(size)}" for level, size in facts["caches"].items())
     rows = {
         "nnpy": facts["nnpy"],
@@ -120,16 +123,14 @@ def train(
         if not math.isfinite(value):
             raise click.BadParameter(f"{value} is not a finite number.", param_hint=f"'--{name}'")
     prepare_output(output)
-    core = load_core()
-    import nnpy as nn
-
+    check_core()
     (x, y), (x_test, y_test) = nn.data.load_mnist()
     if batch_size > len(x):
         raise click.BadParameter(
             f"{batch_size} is more than the {len(x)} training images.", param_hint="'--batch-size'"
         )
     if threads:
-        core.set_num_threads(threads)
+        nn.set_num_threads(threads)
     nn.set_seed(seed)
     x, x_test = (images.astype("float32") / 255 for images in (x, x_test))
     kept = round(len(x) * validation_split)
@@ -137,37 +138,37 @@ def train(
         raise click.BadParameter(f"{validation_split} leaves no images on one side.", param_hint="'--validation-split'")
 
     x, y, held_out = x[:-kept], y[:-kept], (x[-kept:], y[-kept:])
-    model = mnist_model(nn, dropout)
+    model = mnist_model(dropout)
     rate = nn.schedules.CosineDecay(learning_rate, epochs * math.ceil(len(x) / batch_size))
     model.compile(
         optimizer=nn.Adam(rate), loss=nn.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"]
     )
     click.echo(
         f"{dataset}: {len(x)} images to train on, {kept} to validate, {len(x_test)} to test; "
-        f"{core.get_num_threads()} threads, seed {seed}"
+        f"{nn.get_num_threads()} threads, seed {seed}"
     )
     start = time.perf_counter()
     try:
-        model.fit(x, y, batch_size=batch_size, epochs=epochs, validation_data=held_out)
+        history = model.fit(x, y, batch_size=batch_size, epochs=epochs, validation_data=held_out)
     except KeyboardInterrupt:
         if model.history is None:  # not a step was made
             raise
-        save(model, output)
+        save(model, model.history, output)
         complain("interrupted; the model is saved as it was then")
         return INTERRUPTED
     seconds = time.perf_counter() - start
     trained = epochs * len(x)
     click.echo(f"trained for {seconds:.2f} s, {trained / seconds:,.0f} samples/s with validation")
 
-    loss, accuracy = model.evaluate(x_test, y_test, verbose=0)
-    click.echo(f"\ntest loss {loss:.4f}, test accuracy {accuracy:.2%}\n")
+    scores: Any = model.evaluate(x_test, y_test, verbose=0, return_dict=True)
+    click.echo(f"\ntest loss {scores['loss']:.4f}, test accuracy {scores['accuracy']:.2%}\n")
     predicted = model.predict(x_test, verbose=0).argmax(axis=1)
     click.echo(report_table(nn.metrics.classification_report(y_test, predicted)))
-    save(model, output)
+    save(model, history, output)
     return 0
 
 
-def mnist_model(nn: Any, dropout: float) -> Any:
+def mnist_model(dropout: float) -> nn.Sequential:
     """The default network for 28x28 grey images in ten classes; it ends in logits."""
     return nn.Sequential(
         [
@@ -194,15 +195,12 @@ def report_table(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def load_core() -> Any:
-    """nncore, or one line that says why it does not run here (NNCORE_ISA, a CPU too old)."""
+def check_core() -> None:
+    """Raises ClickException with the reason if no kernels run here (NNCORE_ISA, a CPU too old)."""
     try:
-        import nncore
-
-        nncore.info()
-    except (ImportError, RuntimeError) as error:
+        nncore.kernels.chosen()
+    except RuntimeError as error:
         raise click.ClickException(str(error)) from error
-    return nncore
 
 
 def prepare_output(folder: Path) -> None:
@@ -217,11 +215,11 @@ def prepare_output(folder: Path) -> None:
         ) from error
 
 
-def save(model: Any, folder: Path) -> None:
+def save(model: nn.Sequential, history: nn.History, folder: Path) -> None:
     """Write the model and its history, and say where they are."""
     try:
         model.save(folder / "model.safetensors")
-        model.history.save(folder / "history.json")
+        history.save(folder / "history.json")
     except OSError as error:
         raise click.ClickException(f"cannot save to {folder}: {error.strerror or error}") from error
     click.echo(f"\nwrote {folder / 'model.safetensors'} and {folder / 'history.json'}")
@@ -231,8 +229,5 @@ def binary_size(size: int) -> str:
     """Bytes with a binary unit: 49152 is "48 KiB"."""
     if size <= 0:
         return "unknown"
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:g} {unit}"
-        size /= 1024
-    return f"{size:g} GiB"
+    power = min((size.bit_length() - 1) // 10, 3)
+    return f"{size / 1024**power:g} {('B', 'KiB', 'MiB', 'GiB')[power]}"

@@ -39,6 +39,7 @@ class Model(Layer):
         self.dtype = config.floatx()
         self.history: History | None = None
         self.stop_training = False
+        self.fitting = False
         if (inputs is None) != (outputs is None):
             raise TypeError(f"{self}: expected both inputs and outputs")
         if inputs is not None:

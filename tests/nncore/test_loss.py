@@ -168,7 +168,8 @@ def test_binary_crossentropy_of_confident_logits(run, dtype, isa):
     x = np.array([[8.0], [30.0], [80.0], [-80.0], [1e4], [-1e4], [0.0]], dtype)
     targets = np.array([[1], [1], [1], [1], [1], [0], [1]], dtype)
     loss, dx, hits = outputs(7, (7, 1), 7, dtype=dtype)
-    run("binary_crossentropy", dtype=dtype, isa=isa, loss=loss, dx=dx, hits=hits, x=x, targets=targets, rows=7, cols=1, scale=1.0)
+    out = dict(loss=loss, dx=dx, hits=hits)
+    run("binary_crossentropy", dtype=dtype, isa=isa, x=x, targets=targets, rows=7, cols=1, scale=1.0, **out)
     exact = np.log1p(np.exp(-np.where(targets == 1, x, -x).astype(np.float64)))[:, 0]
     np.testing.assert_allclose(loss, np.where(x[:, 0] == -80, 80, exact), rtol=1e-5 if dtype == "float32" else 1e-12)
     np.testing.assert_array_equal(hits, [1, 1, 1, 0, 1, 1, 0])

@@ -257,15 +257,14 @@ cdef inline void apply_steps(const StepRecord* steps, int64_t n_steps, real* til
     cdef Tile part
     cdef int64_t i, r, kind, rest
     cdef vf a
+    cdef bint flat
     for i in range(n_steps):
         step = &steps[i]
         kind = step.kind
         if kind == DROPOUT:
-            if ld == cols and step.width == cols:
-                dropout(tile, 0, row0 * cols, 0, 1, rows * cols, <const int64_t*>step.p, step.index, step.s0, step.s1)
-            else:
-                dropout(tile, ld, row0 * step.width + col0, step.width, rows, cols, <const int64_t*>step.p, step.index,
-                        step.s0, step.s1)
+            flat = ld == cols and step.width == cols
+            dropout(tile, ld, row0 * step.width + col0, step.width, 1 if flat else rows, rows * cols if flat else cols,
+                    <const int64_t*>step.p, step.index, step.s0, step.s1)
             continue
         p = <const real*>step.p
         if kind == STORE:

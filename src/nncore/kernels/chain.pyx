@@ -3,7 +3,7 @@ from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 from nncore.kernels.chain cimport StepRecord, Tile, apply_steps, each_map
 from nncore.op cimport Op, split
-from nncore.vector cimport LANES, real, verf
+from nncore.vector cimport real, verf
 
 cdef enum:
     TILE = 4096             # elements that are taken through all steps before the next ones: 16 or 32 KB
@@ -35,6 +35,8 @@ cdef void chain(const Op* op, int thread, int threads) noexcept nogil:
         if x == NULL:
             for r in range(h):
                 memset(t + r * ld_out, 0, w * sizeof(real))
+        elif x != out and w == ld_out and w == ld_x:
+            memcpy(t, x + row * ld_x, h * w * sizeof(real))
         elif x != out:
             for r in range(h):
                 memcpy(t + r * ld_out, x + (row + r) * ld_x + col, w * sizeof(real))
@@ -42,16 +44,17 @@ cdef void chain(const Op* op, int thread, int threads) noexcept nogil:
 
 
 cdef void erf(const Op* op, int thread, int threads) noexcept nogil:
-    """out[i] = erf(x[i]), count elements: the one function of vector.pxd that no step is made of alone."""
+    """out[i] = erf(x[i]) for count elements, a multiple of LANES: no step is made of verf, so its test needs this."""
     cdef Tile tile
-    cdef int64_t rest = op.n[0] % LANES
+    if thread > 0:
+        return
+    memcpy(op.p[0], op.p[1], op.n[0] * sizeof(real))
     memset(&tile, 0, sizeof(Tile))
     tile.t = <real*>op.p[0]
-    memcpy(tile.t, op.p[1], op.n[0] * sizeof(real))
     tile.p = tile.t
     tile.q = tile.t
     tile.rows = 1
-    tile.cols = op.n[0] - rest
+    tile.cols = op.n[0]
     each_map(&tile, verf)
 
 

@@ -103,7 +103,8 @@ cdef inline int64_t item_bytes(int64_t code) noexcept nogil:
     return 8 if code == 1 or code >= 8 else 4
 
 
-cdef inline void gather_share(const Op* op, Convert convert_row, int64_t out_bytes, int thread, int threads) noexcept nogil:
+cdef inline void gather_share(const Op* op, Convert convert_row, int64_t out_bytes, int thread,
+                              int threads) noexcept nogil:
     cdef char* out = <char*>op.p[0]
     cdef const int64_t* state = <const int64_t*>op.p[1]
     cdef int64_t rows = op.n[1], cols = op.n[2], stride = op.n[3], item = item_bytes(op.n[4])

@@ -24,19 +24,18 @@ cdef extern from *:
     #if NN_BYTES == 64 || defined(__aarch64__)
     #define NN_MR 14            /* 28 accumulators of 32 registers */
     #define NN_AW 16            /* a column of the copy of A, padded to whole vectors */
+    #define NN_THIN 8           /* panels that a single row takes at a time */
     #else
     #define NN_MR 6             /* 12 of 16 */
     #define NN_AW 8
+    #define NN_THIN 4
     #endif
-    #ifndef NN_KC
-    #define NN_KC ((int)(1024 / sizeof(real)))      /* a row of the copy of A: 1 KB */
-    #endif
+    #define NN_KC ((int)(1024 / sizeof(real)))      /* a row of the copy of A: 1 KB, so that the copy takes half of L1 */
+    #define NN_TP 8             /* panels that pay for the transposition of a tile's rows of A */
     #define NN_KPAD (NN_KC + (int)(64 / sizeof(real)))  /* the next row starts in another L1 set */
     #define NN_NR (2 * LANES)
     #define NN_NR_MAX (2 * LANES)
-    #ifndef NN_NC
-    #define NN_NC 32            /* panels in a column block: 1 MB of B */
-    #endif
+    #define NN_NC (1024 / NN_NR)    /* panels in a column block, unless the op says: 1 MB of B in L2 */
     /* Room for the copy of A, by rows or by columns, and for a panel of B that ends inside a vector. */
     #define NN_A_COPY (NN_KC * NN_AW > NN_MR * NN_KPAD ? NN_KC * NN_AW : NN_MR * NN_KPAD)
     #define NN_B_EDGE (NN_KC * NN_NR)
@@ -58,19 +57,19 @@ cdef extern from *:
     #define nn_low(a, b) __builtin_shufflevector(a, b, 0, 2)
     #define nn_high(a, b) __builtin_shufflevector(a, b, 1, 3)
     #endif
-    #ifndef NN_PF
-    #define NN_PF 8
-    #endif
+    #define NN_PF 8             /* lines of B that the prefetch runs ahead */
     #define nn_fetch(p) __builtin_prefetch((p), 0, 3)
+    #define nn_fetch_l2(p) __builtin_prefetch((p), 0, 2)
     #define nn_fetch_w(p) __builtin_prefetch((p), 1, 3)
     """
-    const int NN_MR, NN_AW, NN_KC, NN_KPAD, NN_NR, NN_PF, NN_NC, NN_STAGES
-    enum: NN_A_COPY, NN_B_EDGE, NN_NR_MAX
+    const int NN_MR, NN_AW, NN_KC, NN_KPAD, NN_NR, NN_PF, NN_NC, NN_STAGES, NN_TP
+    enum: NN_A_COPY, NN_B_EDGE, NN_NR_MAX, NN_THIN
     vf nn_low(vf a, vf b) noexcept nogil
     vf nn_high(vf a, vf b) noexcept nogil
     ctypedef void nn_inlined
     ctypedef void nn_outlined
     void nn_fetch(const real* p) noexcept nogil
+    void nn_fetch_l2(const real* p) noexcept nogil
     void nn_fetch_w(const real* p) noexcept nogil
 
 
@@ -120,6 +119,44 @@ cdef inline nn_inlined micro(int mr, int nv, int by_row, int64_t count, const re
         c += NN_NR
 
 
+cdef inline nn_inlined thin(int mr, int np, int by_row, int64_t groups, const real* a_tile, int64_t sa,
+                            const real* b_panel, int64_t next_b, int64_t ldb, int64_t k, real* c, int64_t ldc,
+                            int add) noexcept nogil:
+    """micro for up to 3 rows, ``np`` panels at a time: enough sums in flight to hide the FMA's latency, and long runs
+    of a row-major B."""
+    cdef vf acc[3][2 * NN_THIN]
+    cdef vf y
+    cdef const real* a
+    cdef const real* b
+    cdef const real* line
+    cdef int i, v
+    cdef int64_t _, left
+    for _ in range(groups):
+        a = a_tile
+        b = b_panel
+        for i in range(mr):
+            for v in range(2 * np):
+                acc[i][v] = vsplat(0)
+        left = k
+        while left > 0:
+            for v in range(2 * np):
+                line = b + (v // 2) * next_b + (v % 2) * LANES
+                nn_fetch(line + NN_PF * ldb)
+                y = vload(line)
+                for i in range(mr):
+                    acc[i][v] = acc[i][v] + vsplat(a[i * NN_KPAD] if by_row else a[i]) * y
+            a += 1 if by_row else sa
+            b += ldb
+            left -= 1
+        for i in range(mr):
+            for v in range(2 * np):
+                if add:
+                    acc[i][v] = acc[i][v] + vload(c + i * ldc + v * LANES)
+                vstore(c + i * ldc + v * LANES, acc[i][v])
+        b_panel += np * next_b
+        c += np * NN_NR
+
+
 cdef inline nn_inlined rows(int mr, int nv, int by_row, int64_t count, const real* a, int64_t sa, const real* b,
                       int64_t next_b, int64_t ldb, int64_t k, real* c, int64_t ldc, int add) noexcept nogil:
     """micro with mr as a literal."""
@@ -143,6 +180,20 @@ cdef inline nn_inlined rows(int mr, int nv, int by_row, int64_t count, const rea
 cdef nn_outlined tiles(int mr, int nv, int by_row, int64_t count, const real* a, int64_t sa, const real* b, int64_t next_b,
                 int64_t ldb, int64_t k, real* c, int64_t ldc, int add) noexcept nogil:
     """``count`` tiles of C side by side."""
+    cdef int64_t np = NN_THIN if mr == 1 else 2, groups = count // np
+    if mr <= 3 and nv == 2 and groups > 0:
+        if by_row:
+            if mr == 1: thin(1, NN_THIN, 1, groups, a, sa, b, next_b, ldb, k, c, ldc, add)
+            elif mr == 2: thin(2, 2, 1, groups, a, sa, b, next_b, ldb, k, c, ldc, add)
+            else: thin(3, 2, 1, groups, a, sa, b, next_b, ldb, k, c, ldc, add)
+        elif mr == 1: thin(1, NN_THIN, 0, groups, a, sa, b, next_b, ldb, k, c, ldc, add)
+        elif mr == 2: thin(2, 2, 0, groups, a, sa, b, next_b, ldb, k, c, ldc, add)
+        else: thin(3, 2, 0, groups, a, sa, b, next_b, ldb, k, c, ldc, add)
+        b += groups * np * next_b
+        c += groups * np * NN_NR
+        count -= groups * np
+        if count == 0:
+            return
     if by_row:
         if nv == 2:
             rows(mr, 2, 1, count, a, sa, b, next_b, ldb, k, c, ldc, add)
@@ -167,6 +218,18 @@ cdef void edge_tile(int mr, int width, int by_row, const real* a, int64_t sa, co
 
 
 # ---- copies to the stack ----
+cdef inline nn_inlined transpose(vf* t) noexcept nogil:
+    """LANES x LANES in registers: log2(LANES) perfect shuffles of the rows."""
+    cdef vf u[16]
+    cdef int _, i
+    for _ in range(NN_STAGES):
+        for i in range(LANES // 2):
+            u[2 * i] = nn_low(t[i], t[i + LANES // 2])
+            u[2 * i + 1] = nn_high(t[i], t[i + LANES // 2])
+        for i in range(LANES):
+            t[i] = u[i]
+
+
 cdef inline int64_t readable(int64_t start, int64_t width, int64_t extent, int64_t ld, int64_t count) noexcept nogil:
     """How many of ``count`` rows of ``extent`` elements, ``ld`` apart, can be read from ``start`` on for ``width``
     elements without leaving the matrix (running over into the next row is no harm)."""
@@ -195,12 +258,35 @@ cdef void copy_rows(int mr, int64_t k, const real* a, int64_t sa, real* out) noe
         out += NN_KPAD
 
 
-cdef void copy_lines(int64_t k, int64_t whole, int width, int wide, const real* x, int64_t sx, real* out) noexcept nogil:
+cdef void copy_transposed(int mr, int64_t k, const real* a, int64_t sa, real* out) noexcept nogil:
+    """out[i, p] at out[p*NN_AW + i] = a[i*sa + p]"""
+    cdef vf t[16]
+    cdef int part, i
+    cdef int64_t p = 0
+    while p <= k - LANES:
+        for part in range(NN_AW // LANES):
+            for i in range(LANES):
+                t[i] = vload(a + (part * LANES + i) * sa + p) if part * LANES + i < mr else vsplat(0)
+            transpose(t)
+            for i in range(LANES):
+                vstore(out + i * NN_AW + part * LANES, t[i])
+        out += LANES * NN_AW
+        p += LANES
+    while p < k:
+        for i in range(mr):
+            out[i] = a[i * sa + p]
+        out += NN_AW
+        p += 1
+
+
+cdef void copy_lines(int64_t k, int64_t whole, int width, int wide, const real* x, int64_t sx, int ahead,
+                     real* out) noexcept nogil:
     """out[p, j] at out[p*wide + j] = x[p*sx + j], j < width; in the first ``whole`` lines all ``wide`` can be read."""
     cdef int64_t p
     cdef int j
     for p in range(k):
         if p < whole:
+            nn_fetch_l2(x + ahead)
             for j in range(wide // LANES):
                 vstore(out + j * LANES, vload(x + j * LANES))
         else:
@@ -248,11 +334,12 @@ cdef void gemm(const Op* op, int thread, int threads) noexcept nogil:
     cdef int64_t m = op.n[0], n = op.n[1], k = op.n[2], rs_a = op.n[3], cs_a = op.n[4], ldb = op.n[5], ldc = op.n[7]
     cdef int packed = op.n[6] != 0, accumulate = op.n[8] != 0
     cdef int64_t panels = (n + NN_NR - 1) // NN_NR
+    cdef int64_t most = max(<int64_t>1, op.n[10] // NN_NR) if op.n[10] > 0 else NN_NC
     cdef Grid g
     cdef real a_copy[NN_A_COPY]
     cdef real b_edge[NN_B_EDGE]
     cdef int by_row = cs_a == 1 and not (rs_a == 1 and k == 1)
-    cdef int mr, width, add, direct_a
+    cdef int mr, width, add, direct_a, transposing, rows_copied
     cdef int64_t k_blocks, kb, k0 = 0, k1 = 0, block, blocks, q0 = 0, q1 = 0, row_tiles, t, i0 = 0, i1 = 0
     cdef int64_t sa, whole, sb = NN_NR if packed else ldb, next_b = k * NN_NR if packed else NN_NR
     cdef const real* x
@@ -267,8 +354,11 @@ cdef void gemm(const Op* op, int thread, int threads) noexcept nogil:
         if g.row0 == g.row1:
             return
     k_blocks = max(<int64_t>1, (k + NN_KC - 1) // NN_KC)
-    blocks = (g.panel1 - g.panel0 + NN_NC - 1) // NN_NC
+    blocks = (g.panel1 - g.panel0 + most - 1) // most
     row_tiles = (g.row1 - g.row0 + NN_MR - 1) // NN_MR
+    # Lines of A with a column of the tile each read faster than rows; it takes some panels to earn the transposition.
+    transposing = by_row and g.panel1 - g.panel0 >= NN_TP
+    rows_copied = by_row and not transposing
     direct_a = not by_row and g.panel1 - g.panel0 <= 2
     for block in range(blocks):
         split(g.panel1 - g.panel0, block, blocks, &q0, &q1)
@@ -280,31 +370,33 @@ cdef void gemm(const Op* op, int thread, int threads) noexcept nogil:
             add = accumulate or kb > 0
             if width % LANES != 0 and not packed:
                 copy_lines(k1 - k0, readable((q1 - 1) * NN_NR, NN_NR, n, ldb, k) - k0, width, NN_NR,
-                           b + k0 * ldb + (q1 - 1) * NN_NR, ldb, b_edge)
+                           b + k0 * ldb + (q1 - 1) * NN_NR, ldb, 0, b_edge)
             for t in range(row_tiles):
                 split(g.row1 - g.row0, t, row_tiles, &i0, &i1)
                 i0 += g.row0
                 mr = <int>(i1 + g.row0 - i0)
                 x = a_copy
                 sa = NN_AW
-                if by_row:
+                if transposing:
+                    copy_transposed(mr, k1 - k0, a + i0 * rs_a + k0, rs_a, a_copy)
+                elif by_row:
                     copy_rows(mr, k1 - k0, a + i0 * rs_a + k0, rs_a, a_copy)
                 elif direct_a:
                     x = a + i0 + k0 * cs_a
                     sa = cs_a
                 else:
-                    copy_lines(k1 - k0, readable(i0, NN_AW, m, cs_a, k) - k0, mr, NN_AW, a + i0 + k0 * cs_a, cs_a, a_copy)
+                    copy_lines(k1 - k0, readable(i0, NN_AW, m, cs_a, k) - k0, mr, NN_AW, a + i0 + k0 * cs_a, cs_a, 2 * mr, a_copy)
                 y = b + (q0 * k + k0) * NN_NR if packed else b + k0 * ldb + q0 * NN_NR
                 z = c + i0 * ldc + q0 * NN_NR
                 whole = q1 - q0 - (width < NN_NR)
                 if whole > 0:
-                    tiles(mr, 2, by_row, whole, x, sa, y, next_b, sb, k1 - k0, z, ldc, add)
+                    tiles(mr, 2, rows_copied, whole, x, sa, y, next_b, sb, k1 - k0, z, ldc, add)
                 y += whole * next_b
                 z += whole * NN_NR
                 if width == LANES:
-                    tiles(mr, 1, by_row, 1, x, sa, y, next_b, sb, k1 - k0, z, ldc, add)
+                    tiles(mr, 1, rows_copied, 1, x, sa, y, next_b, sb, k1 - k0, z, ldc, add)
                 elif width < NN_NR:
-                    edge_tile(mr, width, by_row, x, sa, y if packed else b_edge, NN_NR, k1 - k0, z, ldc, add)
+                    edge_tile(mr, width, rows_copied, x, sa, y if packed else b_edge, NN_NR, k1 - k0, z, ldc, add)
                 if n_steps > 0 and kb == k_blocks - 1:
                     # A band of C as wide as the column block: still in L2, mostly in L1.
                     apply_steps(steps, n_steps, c + i0 * ldc + q0 * NN_NR, ldc, i0, mr, q0 * NN_NR,
@@ -312,18 +404,6 @@ cdef void gemm(const Op* op, int thread, int threads) noexcept nogil:
 
 
 # ---- pack_b ----
-cdef inline nn_inlined transpose(vf* t) noexcept nogil:
-    """LANES x LANES in registers: log2(LANES) perfect shuffles of the rows."""
-    cdef vf u[16]
-    cdef int _, i
-    for _ in range(NN_STAGES):
-        for i in range(LANES // 2):
-            u[2 * i] = nn_low(t[i], t[i + LANES // 2])
-            u[2 * i + 1] = nn_high(t[i], t[i + LANES // 2])
-        for i in range(LANES):
-            t[i] = u[i]
-
-
 cdef void pack_lines(const real* b, int64_t k, int width, int64_t rs, int64_t whole, real* out, vf* sums) noexcept nogil:
     """A panel's rows from row-major B."""
     cdef int64_t p

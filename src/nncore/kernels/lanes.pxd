@@ -16,8 +16,8 @@ cdef extern from *:
 
 
 cdef inline vf load_part(const real* x, int64_t count, int64_t room, real pad) noexcept nogil:
-    """The next ``count`` elements at ``x``, then ``pad``. ``room``: elements that may be read there (the rest of the array):
-    a whole vector is read and masked where there is room, because that costs no store-to-load stall."""
+    """The next ``count`` elements at ``x``, then ``pad``. ``room``: elements that may be read there (the rest of the
+    array): a whole vector is read and masked where there is room, because that costs no store-to-load stall."""
     cdef real lane[MOST_LANES]
     cdef vf number
     if count >= LANES:
@@ -30,15 +30,20 @@ cdef inline vf load_part(const real* x, int64_t count, int64_t room, real pad) n
     return vload(lane)
 
 
-cdef inline void store_part(real* out, vf v, int64_t count, int64_t room) noexcept nogil:
-    """The first ``count`` lanes of ``v``, at most all of them. ``room``: elements at ``out`` that may be overwritten,
-    because this thread writes them later: one whole store is faster than pieces."""
+cdef inline void store_part(real* out, vf v, int64_t count) noexcept nogil:
+    """The first ``count`` lanes of ``v``, at most all of them."""
     cdef real lane[MOST_LANES]
-    if count >= LANES or room >= LANES:
+    if count >= LANES:
         vstore(out, v)
         return
     vstore(lane, v)
     memcpy(out, lane, count * sizeof(real))
+
+
+cdef inline void store_ahead(real* out, vf v, int64_t count, int64_t ahead) noexcept nogil:
+    """The same where ``ahead`` elements at ``out`` may be overwritten, because this thread writes those after ``count``
+    later: one whole store is faster than pieces."""
+    store_part(out, v, count if ahead < LANES else LANES)
 
 
 cdef inline real lanes_sum(vf v) noexcept nogil:

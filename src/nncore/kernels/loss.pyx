@@ -1,13 +1,13 @@
 # Softmax over the last axis, and the losses: loss[rows] and, in the same pass, its gradient by the prediction.
 #
 # A thread owns whole rows. An output may be an input itself: what is needed of a row is read before the row is written.
-# `room` counts the elements that may be read from a place on, `ahead` those that this thread has yet to write (none if the
-# output is an input): partial vectors at the end of a row use both. An output overlaps no input partly.
+# `room` counts the elements that may be read from a place on, `ahead` those that this thread has yet to write (none if
+# the output is an input): partial vectors at the end of a row use both. An output overlaps no input partly.
 from libc.stdint cimport int32_t, int64_t
 from nncore.op cimport Op, split
 from nncore.vector cimport (INFINITY, LANES, real, vabs, vand, vandnot, vdiv, veq, vexp, vf, vge, vgt, vload, vlog,
                             vlog1p_unit, vmax, vselect, vsplat)
-from nncore.kernels.lanes cimport (LANE_NUMBER, lanes_max, lanes_sum, load_part, store_part, vfirst)
+from nncore.kernels.lanes cimport (LANE_NUMBER, lanes_max, lanes_sum, load_part, store_ahead, vfirst)
 
 cdef inline real largest(const real* x, int64_t cols, int64_t room) noexcept nogil:
     """The maximum of a row; ``room``: elements that may be read from x on."""
@@ -19,7 +19,8 @@ cdef inline real largest(const real* x, int64_t cols, int64_t room) noexcept nog
     return lanes_max(top)
 
 
-cdef inline real exponentials(real* y, const real* x, int64_t cols, int64_t room, int64_t ahead, real top) noexcept nogil:
+cdef inline real exponentials(real* y, const real* x, int64_t cols, int64_t room, int64_t ahead,
+                              real top) noexcept nogil:
     """y = exp(x - top) (y may be NULL), and its sum."""
     cdef vf total = vsplat(0), less = vsplat(top), v
     cdef int64_t c = 0
@@ -27,7 +28,7 @@ cdef inline real exponentials(real* y, const real* x, int64_t cols, int64_t room
         v = vexp(load_part(x + c, cols - c, room - c, -INFINITY) - less)
         total = total + v
         if y != NULL:
-            store_part(y + c, v, cols - c, ahead - c)
+            store_ahead(y + c, v, cols - c, ahead - c)
         c += LANES
     return lanes_sum(total)
 
@@ -55,12 +56,12 @@ cdef void softmax(const Op* op, int thread, int threads) noexcept nogil:
         if cols <= LANES:
             e = load_part(x, cols, room, -INFINITY)
             e = vexp(e - vsplat(lanes_max(e)))
-            store_part(y, e * vsplat(1 / lanes_sum(e)), cols, ahead)
+            store_ahead(y, e * vsplat(1 / lanes_sum(e)), cols, ahead)
         else:
             total = exponentials(y, x, cols, room, ahead, largest(x, cols, room))
             c = 0
             while c < cols:
-                store_part(y + c, load_part(y + c, cols - c, room - c, 0) * vsplat(1 / total), cols - c, ahead - c)
+                store_ahead(y + c, load_part(y + c, cols - c, room - c, 0) * vsplat(1 / total), cols - c, ahead - c)
                 c += LANES
         r += 1
 
@@ -85,7 +86,7 @@ cdef void log_softmax(const Op* op, int thread, int threads) noexcept nogil:
         log_sum = vlog(vsplat(exponentials(NULL, x, cols, room, 0, top)))
         c = 0
         while c < cols:
-            store_part(y + c, (load_part(x + c, cols - c, room - c, 0) - less) - log_sum, cols - c, ahead - c)
+            store_ahead(y + c, (load_part(x + c, cols - c, room - c, 0) - less) - log_sum, cols - c, ahead - c)
             c += LANES
         r += 1
 
@@ -98,7 +99,7 @@ cdef void softmax_grad(const Op* op, int thread, int threads) noexcept nogil:
     cdef real* dx
     cdef const real* dy
     cdef const real* y
-    cdef vf total
+    cdef vf total, v
     split(rows, thread, threads, &r, &last)
     while r < last:
         dx = <real*>op.p[0] + r * cols
@@ -114,8 +115,8 @@ cdef void softmax_grad(const Op* op, int thread, int threads) noexcept nogil:
         total = vsplat(lanes_sum(total))
         c = 0
         while c < cols:
-            store_part(dx + c, load_part(y + c, cols - c, room - c, 0) * (load_part(dy + c, cols - c, room - c, 0) - total),
-                       cols - c, ahead - c)
+            v = load_part(dy + c, cols - c, room - c, 0) - total
+            store_ahead(dx + c, load_part(y + c, cols - c, room - c, 0) * v, cols - c, ahead - c)
             c += LANES
         r += 1
 
@@ -128,7 +129,7 @@ cdef void log_softmax_grad(const Op* op, int thread, int threads) noexcept nogil
     cdef real* dx
     cdef const real* dy
     cdef const real* y
-    cdef vf total
+    cdef vf total, v
     split(rows, thread, threads, &r, &last)
     while r < last:
         dx = <real*>op.p[0] + r * cols
@@ -144,18 +145,18 @@ cdef void log_softmax_grad(const Op* op, int thread, int threads) noexcept nogil
         total = vsplat(lanes_sum(total))
         c = 0
         while c < cols:
-            store_part(dx + c, load_part(dy + c, cols - c, room - c, 0)
-                       - vexp(load_part(y + c, cols - c, room - c, 0)) * total, cols - c, ahead - c)
+            v = vexp(load_part(y + c, cols - c, room - c, 0)) * total
+            store_ahead(dx + c, load_part(dy + c, cols - c, room - c, 0) - v, cols - c, ahead - c)
             c += LANES
         r += 1
 
 
-cdef inline int64_t first_largest(const real* t, int64_t cols) noexcept nogil:
-    cdef int64_t c, best = 0
-    for c in range(1, cols):
-        if t[c] > t[best]:
-            best = c
-    return best
+cdef inline int64_t first_largest(const real* t, int64_t cols, int64_t room) noexcept nogil:
+    cdef real top = largest(t, cols, room)
+    cdef int64_t c = 0
+    while c + 1 < cols and t[c] != top:
+        c += 1
+    return c
 
 
 cdef inline real is_first_largest(const real* x, int64_t label, real top) noexcept nogil:
@@ -187,12 +188,13 @@ cdef struct Row:
 # p: loss, dx, hits, x, labels (int32), targets, weights. n: rows, cols. s: scale, smoothing
 cdef void softmax_crossentropy(const Op* op, int thread, int threads) noexcept nogil:
     """With t the one-hot labels or the targets, smoothed to t (1 - smoothing) + smoothing / cols:
-    loss[r] = weight * (sum(t) log(sum(exp(x))) - sum(t x)), x less its maximum; dx = (softmax(x) sum(t) - t) * weight * scale;
+    loss[r] = weight * (sum(t) log(sum(exp(x))) - sum(t x)), x less its maximum;
+    dx = (softmax(x) sum(t) - t) * weight * scale;
     hits[r] = 1 where the first maximum of x is the label (the first maximum of the targets), else 0."""
     cdef int64_t rows = op.n[0], cols = op.n[1], r = 0, last = 0
     cdef real* loss = <real*>op.p[0]
     cdef real* hits = <real*>op.p[2]
-    cdef real hit
+    cdef real hit = 0
     cdef const int32_t* labels = <const int32_t*>op.p[4]
     cdef const real* weights = <const real*>op.p[6]
     cdef bint apart = op.p[1] != op.p[3] and op.p[1] != op.p[5]
@@ -205,8 +207,8 @@ cdef void softmax_crossentropy(const Op* op, int thread, int threads) noexcept n
         row.dx = <real*>op.p[1] + r * cols if op.p[1] != NULL else NULL
         row.x = <const real*>op.p[3] + r * cols
         row.t = <const real*>op.p[5] + r * cols if op.p[5] != NULL else NULL
-        row.label = labels[r] if row.t == NULL else first_largest(row.t, cols) if hits != NULL else 0
         row.room = (rows - r) * cols
+        row.label = labels[r] if row.t == NULL else first_largest(row.t, cols, row.room) if hits != NULL else 0
         row.ahead = (last - r) * cols if apart else 0
         row.weight = weights[r] if weights != NULL else 1
         row.factor = row.weight * <real>op.s[0]
@@ -236,10 +238,12 @@ cdef inline real crossentropy_narrow(const Row* row, real* hit) noexcept nogil:
     t = vandnot(vge(number, vsplat(<real>row.cols)), t)
     if row.t != NULL:
         mass = lanes_sum(t)
-    # A zero of t silences an infinite x.
-    cross = lanes_sum(vselect(veq(t, zero), zero, t * x))
+    if row.t == NULL and row.spread == 0:
+        cross = row.keep * (row.x[row.label] - vfirst(top))
+    else:   # a zero of t silences an infinite x
+        cross = lanes_sum(vselect(veq(t, zero), zero, t * x))
     if row.dx != NULL:
-        store_part(row.dx, e * vsplat(mass * row.factor / total) - t * vsplat(row.factor), row.cols, row.ahead)
+        store_ahead(row.dx, e * vsplat(mass * row.factor / total) - t * vsplat(row.factor), row.cols, row.ahead)
     return row.weight * (mass * log_of(total) - cross)
 
 
@@ -296,17 +300,18 @@ cdef inline void target_gradient(const Row* row, real scale) noexcept nogil:
         left = row.cols - c
         t = load_part(row.t + c, left, row.room - c, 0) * vsplat(row.keep) + vsplat(row.spread)
         t = load_part(row.dx + c, left, row.room - c, 0) * vsplat(scale) - t * vsplat(row.factor)
-        store_part(row.dx + c, t, left, row.ahead - c)
+        store_ahead(row.dx + c, t, left, row.ahead - c)
         c += LANES
 
 
 cdef inline void label_gradient(const Row* row, real scale) noexcept nogil:
     """dx = dx * scale - spread * factor, and keep * factor less at the label."""
-    cdef vf less = vsplat(row.spread * row.factor)
+    cdef vf less = vsplat(row.spread * row.factor), y
     cdef int64_t c = 0, left
     while c < row.cols:
         left = row.cols - c
-        store_part(row.dx + c, load_part(row.dx + c, left, row.room - c, 0) * vsplat(scale) - less, left, row.ahead - c)
+        y = load_part(row.dx + c, left, row.room - c, 0)
+        store_ahead(row.dx + c, y * vsplat(scale) - less, left, row.ahead - c)
         c += LANES
     row.dx[row.label] -= row.keep * row.factor
 
@@ -352,7 +357,7 @@ cdef void binary_crossentropy(const Op* op, int thread, int threads) noexcept no
             total = total + value
             agree = agree + raw
             if dx != NULL:
-                store_part(dx + c, (vdiv(vselect(vge(xi, zero), one, e), one + e) - ti) * factor, cols - c, ahead - c)
+                store_ahead(dx + c, (vdiv(vselect(vge(xi, zero), one, e), one + e) - ti) * factor, cols - c, ahead - c)
             c += LANES
         loss[r] = weight * lanes_sum(total) * share
         if hits != NULL:
@@ -387,7 +392,7 @@ cdef void mean_squared_error(const Op* op, int thread, int threads) noexcept nog
             miss = load_part(x + c, cols - c, room - c, 0) - load_part(t + c, cols - c, room - c, 0)
             total = total + miss * miss
             if dx != NULL:
-                store_part(dx + c, miss * factor, cols - c, ahead - c)
+                store_ahead(dx + c, miss * factor, cols - c, ahead - c)
             c += LANES
         loss[r] = weight * lanes_sum(total) * share
         r += 1

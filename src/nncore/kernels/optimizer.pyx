@@ -143,7 +143,8 @@ cdef void sgd(const Op* op, int thread, int threads) noexcept nogil:
 # p: w, m, v, g, state, scale. n: count. s: beta_1, beta_2, epsilon, weight_decay
 cdef void adam(const Op* op, int thread, int threads) noexcept nogil:
     """Adam and, with weight_decay > 0, AdamW (Kingma and Ba, 2015; Loshchilov and Hutter, 2019), as Keras 3 has them:
-    alpha = lr * sqrt(1 - beta_2^t) / (1 - beta_1^t), t = step + 1; m += (g - m)(1 - beta_1); v += (g^2 - v)(1 - beta_2);
+    alpha = lr * sqrt(1 - beta_2^t) / (1 - beta_1^t), t = step + 1;
+    m += (g - m)(1 - beta_1); v += (g^2 - v)(1 - beta_2);
     w -= lr * weight_decay * w, then w -= m * alpha / (sqrt(v) + epsilon)."""
     cdef const int64_t* state = <const int64_t*>op.p[4]
     cdef const real* scale = <const real*>op.p[5]

@@ -7,48 +7,69 @@ from nncore.vector cimport real
 cdef extern from *:
     """
     typedef uint16_t __attribute__((may_alias)) halfword;
+    #ifdef __AVX512DQ__     /* multiplies 64-bit lanes: a word for each number, not widened and narrowed */
+    typedef uint64_t word;
+    #define philox_store(bits, i, a, b, c, d) do { \\
+        (bits)[2 * (i)] = (a) | (b) << 32; (bits)[2 * (i) + 1] = (c) | (d) << 32; } while (0)
+    #else
+    typedef uint32_t word;
+    #define philox_store(bits, i, a, b, c, d) do { \\
+        (bits)[4 * (i)] = (a); (bits)[4 * (i) + 1] = (b); \\
+        (bits)[4 * (i) + 2] = (c); (bits)[4 * (i) + 3] = (d); } while (0)
+    #endif
     """
     ctypedef uint16_t halfword
+    ctypedef uint64_t word
+    void philox_store(word* bits, int64_t i, word a, word b, word c, word d) noexcept nogil
 
 cdef enum:
-    GROUPS = 64             # counters that are worked on at once
     GROUP = 8               # elements of a counter: 128 bits, 16 for each element
+    GROUPS = 64             # counters that are worked on at once
+    CHAINS = 4              # of them side by side, so that a multiplication need not wait for the one before
+    BLOCK = 8 * CHAINS
 
 
-cdef inline void philox_round(uint32_t* a, uint32_t* b, uint32_t* c, uint32_t* d, uint32_t k0, uint32_t k1) noexcept nogil:
-    cdef uint64_t x = <uint64_t>a[0] * <uint32_t>0xD2511F53
-    cdef uint64_t y = <uint64_t>c[0] * <uint32_t>0xCD9E8D57
-    a[0] = <uint32_t>(y >> 32) ^ b[0] ^ k0
-    b[0] = <uint32_t>y
-    c[0] = <uint32_t>(x >> 32) ^ d[0] ^ k1
-    d[0] = <uint32_t>x
+cdef inline void philox_round(word* a, word* b, word* c, word* d, uint32_t k0, uint32_t k1) noexcept nogil:
+    """One of the ten rounds on CHAINS counters; a..d hold 32 bits each."""
+    cdef uint64_t x, y
+    cdef int i
+    for i in range(CHAINS):
+        x = <uint64_t>a[i] * <uint32_t>0xD2511F53
+        y = <uint64_t>c[i] * <uint32_t>0xCD9E8D57
+        a[i] = <word>(y >> 32) ^ b[i] ^ k0
+        b[i] = <word>(y & <uint32_t>0xFFFFFFFF)
+        c[i] = <word>(x >> 32) ^ d[i] ^ k1
+        d[i] = <word>(x & <uint32_t>0xFFFFFFFF)
 
 
-cdef inline void philox(uint32_t* bits, const uint32_t* low, const uint32_t* high, uint32_t step, uint32_t stream,
-                        uint32_t k0, uint32_t k1, int64_t count) noexcept nogil:
-    """bits[i, 0..3] = Philox of the counter (low[i], high[i], step, stream). No inner loop: GCC makes lanes of i."""
-    cdef int64_t i
-    cdef uint32_t a, b, c, d
+cdef inline void philox(word* bits, const uint64_t* group, uint32_t step, uint32_t stream, int64_t seed,
+                        int64_t blocks) noexcept nogil:
+    """The 16 bytes at i of bits = Philox of the counter (group[i] in two words, step, stream), BLOCK * blocks of them.
+
+    No inner loop is left when GCC comes to make lanes of i, and no rest: 8 is a multiple of the lanes.
+    """
+    cdef int64_t i, j, n = 8 * blocks
+    cdef word[CHAINS] a, b, c, d
+    cdef uint32_t k0 = <uint32_t>seed, k1 = <uint32_t>(seed >> 32)
     cdef uint32_t w0 = <uint32_t>0x9E3779B9, w1 = <uint32_t>0xBB67AE85
-    for i in range(count):
-        a = low[i]
-        b = high[i]
-        c = step
-        d = stream
-        philox_round(&a, &b, &c, &d, k0, k1)
-        philox_round(&a, &b, &c, &d, k0 + w0, k1 + w1)
-        philox_round(&a, &b, &c, &d, k0 + 2 * w0, k1 + 2 * w1)
-        philox_round(&a, &b, &c, &d, k0 + 3 * w0, k1 + 3 * w1)
-        philox_round(&a, &b, &c, &d, k0 + 4 * w0, k1 + 4 * w1)
-        philox_round(&a, &b, &c, &d, k0 + 5 * w0, k1 + 5 * w1)
-        philox_round(&a, &b, &c, &d, k0 + 6 * w0, k1 + 6 * w1)
-        philox_round(&a, &b, &c, &d, k0 + 7 * w0, k1 + 7 * w1)
-        philox_round(&a, &b, &c, &d, k0 + 8 * w0, k1 + 8 * w1)
-        philox_round(&a, &b, &c, &d, k0 + 9 * w0, k1 + 9 * w1)
-        bits[4 * i] = a
-        bits[4 * i + 1] = b
-        bits[4 * i + 2] = c
-        bits[4 * i + 3] = d
+    for i in range(n):
+        for j in range(CHAINS):
+            a[j] = <word>(group[i + j * n] & <uint32_t>0xFFFFFFFF)
+            b[j] = <word>(group[i + j * n] >> 32)
+            c[j] = step
+            d[j] = stream
+        philox_round(a, b, c, d, k0, k1)
+        philox_round(a, b, c, d, k0 + w0, k1 + w1)
+        philox_round(a, b, c, d, k0 + 2 * w0, k1 + 2 * w1)
+        philox_round(a, b, c, d, k0 + 3 * w0, k1 + 3 * w1)
+        philox_round(a, b, c, d, k0 + 4 * w0, k1 + 4 * w1)
+        philox_round(a, b, c, d, k0 + 5 * w0, k1 + 5 * w1)
+        philox_round(a, b, c, d, k0 + 6 * w0, k1 + 6 * w1)
+        philox_round(a, b, c, d, k0 + 7 * w0, k1 + 7 * w1)
+        philox_round(a, b, c, d, k0 + 8 * w0, k1 + 8 * w1)
+        philox_round(a, b, c, d, k0 + 9 * w0, k1 + 9 * w1)
+        for j in range(CHAINS):
+            philox_store(bits, i + j * n, a[j], b[j], c[j], d[j])
 
 
 cdef inline void drop(real* x, const halfword* bits, uint32_t threshold, real scale, int64_t count) noexcept nogil:
@@ -65,25 +86,28 @@ cdef inline void dropout(real* x, int64_t ld, int64_t first, int64_t width, int6
     first) of counter (e // 8 in two words, step, stream) with the seed as key; it stays where they are at least
     rate * 65536, rounded.
     """
-    cdef uint32_t[GROUPS] low, high
-    cdef uint32_t[4 * GROUPS] bits
+    cdef uint64_t[GROUPS] group
+    cdef word[4 * GROUPS] bits      # in half of it, if a word is 64 bits
     cdef uint32_t threshold = <uint32_t>(rate * 65536 + 0.5)
     cdef int64_t most = GROUP * (GROUPS - 1)            # elements of a row at once: they may begin inside a group
-    cdef int64_t col = 0, row, w, h, groups, height, r, i, element, group
+    cdef int64_t col = 0, row, w, h, groups, height, r, i, element
+    for i in range(GROUPS):
+        group[i] = 0
     while col < cols:
         w = cols - col if cols - col < most else most
-        groups = (w + GROUP - 1) // GROUP + 1
+        groups = (w + 2 * GROUP - 2) // GROUP
+        if width % GROUP == 0 or rows == 1:             # all rows begin at the same place in a group
+            groups = (w + (first + col) % GROUP + GROUP - 1) // GROUP
         height = GROUPS // groups
         row = 0
         while row < rows:
             h = rows - row if rows - row < height else height
             for r in range(h):
-                group = (first + (row + r) * width + col) // GROUP
+                element = first + (row + r) * width + col
                 for i in range(groups):
-                    low[r * groups + i] = <uint32_t>(group + i)
-                    high[r * groups + i] = <uint32_t>((group + i) >> 32)
-            philox(bits, low, high, <uint32_t>state[STATE_STEP], <uint32_t>stream, <uint32_t>state[STATE_SEED],
-                   <uint32_t>(state[STATE_SEED] >> 32), h * groups)
+                    group[r * groups + i] = element // GROUP + i
+            philox(bits, group, <uint32_t>state[STATE_STEP], <uint32_t>stream, state[STATE_SEED],
+                   (h * groups + BLOCK - 1) // BLOCK)
             for r in range(h):
                 element = first + (row + r) * width + col
                 drop(x + (row + r) * ld + col, <halfword*>bits + r * groups * GROUP + element % GROUP, threshold,

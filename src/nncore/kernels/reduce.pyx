@@ -64,7 +64,7 @@ cdef inline void sum_columns_part(const real* x, int64_t rows, int64_t ld, real*
             even = even + load_part(x + r * ld, cols, (rows - 1 - r) * ld + cols, 0)
         total = total + (even + odd)
         first = last
-    store_part(out, total, cols, 0)
+    store_part(out, total, cols)
 
 
 # p: out, x. n: rows, cols, ld, accumulate

@@ -22,8 +22,9 @@ SIGNATURES = {
     "gather": _signature("gather", "out! state", "slot rows cols row_stride source"),
     "gather_index": _signature("gather", "out! state", "slot rows cols row_stride source"),
     "scatter": _signature("gather", "x state", "slot rows cols"),
-    # gemm: c[m, n] = steps(a[m, k] @ b[k, n]); b row-major with row stride ldb, or packed by pack_b
-    "gemm": _signature("gemm", "c! a b steps?", "m n k rs_a cs_a ldb packed ldc accumulate n_steps"),
+    # gemm: c[m, n] = steps(a[m, k] @ b[k, n]); b row-major with row stride ldb, or packed by pack_b; block: columns of b
+    # to keep in L2 at a time (0: 1024, which is 1 MB)
+    "gemm": _signature("gemm", "c! a b steps?", "m n k rs_a cs_a ldb packed ldc accumulate n_steps block"),
     "pack_b": _signature("gemm", "out! b sums!?", "k n rs cs"),
     # chain: out[rows, cols] = steps(x[rows, cols])
     "chain": _signature("chain", "out! x? steps?", "rows cols ld_out ld_x n_steps"),

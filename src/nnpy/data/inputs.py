@@ -62,11 +62,7 @@ def _from_frame(value: Any, what: str) -> Any:
         import narwhals as nw
     except ImportError:
         return value  # its __array__ serves; only errors are less precise
-    frame = (
-        nw.from_native(value, allow_series=True, strict=False)
-        if not type(value).__module__.startswith("narwhals")
-        else value
-    )
+    frame = nw.from_native(value, allow_series=True, pass_through=True)
     if isinstance(frame, nw.LazyFrame):
         frame = frame.collect()
     if isinstance(frame, nw.DataFrame):

@@ -24,7 +24,8 @@ class Probe(Mapping[str, np.ndarray]):
     """A mapping of layer names to ``activations``, (samples, ...) each.
 
     ``gradients``: of the loss (the mean over the samples) by the activations, by the same names; a layer that the loss
-    does not depend on, or whose softmax or sigmoid the loss takes over, has none. ``parameter_gradients``: by the names of the
+    does not depend on, or whose softmax or sigmoid the loss takes over, has none; Dropout, which does nothing in
+    inference, has its input's. ``parameter_gradients``: by the names of the
     trainable weights, regularization included. Both are empty, and ``loss`` is None, without targets.
     """
 

@@ -147,7 +147,7 @@ class Layer(Configurable):
         if any(tensor is given for given in inputs):
             from nnpy import ops
 
-            return ops.reshape(tensor, tensor.shape[1:])
+            return ops.reshape(tensor, tensor.shape[1:])  # type: ignore[arg-type]  # only the batch is None
         return tensor
 
     def compute_output_shape(self, input_shape: Any) -> Any:

@@ -35,9 +35,9 @@ class Adam(Optimizer):
         self.epsilon = real(kind, "epsilon", epsilon, above=0)
 
     def update(self, *, slots, **arguments):
-        moments = {"m": slots["momentum"], "v": slots["velocity"]}
-        settings = {"beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon}
-        return Op("adam", **moments, **settings, weight_decay=self.weight_decay or 0.0, **arguments)
+        arguments |= {"m": slots["momentum"], "v": slots["velocity"]}
+        arguments |= {"beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon}
+        return Op("adam", weight_decay=self.weight_decay or 0.0, **arguments)
 
 
 class AdamW(Adam):

@@ -36,5 +36,5 @@ class SGD(Optimizer):
 
     def update(self, *, slots, **arguments):
         velocity = {"v": slots["momentum"]} if self.momentum else {}
-        settings = {"momentum": self.momentum, "weight_decay": self.weight_decay or 0.0}
-        return Op("sgd", **velocity, nesterov=self.nesterov, **settings, **arguments)
+        arguments |= velocity | {"nesterov": self.nesterov, "momentum": self.momentum}
+        return Op("sgd", weight_decay=self.weight_decay or 0.0, **arguments)

@@ -83,7 +83,9 @@ def fit(
         "verbose": shown,
     }  # fmt: skip
     calls = CallbackList([*as_list(callbacks), history, progress], model, params)
-    model.history, model.stop_training = history, False
+    if model.fitting:
+        raise RuntimeError(f"{model}: fit is running already, in another thread or around this callback")
+    model.history, model.stop_training, model.fitting = history, False, True
     try:
         calls.call("on_train_begin", None)
         for epoch in range(initial_epoch, epochs):
@@ -103,6 +105,7 @@ def fit(
                 break
         calls.call("on_train_end", logs if history.epoch else None)
     finally:
+        model.fitting = False
         progress.close()
     return history
 
@@ -152,13 +155,17 @@ def _stream_epoch(model: Model, stream: Any, steps: int | None, calls: CallbackL
 
 
 def _one_step(model: Model, samples: Samples) -> Any:
-    """Train on one batch; a copy of its totals."""
+    """Train on one batch; its totals. Those of an epoch that is under way (a callback may call this) stay."""
     engine = model.engine
+    totals = engine.totals["train"]
     with engine.train_lock:
-        engine.totals["train"][:] = 0
+        before = totals.copy()
+        totals[:] = 0
         for _ in engine.train_steps(samples, samples.count, 1):
             pass
-        return engine.totals["train"].copy()
+        mine = totals.copy()
+        totals[:] = before
+        return mine
 
 
 def train_on_batch(model: Model, x: Any, y: Any, sample_weight: Any, class_weight: Any) -> dict[str, float]:

@@ -1,0 +1,247 @@
+"""Files: what is saved comes back bit for bit, training goes on as if it had not stopped, damage is told."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+import nnpy as nn
+
+
+def network():
+    a, b = nn.Input((4,), name="a"), nn.Input((4,), name="b")
+    shared = nn.Dense(6, activation=nn.activations.leaky_relu(negative_slope=0.1), name="shared")
+    inner = nn.Sequential([nn.Dense(6, kernel_initializer="he_normal", name="i1"), nn.Dropout(0.2, name="i2")], name="inner")
+    one, two = shared(a), inner(shared(b))
+    joined = nn.Concatenate(name="joined")([one + 2.0 * two, nn.Activation("gelu", name="act")(one)])
+    return nn.Model([a, b], [nn.Dense(1, name="x")(joined), nn.Dense(3, activation="softmax", name="y")(joined)], name="net")
+
+
+def compiled(optimizer=None):
+    net = network()
+    net.compile(
+        optimizer or nn.AdamW(nn.schedules.CosineDecay(0.01, 50), weight_decay=0.01, global_clipnorm=1.0),
+        {"x": "mse", "y": nn.losses.SparseCategoricalCrossentropy()}, loss_weights={"x": 0.5}, metrics={"y": ["accuracy"]},
+    )  # fmt: skip
+    return net
+
+
+def data(rng, n=50):
+    x = [rng.normal(size=(n, 4)).astype("f4"), rng.normal(size=(n, 4)).astype("f4")]
+    return x, [x[0][:, :1], rng.integers(0, 3, n)]
+
+
+@pytest.mark.parametrize(
+    "optimizer", [None, "sgd", nn.SGD(0.01, momentum=0.9, nesterov=True), nn.Adam(0.01, clipvalue=0.5)]
+)
+def test_training_goes_on_as_if_it_had_not_stopped(rng, tmp_path, optimizer):
+    x, y = data(rng)
+    nn.set_seed(9)
+    net = compiled(optimizer)
+    net.fit(x, y, batch_size=16, epochs=2, verbose=0)
+    assert net.save(tmp_path / "net.safetensors") == tmp_path / "net.safetensors"
+    nn.set_seed(0)
+    again = nn.load_model(tmp_path / "net.safetensors")
+    for a, b in zip(net.predict(x), again.predict(x), strict=True):
+        assert np.array_equal(a, b)
+    assert net.evaluate(x, y, verbose=0, return_dict=True) == again.evaluate(x, y, verbose=0, return_dict=True)
+    assert again.settings.seed == 9 and again.name == "net"
+    for model in (net, again):
+        model.fit(x, y, batch_size=16, epochs=2, verbose=0)
+    for a, b in zip(net.get_weights(), again.get_weights(), strict=True):
+        assert np.isfinite(a).all() and np.array_equal(a, b)
+    assert net.history.history == again.history.history and again.history.params["seed"] == 9
+    text, second = [], []
+    net.summary(print_fn=text.append)
+    again.summary(print_fn=second.append)
+    assert text == second
+
+
+def test_structure_alone(rng, tmp_path):
+    """A model that was not compiled, lazily built, in float64, with a frozen layer."""
+    nn.set_floatx("float64")
+    try:
+        net = nn.Sequential([nn.Dense(5, name="d"), nn.BatchNormalization(name="bn"), nn.Dense(2, name="e")], "deep")
+        with pytest.raises(ValueError, match="not built"):
+            net.save(tmp_path / "net.safetensors")
+        net.build((None, 3))
+    finally:
+        nn.set_floatx("float32")
+    net.get_layer("d").trainable = False
+    net.set_weights([rng.normal(size=w.shape) ** 2 for w in net.get_weights()])
+    net.save(tmp_path / "net.safetensors")
+    again = nn.load_model(str(tmp_path / "net.safetensors"))
+    x = rng.normal(size=(7, 3))
+    assert np.array_equal(net.predict(x), again.predict(x)) and again.predict(x).dtype == np.float64
+    assert [w.name for w in again.trainable_weights] == [w.name for w in net.trainable_weights]
+    assert not again.compiled
+
+
+def test_weights_alone(rng, tmp_path):
+    path = tmp_path / "w.safetensors"
+    net, other = compiled(), compiled()
+    x, y = data(rng)
+    net.fit(x, y, verbose=0)
+    net.save_weights(path)
+    other.load_weights(path)
+    assert all(np.array_equal(a, b) for a, b in zip(net.get_weights(), other.get_weights(), strict=True))
+    with pytest.raises(ValueError, match="holds weights alone, no model"):
+        nn.load_model(path)
+    net.save(tmp_path / "net.safetensors")
+    net.set_weights([w * 0 for w in net.get_weights()])
+    net.load_weights(tmp_path / "net.safetensors")
+    assert all(np.array_equal(a, b) for a, b in zip(net.get_weights(), other.get_weights(), strict=True))
+
+
+def test_weights_of_layers_with_other_automatic_names(rng, tmp_path):
+    nets = [nn.Sequential([nn.Input((3,)), nn.Dense(4), nn.Dense(2)]) for _ in range(2)]
+    assert nets[0].weights[0].name != nets[1].weights[0].name
+    nets[0].save_weights(tmp_path / "w.safetensors")
+    nets[1].load_weights(tmp_path / "w.safetensors")
+    assert all(np.array_equal(a, b) for a, b in zip(nets[0].get_weights(), nets[1].get_weights(), strict=True))
+
+
+def test_two_nested_models_with_equal_names(rng, tmp_path):
+    def part(name):
+        return nn.Sequential([nn.Input((3,)), nn.Dense(3, name="dense")], name)
+
+    source = nn.Input((3,))
+    net = nn.Model(source, part("one")(source) + part("two")(source))
+    net.save(tmp_path / "net.safetensors")
+    x = rng.normal(size=(4, 3))
+    assert np.array_equal(nn.load_model(tmp_path / "net.safetensors").predict(x), net.predict(x))
+
+
+def small(units=4):
+    return nn.Sequential([nn.Input((3,)), nn.Dense(units, name="hidden"), nn.Dense(2, name="out")], "small")
+
+
+def test_what_does_not_fit_is_told_and_changes_nothing(tmp_path):
+    path = tmp_path / "w.safetensors"
+    small().save_weights(path)
+    net = small(5)
+    before = net.get_weights()
+    with pytest.raises(ValueError, match=r"w.safetensors: Dense 'hidden': expected hidden/kernel of shape \(3, 5\), got \(3, 4\)"):
+        net.load_weights(path)
+    net = nn.Sequential([nn.Input((3,)), nn.Dense(4, name="hidden"), nn.Dense(2, name="out", use_bias=False)], "small")
+    with pytest.raises(ValueError, match=r"does not fit Sequential 'small': the file has also out/bias"):
+        net.load_weights(path)
+    net = nn.Sequential([nn.Input((3,)), nn.Dense(4, name="hidden"), nn.Dense(2, name="out"), nn.Dense(2, name="more")], "small")
+    with pytest.raises(ValueError, match=r"the file lacks more/kernel, more/bias"):
+        net.load_weights(path)
+    net = small(5)
+    net.set_weights(before)
+    with pytest.raises(ValueError):
+        net.load_weights(path)
+    assert all(np.array_equal(a, b) for a, b in zip(before, net.get_weights(), strict=True))
+
+
+def test_damaged_and_foreign_files(tmp_path):
+    path = tmp_path / "net.safetensors"
+    with pytest.raises(FileNotFoundError, match="no file"):
+        nn.load_model(path)
+    path.write_bytes(b"this is not one")
+    with pytest.raises(ValueError, match=r"net.safetensors: not a safetensors file, or a damaged one"):
+        nn.load_model(path)
+    small().save(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9])
+    with pytest.raises(ValueError, match="damaged"):
+        nn.load_model(path)
+    save_file({"hidden/kernel": np.zeros((3, 4), "f4")}, path)
+    with pytest.raises(ValueError, match="holds weights alone"):
+        nn.load_model(path)
+    with pytest.raises(ValueError, match="the file lacks hidden/bias, out/kernel, out/bias"):
+        small().load_weights(path)
+
+
+def edited(path, change):
+    """Rewrite the JSON of a saved model."""
+    with safe_open(path, framework="np") as file:
+        value = json.loads(file.metadata()["nnpy"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    change(value)
+    save_file(tensors, path, {"nnpy": json.dumps(value)})
+
+
+def test_files_of_other_versions_and_unknown_layers(tmp_path):
+    path = tmp_path / "net.safetensors"
+    small().save(path)
+    edited(path, lambda value: value.update(format=99))
+    with pytest.raises(ValueError, match="expected format 1, got 99"):
+        nn.load_model(path)
+    small().save(path)
+    edited(path, lambda value: value["model"]["config"]["layers"][0].update({"class": "layer/Nowhere"}))
+    with pytest.raises(ValueError, match=r"cannot make its model: unknown layer 'Nowhere'"):
+        nn.load_model(path)
+
+
+def test_plain_safetensors_from_elsewhere(tmp_path):
+    path = tmp_path / "w.safetensors"
+    net = small()
+    arrays = {p.name: np.full(p.shape, 0.5, "f4") for p in net.weights}
+    save_file(arrays, path)
+    net.load_weights(path)
+    assert all(np.all(w == 0.5) for w in net.get_weights())
+
+
+class Scale(nn.Layer):
+    """A layer of the user's own."""
+
+    def __init__(self, power, name=None):
+        super().__init__(name=name)
+        self.power = power
+
+    def build(self, input_shape):
+        self.offset = self.add_weight((input_shape[-1],), "zeros", "offset")
+
+    def call(self, x):
+        for _ in range(self.power):
+            x = nn.ops.square(x)
+        return nn.ops.bias_add(x, self.offset)
+
+
+def test_own_layers_and_activations(rng, tmp_path):
+    path = tmp_path / "net.safetensors"
+    bent = nn.activations.custom(lambda x: x * x * 0.5, lambda x: x, name="bent_for_saving")
+    net = nn.Sequential([nn.Input((3,)), Scale(2, name="scale"), nn.Dense(2, activation=bent)])
+    x = rng.normal(size=(4, 3))
+    net.save(path)
+    assert np.array_equal(nn.load_model(path).predict(x), net.predict(x))
+    nameless = nn.activations.custom(lambda x: x, lambda x: 1.0)
+    net = nn.Sequential([nn.Input((3,)), nn.Dense(2, activation=nameless, name="odd")])
+    with pytest.raises(TypeError, match=r"cannot be saved: .*Dense 'odd'.*needs a name of its own.*save_weights"):
+        net.save(path)
+    net.save_weights(path)
+
+
+def test_what_json_cannot_hold(tmp_path):
+    net = small()
+    net.compile(nn.SGD(lambda step: 0.1), "mse")
+    with pytest.raises(TypeError, match="cannot be saved"):
+        net.save(tmp_path / "net.safetensors")
+    with pytest.raises(ValueError, match=r"ends in .safetensors, got '.*net.h5'"):
+        small().save(tmp_path / "net.h5")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "net.safetensors"
+    net = small()
+    net.save(path)
+    before = path.read_bytes()
+    net.set_weights([w * 0 for w in net.get_weights()])
+
+    def full(*arguments):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="no space"):
+        net.save(path)
+    monkeypatch.undo()
+    assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == [path.name]
+    net.save(path)
+    assert not nn.load_model(path).get_weights()[0].any()
