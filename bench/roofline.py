@@ -47,7 +47,7 @@ def fma_peak(threads: int, dtype="float32", isa: str | None = None, seconds: flo
     """GFLOP/s of independent fused multiply-adds."""
     nncore.set_num_threads(threads)
     work = kernels.family("roofline", dtype, isa).WORK
-    iterations = 40_000
+    iterations = 1_000_000  # milliseconds in one step: a barrier more or less does not show
     sink = np.zeros((threads, work["lanes"]), dtype)
     op = Op("fma_peak", dtype=dtype, isa=isa, sink=sink, chains=threads, iterations=iterations)
     program = Program([op], new_state())
@@ -62,7 +62,7 @@ def bandwidth(nbytes: int, threads: int, kernel: str = "triad", seconds: float =
     operands = {name: aligned(count) for name in arrays}
     for number_, array in enumerate(operands.values()):
         array[:] = number_  # pages that nobody has written are all one page of zeros
-    passes = max(1, (4 << 20) // (4 * count))
+    passes = max(1, (256 << 20) // (4 * count * len(arrays)))  # as long, for the same reason
     scalars = {"s": 3.0} if kernel == "triad" else {}
     program = Program([Op(kernel, **operands, count=count, passes=passes, **scalars)], new_state())
     return 4e-9 * len(arrays) * count * passes / best_time(program, seconds)
@@ -164,6 +164,8 @@ def main() -> int:
                             for threads in args.threads]}  # fmt: skip
         print(json.dumps(report))
         return 0
+    if (load := os.getloadavg()[0]) > 0.5:
+        print(f"warning: something else runs here (load {load:.2f}): two threads will look slow", file=sys.stderr)
     report = measure(args.threads, args.seconds, not args.no_gemm)
     if args.json != "-":
         print(text(report))

@@ -1,8 +1,9 @@
 """The same training steps under nnpy and under other frameworks, timed in one run: `python -m bench.peers --help`.
 
-Each framework has a file `with_NAME.py` whose `trainer(workload, threads, framework)` builds the workload's network and returns a
-function `train(steps)` that does that many training steps, batch after batch from data in memory, and returns when the
-last is done; it may return the seconds that count, if not all do. It raises `Unavailable` with the reason when it cannot.
+Each framework has a file `with_NAME.py`. Its `trainer(workload, threads, framework)` builds the network and returns
+`train` and the framework's version, or raises `Unavailable` with the reason when it cannot. `train(steps)` does that
+many training steps, batch after batch from data in memory, and returns when the last is done; it may return the
+seconds that count, if not all do.
 """
 
 FRAMEWORKS = {

@@ -50,6 +50,10 @@ def ratio(value: float | None) -> str:
     return f"{value:.2f}" if value else "-"
 
 
+def team_name(threads: int) -> str:
+    return f"{threads} thread{'s' * (threads != 1)}"
+
+
 def shares(results: list[Result]) -> dict[str, float]:
     """How much of each workload's bound we reach: 1 is the machine's limit."""
     return {r.workload: r.bound / r.median[OURS] for r in results if r.bound and OURS in r.median}
@@ -92,13 +96,13 @@ def tables(results: list[Result], frameworks: list[str]) -> str:
     texts = []
     for threads in dict.fromkeys(r.threads for r in results):
         some = [r for r in results if r.threads == threads]
-        team = f"{threads} thread{'s' * (threads != 1)}"
+        team = team_name(threads)
         texts.append(f"Microseconds a step, {team}:\n{step_table(some, frameworks)}")
         if peers := [name for name in frameworks if any(name in r.ratios for r in some)]:
             texts.append(f"A peer's time / {OURS}'s, {team}:\n{ratio_table(some, peers)}")
         texts.append(f"Peak memory of the process, MB, {team}:\n{memory_table(some, frameworks)}")
         texts.append(f"Measured limits, {team}:\n{limit_table(some)}")
-    gone = [f"- {name}, {r.workload}, {r.threads} threads: {reason}"
+    gone = [f"- {name}, {r.workload}, {team_name(r.threads)}: {reason}"
             for r in results for name, reason in r.unavailable.items()]  # fmt: skip
     if gone:
         texts.append("\n".join(["Not measured:", *gone]))

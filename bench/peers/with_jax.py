@@ -116,7 +116,7 @@ def resnet(w: Workload, make: Maker):
             channels = width
 
     def apply(p, state, x):
-        new = {"blocks": []}
+        new: dict = {"blocks": []}
         x, new["stem"] = batch_norm(p["stem_norm"], state["stem"], conv(p["stem"], x))
         x = relu(x)
         for b, s in zip(p["blocks"], state["blocks"], strict=True):

@@ -65,7 +65,7 @@ def _kernel(f: Any, arity: int, dtype: str, gradient: bool) -> ScalarKernel:
     import numba
     from numba import types
 
-    real = {"float32": types.float32, "float64": types.float64}.get(dtype)
+    real: Any = {"float32": types.float32, "float64": types.float64}.get(dtype)
     if real is None:
         raise TypeError(f"{_name(f)}: expected dtype float32 or float64, got {dtype}")
     scalar: Any = numba.njit(error_model="numpy", fastmath=False)(f)
@@ -133,7 +133,7 @@ def _access(real):
     from numba import types
     from numba.extending import intrinsic
 
-    @intrinsic  # type: ignore[arg-type]
+    @intrinsic
     def pointer(context, address):
         def codegen(context, builder, signature, values):
             return builder.inttoptr(values[0], context.get_value_type(types.CPointer(real)))
@@ -144,7 +144,7 @@ def _access(real):
 
     @numba.njit
     def array(address, first, count):
-        return numba.carray(pointer(address + first * bytes_each), (count,))
+        return numba.carray(pointer(address + first * bytes_each), (count,))  # type: ignore[call-arg]
 
     @numba.njit
     def share(op, thread, threads):

@@ -39,9 +39,9 @@ cdef inline vf vd_selu(vf y) noexcept nogil:
 
 
 cdef inline vf vgelu(vf x) noexcept nogil:
-    """x * Phi(x), Phi the normal distribution function; 7 ULP, also far below 0."""
+    """x * Phi(x), Phi the normal distribution function; 9 ULP, also far below 0."""
     cdef vf tail = vtail(vabs(x))
-    return vselect(vgt(vsplat(0), x), vmax(vsplat(-40.0), x) * tail, x - x * tail)
+    return vmax(vsplat(-40.0), x) * vselect(vgt(vsplat(0), x), tail, 1.0 - tail)
 
 
 cdef inline vf vd_gelu(vf x) noexcept nogil:
@@ -94,7 +94,7 @@ cdef inline vf vd_hard_sigmoid(vf y) noexcept nogil:
 
 
 cdef inline vf vd_tanh(vf y) noexcept nogil:
-    return 1.0 - y * y
+    return (1.0 - y) * (1.0 + y)        # unlike 1 - y * y without cancellation
 
 
 cdef inline vf vsoftsign(vf x) noexcept nogil:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from nncore import reference_steps
 from nncore.memory import BATCH, INDICES, ROW
-from nncore.reference_steps import apply_steps
 
 CHUNK = 8192  # elements of one partial sum of square_sums
 
@@ -47,10 +47,10 @@ def scatter(data, x, row):
 # gemm
 
 
-def gemm(a, b, c=None, steps=()):
+def gemm(a, b, c=None, steps=(), state=None):
     """steps(a @ b), or steps(c + a @ b): a [m, k] and b [k, n] as they are, whatever their strides."""
     total = a @ b if c is None else c + a @ b
-    return chain(total, steps)
+    return chain(total, steps, state)
 
 
 def pack_b(b, width):
@@ -65,9 +65,9 @@ def pack_b(b, width):
 # chain
 
 
-def chain(x, steps):
-    """``steps`` (``nncore.Step``) done in turn to every element of x [rows, cols]."""
-    return apply_steps(steps, x)
+def chain(x, steps, state=None):
+    """``steps`` (``nncore.Step``) done in turn to every element of x [rows, cols]; ``state``: of their dropout."""
+    return reference_steps.apply(x, steps, state)
 
 
 # softmax and the losses
@@ -136,7 +136,8 @@ def mean_squared_error(x, targets, weights=None, scale=1.0):
 
 
 def batch_norm(x, gamma, beta, moving_mean, moving_variance, epsilon, momentum):
-    """(y, mean, rstd, moving_mean, moving_variance): x [rows, cols] normalized with each column's mean and biased variance."""
+    """(y, mean, rstd, moving_mean, moving_variance): x [rows, cols] normalized with each column's mean and biased
+    variance."""
     mean, variance = x.mean(0), x.var(0)
     rstd = 1 / np.sqrt(variance + epsilon)
     y = (x - mean) * rstd * gamma + beta

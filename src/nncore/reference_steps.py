@@ -100,7 +100,7 @@ DERIVATIVES = {
     "silu": lambda x, s: _sigmoid(x) * (1 + x * _sigmoid(-x)),
     "sigmoid": lambda y, s: y * (1 - y),
     "hard_sigmoid": lambda y, s: np.where((y > 0) & (y < 1), 1 / 6, 0.0),
-    "tanh": lambda y, s: 1 - y * y,
+    "tanh": lambda y, s: (1 - y) * (1 + y),
     "softplus": lambda x, s: _sigmoid(x),
     "softsign": lambda y, s: (1 - np.abs(y)) ** 2,
     "mish": lambda x, s: _d_mish(x),
@@ -124,6 +124,7 @@ def apply(x: np.ndarray, steps, state: np.ndarray | None = None) -> np.ndarray:
     Operands are arrays of x's shape ([cols] for add_row and mul_row); ``store`` writes into its own. Dropout takes its
     seed and step from ``state``, or from the state array that is the step's operand. Computed in float64, rounded once.
     """
+    rows, cols = x.shape
     v = x.astype(np.float64)
     for step in steps:
         kind, p = step.kind, step.p
@@ -136,7 +137,7 @@ def apply(x: np.ndarray, steps, state: np.ndarray | None = None) -> np.ndarray:
         elif kind == "store":
             p[...] = v
         elif kind == "dropout":
-            keep = dropout_mask(*v.shape, step.width, step.index, step.s0, p if state is None else state)
+            keep = dropout_mask(rows, cols, step.width, step.index, step.s0, p if state is None else state)
             v = np.where(keep, v * step.s1, 0)
         elif kind == "max_mask":
             v = np.where(p >= step.q, v, 0)

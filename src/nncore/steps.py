@@ -60,9 +60,13 @@ KINDS = (
     "d_softsign",
     "d_mish",
     "d_exponential",
+    # the optimizer, behind a weight gradient v: p = w, q and r its slots, rule what the kernel NAME_prepare computed
+    "sgd",  # q = velocity, or none without momentum
+    "adam",  # q = m, r = v
 )
 CODES = {kind: code for code, kind in enumerate(KINDS)}
-WRITES = {"store"}
+UPDATES = {"sgd", "adam"}
+RULE_REALS = 8  # numbers in a rule
 # What a derivative is computed from; gradients need the other no longer.
 SAVES = {
     name: ("x" if name in {"gelu", "gelu_tanh", "silu", "softplus", "mish"} else "y")
@@ -70,7 +74,7 @@ SAVES = {
 }
 
 RECORD = np.dtype(
-    [("kind", "i8"), ("p", "u8"), ("q", "u8"), ("ld", "i8"), ("index", "i8"), ("width", "i8"), ("s0", "f8"), ("s1", "f8")]
+    [("kind", "i8"), ("p", "u8"), ("q", "u8"), ("r", "u8"), ("rule", "u8"), ("ld", "i8"), ("index", "i8"), ("width", "i8"), ("s0", "f8"), ("s1", "f8")]
 )
 
 
@@ -82,6 +86,8 @@ class Step:
     kind: str
     p: object = None
     q: object = None
+    r: object = None
+    rule: object = None
     ld: int = 0
     index: int = 0
     width: int = 0
@@ -96,7 +102,9 @@ class Step:
         """(Ref, written) of each operand."""
         from nncore.ops import ref
 
-        return [(ref(operand), self.kind in WRITES) for operand in (self.p, self.q) if operand is not None]
+        written = self.kind in UPDATES or self.kind == "store"
+        operands = [(operand, written) for operand in (self.p, self.q, self.r)] + [(self.rule, False)]
+        return [(ref(operand), writes) for operand, writes in operands if operand is not None]
 
 
 def encode(steps, dtype) -> np.ndarray:
@@ -106,8 +114,9 @@ def encode(steps, dtype) -> np.ndarray:
     records = np.zeros(len(steps), RECORD)
     for record, step in zip(records, steps, strict=True):
         record["kind"] = CODES[step.kind]
-        record["p"] = ref(step.p).address if step.p is not None else 0
-        record["q"] = ref(step.q).address if step.q is not None else 0
+        for name in ("p", "q", "r", "rule"):
+            operand = getattr(step, name)
+            record[name] = ref(operand).address if operand is not None else 0
         for name in ("ld", "index", "width", "s0", "s1"):
             record[name] = getattr(step, name)
     return records

@@ -55,10 +55,10 @@ from nnpy.training import (
 __version__ = "0.1.0"
 
 __all__ = [
-    "SGD", "Activation", "Adam", "AdamW", "Add", "Average", "BatchNormalization", "CSVLogger", "Callback", "Concatenate",
-    "Dense", "Dropout", "EarlyStopping", "Flatten", "History", "Input", "LambdaCallback", "Layer", "LayerNormalization",
-    "LearningRateScheduler", "Maximum", "Minimum", "Model", "ModelCheckpoint", "Multiply", "Parameter", "Reshape", "Residual",
-    "Sequential", "Subtract", "Tensor", "TerminateOnNaN", "activations", "callbacks", "config", "data", "floatx", "get_num_threads",
-    "get_seed", "initializers", "layers", "load_model", "losses", "metrics", "ops", "optimizers", "regularizers",
-    "schedules", "set_floatx", "set_num_threads", "set_seed",
+    "SGD", "Activation", "Adam", "AdamW", "Add", "Average", "BatchNormalization", "CSVLogger", "Callback",
+    "Concatenate", "Dense", "Dropout", "EarlyStopping", "Flatten", "History", "Input", "LambdaCallback", "Layer",
+    "LayerNormalization", "LearningRateScheduler", "Maximum", "Minimum", "Model", "ModelCheckpoint", "Multiply",
+    "Parameter", "Reshape", "Residual", "Sequential", "Subtract", "Tensor", "TerminateOnNaN", "activations",
+    "callbacks", "config", "data", "floatx", "get_num_threads", "get_seed", "initializers", "layers", "load_model",
+    "losses", "metrics", "ops", "optimizers", "regularizers", "schedules", "set_floatx", "set_num_threads", "set_seed",
 ]  # fmt: skip

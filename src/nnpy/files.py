@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 
-def write_whole(path: str | os.PathLike, write: Callable[[Path], None]) -> Path:
+def write_whole(path: str | os.PathLike, write: Callable[[Path], Any]) -> Path:
     """Call ``write`` with a temporary path beside ``path`` and rename it when all of it is on the disk.
 
     A failure leaves what was there before and no temporary file. Raises OSError if the folder cannot be written to.

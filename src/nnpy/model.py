@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Model(Layer):
-    """``Model(inputs, outputs)``: any graph of layers between Inputs and outputs, each a Tensor, a list or (inputs) a dict.
+    """``Model(inputs, outputs)``: any graph of layers between them; each a Tensor, or a list or dict of Tensors.
 
     A model is a layer: called on tensors it applies its layers to them, with the same weights. A subclass may define
     ``call(x)`` on layers kept as attributes instead; it is traced when the shape of its input is known.
@@ -39,7 +39,7 @@ class Model(Layer):
         self.dtype = config.floatx()
         self.history: History | None = None
         self.stop_training = False
-        self.fitting = False
+        self.fitting = 0  # the thread that is in fit
         if (inputs is None) != (outputs is None):
             raise TypeError(f"{self}: expected both inputs and outputs")
         if inputs is not None:
@@ -54,11 +54,11 @@ class Model(Layer):
             raise ValueError(f"{self}: expected at least one input and one output")
         if len(set(inputs)) < len(inputs):
             raise ValueError(f"{self}: expected inputs that differ, got one of them twice")
+        if any(tensor.node is None and tensor.call is None for tensor in inputs):
+            raise TypeError(f"{self}: expected inputs made by Input(shape) or a layer")
         structure = trace(str(self), inputs, outputs)
         if any(tensor.node is not None for tensor in inputs):  # from the middle of another graph: a graph of its own
-            fresh = [
-                t if t.node is None else InputLayer(t.shape[1:], name=f"{t.name.replace('/', '_')}_input").make() for t in inputs
-            ]
+            fresh = [t if t.node is None else _input_like(t) for t in inputs]
             structure = trace(str(self), fresh, structure.replay(fresh))
         self._structure = structure
         self._forget()
@@ -74,7 +74,8 @@ class Model(Layer):
         """Raises ValueError if the model is not built."""
         if self._structure is None:
             raise ValueError(
-                f"{self}: not built: its input's shape is not known yet; begin with Input(shape), or call build((None, ...)) or fit"
+                f"{self}: not built: its input's shape is not known yet; "
+                "begin with Input(shape), or call build((None, ...)) or fit"
             )
         return self._structure
 
@@ -127,7 +128,7 @@ class Model(Layer):
         raise ValueError(f"{self}: no layer {name!r}; there are {', '.join(repr(layer.name) for layer in layers)}")
 
     def build(self, input_shape: Any) -> None:
-        """Build for samples of ``input_shape[1:]`` (``input_shape[0]`` is the batch, None). Several inputs: a list of shapes."""
+        """Build for samples of ``input_shape[1:]`` (before it the batch, None). Several inputs: a list of shapes."""
         if self._structure is not None:
             return
         several = bool(input_shape) and isinstance(input_shape[0], (list, tuple))
@@ -145,7 +146,9 @@ class Model(Layer):
             raise ValueError(f"{self}: expected {len(self.structure.inputs)} inputs, got {len(tensors)}")
         for tensor, expected in zip(tensors, self.structure.inputs, strict=True):
             if tensor.shape != expected.shape:
-                raise ValueError(f"{self}: expected input {expected.name!r} of shape {expected.shape}, got {tensor.shape}")
+                raise ValueError(
+                    f"{self}: expected input {expected.name!r} of shape {expected.shape}, got {tensor.shape}"
+                )
         results = self.structure.replay(tensors)
         return results[0] if len(results) == 1 else results
 
@@ -236,7 +239,7 @@ class Model(Layer):
 
         ``x``, ``y``: arrays of samples (anything with ``__array__`` or ``__dlpack__``, frames, lists; several inputs or
         outputs: a list or dict), of any real dtype; read where they are, never changed. Or ``x`` alone: an iterable of
-        batches ``(x, y)`` or ``(x, y, sample_weight)``. ``batch_size``: 32 if None; a last, smaller batch is a step too.
+        batches ``(x, y)`` or ``(x, y, sample_weight)``. ``batch_size``: 32 if None; a last, smaller one is a step too.
         ``validation_split``: this last part of the samples is held out. ``shuffle``: a new order every epoch, from the
         seed. All data is checked before work starts: TypeError or ValueError names what was expected and what came.
         Ctrl-C raises KeyboardInterrupt within about 0.1 s (or one step); the model stays usable, ``model.history`` is
@@ -246,9 +249,10 @@ class Model(Layer):
 
         return fit(
             self, x, y, batch_size=batch_size, epochs=epochs, verbose=verbose, callbacks=callbacks,
-            validation_split=validation_split, validation_data=validation_data, shuffle=shuffle, class_weight=class_weight,
-            sample_weight=sample_weight, initial_epoch=initial_epoch, steps_per_epoch=steps_per_epoch,
-            validation_steps=validation_steps, validation_batch_size=validation_batch_size, validation_freq=validation_freq,
+            validation_split=validation_split, validation_data=validation_data, shuffle=shuffle,
+            class_weight=class_weight, sample_weight=sample_weight, initial_epoch=initial_epoch,
+            steps_per_epoch=steps_per_epoch, validation_steps=validation_steps,
+            validation_batch_size=validation_batch_size, validation_freq=validation_freq,
         )  # fmt: skip
 
     def evaluate(
@@ -334,10 +338,16 @@ class Model(Layer):
         return save_weights(self, path)
 
     def load_weights(self, path: str | os.PathLike) -> None:
-        """Read weights that ``save_weights`` or ``save`` wrote. Nothing is changed if a name or a shape does not fit."""
+        """Read weights that ``save_weights`` or ``save`` wrote. Nothing changes if a name or a shape does not fit."""
         from nnpy.saving import load_weights
 
         load_weights(self, path)
+
+
+def _input_like(tensor: Tensor) -> Tensor:
+    """An Input in the place of a tensor from the middle of a graph."""
+    shape = [size for size in tensor.shape[1:] if size is not None]
+    return InputLayer(shape, name=f"{tensor.name.replace('/', '_')}_input").make()
 
 
 def _plain(logs: dict[str, float], return_dict: bool) -> float | list[float] | dict[str, float]:
@@ -350,9 +360,13 @@ def _plain(logs: dict[str, float], return_dict: bool) -> float | list[float] | d
 def _tensors(value: Any, what: str, names: Sequence[str] | None = None) -> list[Tensor]:
     """A Tensor, a list of them, or a dict by name as a list."""
     if isinstance(value, Mapping):
-        value = [value[name] for name in names] if names is not None and set(names) == set(value) else list(value.values())
+        value = (
+            [value[name] for name in names] if names is not None and set(names) == set(value) else list(value.values())
+        )
     tensors = list(value) if isinstance(value, (list, tuple)) else [value]
     for tensor in tensors:
         if not isinstance(tensor, Tensor):
-            raise TypeError(f"{what}: expected a Tensor (from Input or a layer) or a list of them, got {type(tensor).__name__}")
+            raise TypeError(
+                f"{what}: expected a Tensor (from Input or a layer) or a list of them, got {type(tensor).__name__}"
+            )
     return tensors

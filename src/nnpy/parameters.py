@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 
 import numpy as np
 
@@ -16,13 +16,13 @@ _PAD = 16  # elements: every parameter starts on a cache line
 class Store:
     """``values`` and ``gradients``: flat arrays of ``size`` elements; a parameter's ``value`` becomes a view of the first.
 
-    Trainable parameters come first and in order; ``ranges()`` are the stretches that an optimizer updates (padding is
-    zero, has zero gradient, and stays so).
+    Trainable parameters come first, matrices before vectors, else in order; ``ranges()`` are the stretches that an
+    optimizer updates (padding is zero, has zero gradient, and stays so).
     """
 
     def __init__(self, parameters: Sequence[Parameter], dtype="float32"):
         self.dtype = np.dtype(dtype)
-        self.parameters = sorted(dict.fromkeys(parameters), key=lambda parameter: not parameter.trainable)
+        self.parameters = sorted(dict.fromkeys(parameters), key=lambda p: (not p.trainable, p.rank < 2))
         self.offsets: dict[Parameter, int] = {}
         size = 0
         for parameter in self.parameters:
@@ -51,13 +51,13 @@ class Store:
     def ref(self, parameter: Parameter) -> Ref:
         return nncore.ref(parameter.value)
 
-    def ranges(self) -> Iterator[tuple[int, int]]:
-        """(first, last) of every stretch of neighbouring trainable parameters, in elements."""
+    def ranges(self, skipped: Container[Parameter] = ()) -> Iterator[tuple[int, int]]:
+        """(first, last) of every stretch of neighbouring trainable parameters that are not ``skipped``, in elements."""
         start = end = None
         for parameter in self.parameters:
             first = self.offsets[parameter]
             last = first + -(-parameter.value.size // _PAD) * _PAD
-            if not parameter.trainable:
+            if not parameter.trainable or parameter in skipped:
                 continue
             if start is None:
                 start, end = first, last

@@ -1,4 +1,4 @@
-"""Files of models: weights and optimizer state as safetensors, structure and settings as JSON in its metadata. No pickle."""
+"""Files of models: weights and optimizer state as safetensors, all else as JSON in its metadata. No pickle."""
 
 from __future__ import annotations
 
@@ -94,9 +94,12 @@ class _File:
         except (SafetensorError, json.JSONDecodeError) as error:
             raise ValueError(f"{self.path}: not a safetensors file, or a damaged one: {error}") from error
         if self.value is not None and self.value.get("format") != _FORMAT:
-            raise ValueError(f"{self.path}: expected format {_FORMAT}, got {self.value.get('format')!r}, of another version of nnpy")
-        self.names = [name for name in self._open.keys() if not name.startswith(_SLOT)]
-        self.slots = [name for name in self._open.keys() if name.startswith(_SLOT)]
+            raise ValueError(
+                f"{self.path}: expected format {_FORMAT}, got {self.value.get('format')!r}, of another version of nnpy"
+            )
+        names = list(self._open.keys())
+        self.names = [name for name in names if not name.startswith(_SLOT)]
+        self.slots = [name for name in names if name.startswith(_SLOT)]
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self._open.get_tensor(name)
@@ -106,7 +109,7 @@ class _File:
 
 
 def load_model(path: str | os.PathLike) -> Model:
-    """The model that ``model.save(path)`` wrote: structure, weights, and if it was compiled, settings, optimizer state and seed.
+    """The model that ``model.save(path)`` wrote: structure, weights; if compiled, settings, optimizer state and seed.
 
     Training goes on as if it had not stopped. Layers, losses and metrics of your own must be defined (imported) before.
     Raises FileNotFoundError, or ValueError for a file that is damaged, or holds weights alone.
@@ -148,8 +151,8 @@ def _restore(model: Model, file: _File) -> None:
 
 
 def load_weights(model: Model, path: str | os.PathLike) -> None:
-    """``Model.load_weights``. Names are matched; if the names of layers differ (they are numbered in the order they were
-    made), weights are matched in order where the names of the weights and all shapes agree."""
+    """``Model.load_weights``. Names are matched; where layers' differ (automatic ones are numbered), weights are
+    matched in order, if their own names and all shapes agree."""
     model.structure  # noqa: B018  raises if not built
     _assign(model, _File(path))
 
@@ -167,7 +170,8 @@ def _assign(model: Model, file: _File) -> None:
     for name, parameter in zip(order, weights, strict=True):
         if file.shape(name) != parameter.shape:
             raise ValueError(
-                f"{file.path}: {_owner(model, parameter)}: expected {parameter.name} of shape {parameter.shape}, got {file.shape(name)}"
+                f"{file.path}: {_owner(model, parameter)}: expected {parameter.name} of shape {parameter.shape}, "
+                f"got {file.shape(name)}"
             )
     for name, parameter in zip(order, weights, strict=True):
         value = file[name]
@@ -180,7 +184,11 @@ def _assign(model: Model, file: _File) -> None:
 def _refuse(model: Model, file: _File, names: list[str]) -> None:
     missing = [name for name in names if name not in file.names]
     unknown = [name for name in file.names if name not in names]
-    parts = [f"{what} {', '.join(some[:5])}{', ...' if len(some) > 5 else ''}" for what, some in (("lacks", missing), ("has also", unknown)) if some]
+    parts = [
+        f"{what} {', '.join(some[:5])}{', ...' if len(some) > 5 else ''}"
+        for what, some in (("lacks", missing), ("has also", unknown))
+        if some
+    ]
     raise ValueError(f"{file.path}: does not fit {model}: the file {' and '.join(parts)}")
 
 

@@ -59,7 +59,9 @@ class Sequential(Model):
         if not isinstance(layer, Layer):
             raise TypeError(f"{self}: expected layers, got {type(layer).__name__} at position {len(self._layers)}")
         if any(layer is other for other in self._layers):
-            raise ValueError(f"{self}: expected each layer once, got {layer} twice; Model(inputs, outputs) can share layers")
+            raise ValueError(
+                f"{self}: expected each layer once, got {layer} twice; Model(inputs, outputs) can share layers"
+            )
         check_names(str(self), [*self._layers, layer])
         self._layers.append(layer)
 
@@ -81,7 +83,9 @@ class Sequential(Model):
         if not self._layers:
             raise ValueError(f"{self}: expected at least one layer before it is built")
         if not isinstance(input_shape, (list, tuple)) or not input_shape:
-            raise ValueError(f"{self}: expected an input shape with the batch first, as (None, 784), got {input_shape!r}")
+            raise ValueError(
+                f"{self}: expected an input shape with the batch first, as (None, 784), got {input_shape!r}"
+            )
         self._input = InputLayer(tuple(input_shape[1:]), name="input").make()
         try:
             self._grow()
@@ -92,7 +96,12 @@ class Sequential(Model):
     def get_config(self) -> dict[str, Any]:
         shape = None if self._input is None else list(self._input.shape[1:])
         dtype = None if self._input is None else self._input.call.layer.dtype
-        return {"name": self.name, "input": shape, "dtype": dtype, "layers": [layer_to_json(layer) for layer in self._layers]}
+        return {
+            "name": self.name,
+            "input": shape,
+            "dtype": dtype,
+            "layers": [layer_to_json(layer) for layer in self._layers],
+        }
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Sequential:

@@ -11,9 +11,24 @@ from nnpy.graph import Node, Parameter, Tensor
 from nnpy.layers.base import Call, InputLayer, Layer
 from nnpy.registry import from_json, to_json
 
-# Operations on tensors outside of layers (x + y, 2 * x) that a file can hold: made again by the function of ops of that name.
+# Operations outside of layers (x + y, 2 * x) that a file can hold: the function of ops of that name makes them again.
 _STORED = frozenset(
-    "abs activation add affine divide log log_softmax maximum minimum multiply softmax sqrt square subtract".split()
+    [
+        "abs",
+        "activation",
+        "add",
+        "affine",
+        "divide",
+        "log",
+        "log_softmax",
+        "maximum",
+        "minimum",
+        "multiply",
+        "softmax",
+        "sqrt",
+        "square",
+        "subtract",
+    ]
 )
 
 
@@ -41,7 +56,9 @@ class Structure:
                 given = call.layer(taken if call.listed else taken[0])
                 results = given if isinstance(given, list) else [given]
             else:
-                results = graph.apply(call.operation, taken, **call.attributes).node.outputs  # type: ignore[union-attr]
+                node = graph.apply(call.operation, taken, **call.attributes).node
+                assert node is not None
+                results = list(node.outputs)
             values.update(zip(call.outputs, results, strict=True))
         return [values[tensor] for tensor in self.outputs]
 
@@ -89,7 +106,9 @@ def check_names(who: str, layers: Sequence[Layer]) -> None:
     names: dict[str, Layer] = {}
     for layer in layers:
         if names.setdefault(layer.name, layer) is not layer:
-            raise ValueError(f"{who}: expected layers of different names, got two named {layer.name!r}; give one another name=")
+            raise ValueError(
+                f"{who}: expected layers of different names, got two named {layer.name!r}; give one another name="
+            )
 
 
 def output_names(outputs: Sequence[Tensor]) -> list[str]:
@@ -132,7 +151,9 @@ def layer_to_json(layer: Layer) -> dict[str, Any]:
     try:
         return {**to_json(layer), "name": layer.name, "trainable": layer.trainable}
     except (TypeError, AttributeError) as error:
-        raise TypeError(f"{layer}: its structure cannot be stored: {error}; save_weights() stores the weights alone") from error
+        raise TypeError(
+            f"{layer}: its structure cannot be stored: {error}; save_weights() stores the weights alone"
+        ) from error
 
 
 def layer_from_json(value: dict[str, Any]) -> Layer:

@@ -38,7 +38,9 @@ def summary(model: Model) -> str:
     trainable = sum(weight.value.size for weight in model.trainable_weights)
     size = total * (8 if model.dtype == "float64" else 4)
     lines = [f"{model}", *_table(rows, not stacked)]
-    lines.append(f"Parameters: {total:,} ({_bytes(size)}), trainable {trainable:,}, not trainable {total - trainable:,}")
+    lines.append(
+        f"Parameters: {total:,} ({_bytes(size)}), trainable {trainable:,}, not trainable {total - trainable:,}"
+    )
     return "\n".join(lines)
 
 

@@ -104,8 +104,8 @@ def test_values(layout, isa, dtype):
 @pytest.mark.parametrize("isa", ISAS)
 def test_wide_matrix_crosses_column_blocks(isa, packed):
     module = kernels.family("gemm", "float32", isa)
-    n = module.NC * module.NR
-    for n in (n - 1, n, n + 1, 2 * n + 5):
+    block = module.NC * module.NR
+    for n in (block - 1, block, block + 1, 2 * block + 5):
         a, b = data((5, 9), "float32"), data((9, n), "float32", 1)
         c = multiply(a, b, isa=isa, packed=packed)
         assert np.abs(c - a.astype(np.float64) @ b.astype(np.float64)).max() <= tolerance(a, b, "float32")
@@ -113,7 +113,9 @@ def test_wide_matrix_crosses_column_blocks(isa, packed):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("layout", [dict(packed=0), dict(packed=1), dict(packed=1, a_t=1), dict(packed=1, b_t=1)], ids=str)
+@pytest.mark.parametrize(
+    "layout", [dict(packed=0), dict(packed=1), dict(packed=1, a_t=1), dict(packed=1, b_t=1)], ids=str
+)
 def test_same_bits_for_any_number_of_threads(layout, isa, dtype):
     for m, n, k in ((1, 1, 1), (1, 300, 700), (3, 2, 40), (128, 10, 256), (97, 203, 531), (256, 64, 1)):
         a, b = data((m, k), dtype), data((k, n), dtype, 1)
@@ -181,7 +183,8 @@ def test_only_the_strides_named_are_read():
         if packed:
             b = np.empty(-(-n // kernels.family("gemm").NR) * kernels.family("gemm").NR * k, np.float32)
             ops = [Op("pack_b", out=b, b=large_b, k=k, n=n, rs=400, cs=1)]
-        ops.append(Op("gemm", c=large_c, a=large_a, b=b, m=m, n=n, k=k, rs_a=400, cs_a=1, ldb=400, packed=packed, ldc=400))
+        strides = dict(rs_a=400, cs_a=1, ldb=400, ldc=400)
+        ops.append(Op("gemm", c=large_c, a=large_a, b=b, m=m, n=n, k=k, packed=packed, **strides))
         Program(ops, new_state()).run()
         exact = large_a[:m, :k].astype(np.float64) @ large_b[:k, :n].astype(np.float64)
         assert np.abs(large_c[:m, :n] - exact).max() <= tolerance(large_a[:m, :k], large_b[:k, :n], "float32")

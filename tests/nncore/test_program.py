@@ -59,6 +59,7 @@ def test_many_steps_in_one_call_are_as_many_calls(rng):
 
 
 def test_a_slice_ends_after_its_seconds_and_can_be_continued(rng):
+    set_num_threads(1)  # on a busy machine a barrier may take as long as the slice
     program, _ = chained(rng)
     start = time.perf_counter()
     done = program.run(10**9, seconds=0.05)
@@ -364,7 +365,7 @@ def test_aligned_arrays(shape, kind):
     array = aligned(shape, kind)
     assert array.shape == ((shape,) if isinstance(shape, int) else shape) and array.dtype == kind
     assert not array.any() and array.flags.c_contiguous and array.flags.writeable
-    if not nncore.debug_build():
+    if array.size and not nncore.debug_build():
         assert array.ctypes.data % 64 == 0
 
 

@@ -1,4 +1,4 @@
-"""Training against the same steps in NumPy; metrics, weights, callbacks, history, progress; things learned to a score."""
+"""Training against the same steps in NumPy; metrics, weights, callbacks, history; things learned to a score."""
 
 import csv
 import json
@@ -135,7 +135,7 @@ def test_several_outputs(double, rng):
     la, lb = np.square(pa - ya).mean(), np.square(pb - yb).mean()
     assert list(logs) == ["loss", "a_loss", "b_loss", "a_mse"]
     np.testing.assert_allclose(list(logs.values()), [la + 0.25 * lb, la, lb, la], rtol=1e-10)
-    ka, ba, kb, bb = net.get_weights()
+    ka, _, kb, _ = net.get_weights()
     net.train_on_batch(x, [ya, yb])
     np.testing.assert_allclose(net.get_weights()[0], ka - 0.1 * x.T @ (2 * (pa - ya) / 20), rtol=1e-9)
     np.testing.assert_allclose(net.get_weights()[2], kb - 0.1 * x.T @ (0.25 * (pb - yb) / 20), rtol=1e-9)
@@ -172,7 +172,13 @@ def test_validation_split_holds_out_the_last(rng):
 def test_steps_per_epoch_and_initial_epoch(rng):
     net = regression()
     history = net.fit(
-        rng.normal(size=(100, 5)), np.zeros((100, 2)), batch_size=10, steps_per_epoch=3, initial_epoch=2, epochs=6, verbose=0
+        rng.normal(size=(100, 5)),
+        np.zeros((100, 2)),
+        batch_size=10,
+        steps_per_epoch=3,
+        initial_epoch=2,
+        epochs=6,
+        verbose=0,
     )
     assert net.engine.position()["step"] == 12 and history.epoch == [2, 3, 4, 5]
 
@@ -189,7 +195,9 @@ def test_learning_rate_schedules_are_exact(double, rng):
     k, b, o, c = net.get_weights()
     for epoch in range(2):
         for number, start in enumerate((0, 20, 40)):
-            (k, b, o, c), _ = by_hand((k, b, o, c), x, y, 20, np.arange(50)[start : start + 20], 0.1 / (1 + 3 * epoch + number))
+            (k, b, o, c), _ = by_hand(
+                (k, b, o, c), x, y, 20, np.arange(50)[start : start + 20], 0.1 / (1 + 3 * epoch + number)
+            )
     net.fit(x, y, batch_size=20, epochs=2, shuffle=False, verbose=0)
     np.testing.assert_allclose(net.get_weights()[0], k, rtol=1e-10)
     assert rates == list(range(6))
@@ -237,7 +245,16 @@ def test_callbacks_are_called_in_order(rng):
     net.fit(x, y, batch_size=8, epochs=2, validation_data=(x, y), callbacks=recorder, verbose=0)
     epoch = ["batch 0", "batch 1", "batch 2", "test"]
     end = "end {} ['loss', 'val_loss']"
-    assert recorder.calls == ["train begin", "epoch 0", *epoch, end.format(0), "epoch 1", *epoch, end.format(1), "train end"]
+    assert recorder.calls == [
+        "train begin",
+        "epoch 0",
+        *epoch,
+        end.format(0),
+        "epoch 1",
+        *epoch,
+        end.format(1),
+        "train end",
+    ]
     assert recorder.model is net and recorder.params["steps"] == 3 and recorder.params["seed"] == 0
 
 
@@ -260,7 +277,9 @@ def test_stop_training_and_lambda(rng):
         seen.append(epoch)
         net.stop_training = epoch == 2
 
-    net.fit(rng.normal(size=(9, 5)), np.zeros((9, 2)), epochs=9, callbacks=nn.LambdaCallback(on_epoch_end=stop), verbose=0)
+    net.fit(
+        rng.normal(size=(9, 5)), np.zeros((9, 2)), epochs=9, callbacks=nn.LambdaCallback(on_epoch_end=stop), verbose=0
+    )
     assert seen == [0, 1, 2]
     with pytest.raises(TypeError, match="unknown hook 'on_epoch'"):
         nn.LambdaCallback(on_epoch=stop)
@@ -319,7 +338,9 @@ def test_model_checkpoint(rng, tmp_path):
             callback.set_model(net)
             callback.on_epoch_end(number, {"val_loss": value})
     assert nn.load_model(tmp_path / "best.safetensors").get_weights()[0][0, 0] == 1.0
-    assert sorted(p.name for p in tmp_path.glob("at*")) == [f"at-0{n}-{v}.safetensors" for n, v in ((1, 3.0), (2, 1.0), (3, 2.0))]
+    assert sorted(p.name for p in tmp_path.glob("at*")) == [
+        f"at-0{n}-{v}.safetensors" for n, v in ((1, 3.0), (2, 1.0), (3, 2.0))
+    ]
     with pytest.raises(ValueError, match=r"ends in .safetensors"):
         nn.ModelCheckpoint("net.h5")
 
@@ -327,7 +348,9 @@ def test_model_checkpoint(rng, tmp_path):
 def test_csv_logger(rng, tmp_path):
     net, path = regression(), tmp_path / "log.csv"
     for append in (False, True):
-        net.fit(rng.normal(size=(9, 5)), np.zeros((9, 2)), epochs=2, callbacks=nn.CSVLogger(path, append=append), verbose=0)
+        net.fit(
+            rng.normal(size=(9, 5)), np.zeros((9, 2)), epochs=2, callbacks=nn.CSVLogger(path, append=append), verbose=0
+        )
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["0", "1", "0", "1"]
@@ -336,7 +359,14 @@ def test_csv_logger(rng, tmp_path):
 
 def test_terminate_on_nan(rng, caplog):
     net = regression(nn.SGD(1e18))
-    net.fit(rng.normal(size=(64, 5)), rng.normal(size=(64, 2)), epochs=50, batch_size=8, callbacks=nn.TerminateOnNaN(), verbose=0)
+    net.fit(
+        rng.normal(size=(64, 5)),
+        rng.normal(size=(64, 2)),
+        epochs=50,
+        batch_size=8,
+        callbacks=nn.TerminateOnNaN(),
+        verbose=0,
+    )
     assert len(net.history.epoch) < 5 and "training stops" in caplog.text
 
 
@@ -384,7 +414,9 @@ def test_the_same_seed_gives_the_same_bits_on_any_number_of_threads(rng):
     def train(seed, threads):
         nn.set_seed(seed)
         nn.set_num_threads(threads)
-        net = nn.Sequential([nn.Dense(64, activation="relu"), nn.Dropout(0.3), nn.Dense(48, activation="gelu"), nn.Dense(4)])
+        net = nn.Sequential(
+            [nn.Dense(64, activation="relu"), nn.Dropout(0.3), nn.Dense(48, activation="gelu"), nn.Dense(4)]
+        )
         net.compile("adam", nn.losses.SparseCategoricalCrossentropy(from_logits=True))
         net.fit(x, y, epochs=3, batch_size=64, verbose=0)
         return b"".join(w.tobytes() for w in net.get_weights())
@@ -424,7 +456,9 @@ def test_digits_are_learned():
     nn.set_seed(0)
     (x, y), (xt, yt) = nn.data.load_mnist()
     x, xt = (a.astype("float32") / 255 for a in (x, xt))
-    net = nn.Sequential([nn.Flatten(), nn.Dense(256, activation="relu"), nn.Dropout(0.3), nn.Dense(10, activation="softmax")])
+    net = nn.Sequential(
+        [nn.Flatten(), nn.Dense(256, activation="relu"), nn.Dropout(0.3), nn.Dense(10, activation="softmax")]
+    )
     net.compile(nn.Adam(2e-3), "sparse_categorical_crossentropy", metrics=["accuracy"])
     net.fit(x, y, batch_size=64, epochs=12, verbose=0)
     assert net.evaluate(xt, yt, verbose=0)[1] >= 0.96

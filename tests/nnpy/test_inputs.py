@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (tables of cases with the message expected)
 """What users pass in: every kind of array gives the same numbers; what is wrong is refused before any work, by name."""
 
 import numpy as np
@@ -6,7 +7,20 @@ import pytest
 import nnpy as nn
 from nnpy.data import inputs as adapt
 
-DTYPES = ["float32", "float64", "float16", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "bool"]
+DTYPES = [
+    "float32",
+    "float64",
+    "float16",
+    "uint8",
+    "int8",
+    "uint16",
+    "int16",
+    "uint32",
+    "int32",
+    "uint64",
+    "int64",
+    "bool",
+]
 
 
 def model(classes=3, features=4):
@@ -200,9 +214,17 @@ BAD_OPTIONS = [
     ({"steps_per_epoch": 0}, ValueError, r"steps_per_epoch"),
     ({"steps_per_epoch": 2}, ValueError, r"steps_per_epoch: expected at most 1 \(10 samples in batches of 32\), got 2"),
     ({"validation_data": (X, Y), "validation_steps": 5}, ValueError, r"validation_steps: expected at most 1"),
-    ({"sample_weight": np.ones(9)}, ValueError, r"sample_weight: expected shape \(10,\), one weight a sample, got \(9,\)"),
+    (
+        {"sample_weight": np.ones(9)},
+        ValueError,
+        r"sample_weight: expected shape \(10,\), one weight a sample, got \(9,\)",
+    ),
     ({"sample_weight": np.ones((10, 2))}, ValueError, r"sample_weight: expected shape \(10,\)"),
-    ({"sample_weight": np.where(Y == 1, -1.0, 1.0)}, ValueError, r"sample_weight: expected weights >= 0, got -1.0 in row 1"),
+    (
+        {"sample_weight": np.where(Y == 1, -1.0, 1.0)},
+        ValueError,
+        r"sample_weight: expected weights >= 0, got -1.0 in row 1",
+    ),
     ({"sample_weight": np.where(Y == 2, np.nan, 1.0)}, ValueError, r"sample_weight: .* got nan in row 2"),
     ({"class_weight": {3: 1.0}}, ValueError, r"class_weight: expected classes 0 to 2 as keys, got 3"),
     ({"class_weight": {"1": 1.0}}, ValueError, r"class_weight: .* got '1'"),
@@ -222,7 +244,9 @@ def test_bad_options_are_refused_before_work(net, options, error, message):
 
 def test_a_lazy_model_survives_data_that_does_not_fit():
     net = nn.Sequential([nn.Dense(4, name="hidden")])
-    with pytest.raises(ValueError, match=r"Dense 'hidden': expected input of rank 2 .* got \(None, 28, 28\); add Flatten\(\) before it"):
+    with pytest.raises(
+        ValueError, match=r"Dense 'hidden': expected input of rank 2 .* got \(None, 28, 28\); add Flatten\(\) before it"
+    ):
         net.predict(np.zeros((3, 28, 28)))
     assert net.predict(np.zeros((3, 5))).shape == (3, 4)
 
@@ -283,7 +307,9 @@ def test_iterables_of_batches(net):
         np.testing.assert_array_equal(a, b)
     for name, values in other.history.history.items():
         np.testing.assert_allclose(history.history[name], values, rtol=1e-6)
-    np.testing.assert_allclose(net.evaluate(iter(batches()), verbose=0), net.evaluate(X, Y, batch_size=4, verbose=0), rtol=1e-6)
+    np.testing.assert_allclose(
+        net.evaluate(iter(batches()), verbose=0), net.evaluate(X, Y, batch_size=4, verbose=0), rtol=1e-6
+    )
     np.testing.assert_array_equal(net.predict(x for x, _ in batches()), net.predict(X, batch_size=4))
 
 

@@ -7,7 +7,9 @@ import nnpy as nn
 
 
 def mlp(name=None, features=6):
-    return nn.Sequential([nn.Input((features,)), nn.Dense(5, activation="relu", name="hidden"), nn.Dense(2, name="out")], name)
+    return nn.Sequential(
+        [nn.Input((features,)), nn.Dense(5, activation="relu", name="hidden"), nn.Dense(2, name="out")], name
+    )
 
 
 def forward(x, kernel, bias, activation=lambda z: z):
@@ -59,7 +61,11 @@ def test_add_and_pop(rng):
         ([3], TypeError, r"expected layers, got int at position 0"),
         ([nn.Dense(2, name="a"), nn.Dense(2, name="a")], ValueError, "different names, got two named 'a'"),
         ([nn.Dense(2), nn.Input((3,))], ValueError, "expected Input to be the first item"),
-        ([nn.Input((28, 28)), nn.Dense(2, name="hidden")], ValueError, r"Dense 'hidden': .* got \(None, 28, 28\); add Flatten\(\)"),
+        (
+            [nn.Input((28, 28)), nn.Dense(2, name="hidden")],
+            ValueError,
+            r"Dense 'hidden': .* got \(None, 28, 28\); add Flatten\(\)",
+        ),
     ],
 )
 def test_sequential_refuses(layers, error, message):
@@ -233,7 +239,9 @@ def test_summary(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "Sequential 'net'"
     assert lines[-1] == "Parameters: 47 (188 B), trainable 47, not trainable 0"
-    assert [line.split() for line in lines if line.startswith("hidden")] == [["hidden", "(Dense)", "(None,", "5)", "35"]]
+    assert [line.split() for line in lines if line.startswith("hidden")] == [
+        ["hidden", "(Dense)", "(None,", "5)", "35"]
+    ]
     a = nn.Input((3,), name="a")
     text = []
     nn.Model(a, nn.Dense(3, name="d")(a) + a).summary(print_fn=text.append)
@@ -270,7 +278,9 @@ def test_floatx(name, rng):
     assert result.dtype == name and nn.floatx() == "float32"
     k1, b1, k2, b2 = model.get_weights()
     expected = np.maximum(x @ k1 + b1, 0) @ k2 + b2
-    np.testing.assert_allclose(result, expected, rtol=1e-12 if name == "float64" else 1e-5, atol=1e-14 if name == "float64" else 1e-6)
+    np.testing.assert_allclose(
+        result, expected, rtol=1e-12 if name == "float64" else 1e-5, atol=1e-14 if name == "float64" else 1e-6
+    )
     model.compile("sgd", "mse")
     model.fit(x, np.ones((4, 2)), verbose=0)
     assert model.get_weights()[0].dtype == name

@@ -36,7 +36,7 @@ def train(optimizer, values, gradients, dtype="float32", frozen=()):
     parameters = [Parameter(np.array(v, dtype), f"p{i}", i not in frozen) for i, v in enumerate(values)]
     store = Store(parameters, dtype)
     state = nncore.new_state()
-    program = Program(optimizer.update_ops(store, state), state)
+    program = Program(optimizer.updater(store, state).ops(), state)
     rates = optimizer.rates(0, len(gradients))
     state[RATES] = rates.ctypes.data
     for step in gradients:

@@ -14,18 +14,24 @@ import nnpy as nn
 def network():
     a, b = nn.Input((4,), name="a"), nn.Input((4,), name="b")
     shared = nn.Dense(6, activation=nn.activations.leaky_relu(negative_slope=0.1), name="shared")
-    inner = nn.Sequential([nn.Dense(6, kernel_initializer="he_normal", name="i1"), nn.Dropout(0.2, name="i2")], name="inner")
+    inner = nn.Sequential(
+        [nn.Dense(6, kernel_initializer="he_normal", name="i1"), nn.Dropout(0.2, name="i2")], name="inner"
+    )
     one, two = shared(a), inner(shared(b))
     joined = nn.Concatenate(name="joined")([one + 2.0 * two, nn.Activation("gelu", name="act")(one)])
-    return nn.Model([a, b], [nn.Dense(1, name="x")(joined), nn.Dense(3, activation="softmax", name="y")(joined)], name="net")
+    return nn.Model(
+        [a, b], [nn.Dense(1, name="x")(joined), nn.Dense(3, activation="softmax", name="y")(joined)], name="net"
+    )
 
 
 def compiled(optimizer=None):
     net = network()
     net.compile(
         optimizer or nn.AdamW(nn.schedules.CosineDecay(0.01, 50), weight_decay=0.01, global_clipnorm=1.0),
-        {"x": "mse", "y": nn.losses.SparseCategoricalCrossentropy()}, loss_weights={"x": 0.5}, metrics={"y": ["accuracy"]},
-    )  # fmt: skip
+        {"x": "mse", "y": nn.losses.SparseCategoricalCrossentropy()},
+        loss_weights={"x": 0.5},
+        metrics={"y": ["accuracy"]},
+    )
     return net
 
 
@@ -124,12 +130,16 @@ def test_what_does_not_fit_is_told_and_changes_nothing(tmp_path):
     small().save_weights(path)
     net = small(5)
     before = net.get_weights()
-    with pytest.raises(ValueError, match=r"w.safetensors: Dense 'hidden': expected hidden/kernel of shape \(3, 5\), got \(3, 4\)"):
+    with pytest.raises(
+        ValueError, match=r"w.safetensors: Dense 'hidden': expected hidden/kernel of shape \(3, 5\), got \(3, 4\)"
+    ):
         net.load_weights(path)
     net = nn.Sequential([nn.Input((3,)), nn.Dense(4, name="hidden"), nn.Dense(2, name="out", use_bias=False)], "small")
     with pytest.raises(ValueError, match=r"does not fit Sequential 'small': the file has also out/bias"):
         net.load_weights(path)
-    net = nn.Sequential([nn.Input((3,)), nn.Dense(4, name="hidden"), nn.Dense(2, name="out"), nn.Dense(2, name="more")], "small")
+    net = nn.Sequential(
+        [nn.Input((3,)), nn.Dense(4, name="hidden"), nn.Dense(2, name="out"), nn.Dense(2, name="more")], "small"
+    )
     with pytest.raises(ValueError, match=r"the file lacks more/kernel, more/bias"):
         net.load_weights(path)
     net = small(5)

@@ -17,8 +17,9 @@ DTYPES = {"float32": "f32", "float64": "f64"}
 @cache
 def compiled() -> tuple[str, ...]:
     """The ISA variants in this installation, weakest first."""
-    folders = {path.parent.name.partition("_")[0] for path in Path(__file__).parent.glob("*_f32/gemm*.so")}
-    return tuple(sorted(folders))
+    # __path__, not __file__: an editable installation keeps the modules elsewhere than the sources.
+    found = (path for folder in __path__ for path in Path(folder).glob("*_f32/gemm*.so"))
+    return tuple(sorted({path.parent.name.partition("_")[0] for path in found}))
 
 
 @cache

@@ -2,7 +2,9 @@
 # nncore/steps.py says what each kind computes, nncore/reference_steps.py computes it in NumPy.
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy
+from nncore.kernels.lanes cimport load_part, store_part
 from nncore.kernels.philox cimport dropout
+from nncore.kernels.update cimport Rule, adam_step, momentum_step, sgd_step
 from nncore.mathematics cimport (vd_elu, vd_gelu, vd_gelu_tanh, vd_hard_sigmoid, vd_mish, vd_selu, vd_sigmoid, vd_silu,
                                  vd_softsign, vd_tanh, velu, vgelu, vgelu_tanh, vhard_sigmoid, vleaky_relu, vmish,
                                  vrelu, vselu, vsilu, vsoftsign)
@@ -16,11 +18,14 @@ cdef enum:                  # in the order of nncore.steps.KINDS
     EXPONENTIAL
     D_RELU, D_LEAKY_RELU, D_ELU, D_SELU, D_GELU, D_GELU_TANH, D_SILU, D_SIGMOID, D_HARD_SIGMOID, D_TANH, D_SOFTPLUS
     D_SOFTSIGN, D_MISH, D_EXPONENTIAL
+    STEP_SGD, STEP_ADAM
 
 cdef struct StepRecord:     # nncore.steps.RECORD
     int64_t kind
     void* p
     void* q
+    void* r
+    void* rule              # sgd, adam: the numbers of this optimizer step
     int64_t ld              # elements from one row of p and q to the next
     int64_t index           # dropout: number of the random stream
     int64_t width           # dropout: elements in a row of the whole matrix
@@ -245,6 +250,38 @@ cdef inline void run_edge(int64_t kind, vf a, const Tile* tile) noexcept nogil:
         unpack_edge(tile.t + r * tile.ld, t, tile.ld, n, tile.cols)
 
 
+cdef inline void update_tile(const StepRecord* step, const real* g, int64_t ld, int64_t row0, int64_t rows, int64_t col0,
+                             int64_t cols) noexcept nogil:
+    """The optimizer's step for the weights whose gradient the tile is."""
+    cdef Rule rule = (<const Rule*>step.rule)[0]
+    cdef real* w = <real*>step.p
+    cdef real* m = <real*>step.q
+    cdef real* v = <real*>step.r
+    cdef int64_t i, r, c, width
+    cdef vf wi, mi, vi, gi
+    for r in range(rows):
+        i = (row0 + r) * step.ld + col0
+        c = 0
+        while c < cols:
+            width = cols - c
+            gi = load_part(g + r * ld + c, width, width, 0)
+            wi = load_part(w + i + c, width, width, 0)
+            if step.kind == STEP_ADAM:
+                mi = load_part(m + i + c, width, width, 0)
+                vi = load_part(v + i + c, width, width, 0)
+                wi = adam_step(&rule, wi, &mi, &vi, gi)
+                store_part(m + i + c, mi, width)
+                store_part(v + i + c, vi, width)
+            elif m != NULL:
+                mi = load_part(m + i + c, width, width, 0)
+                wi = momentum_step(&rule, wi, &mi, gi)
+                store_part(m + i + c, mi, width)
+            else:
+                wi = sgd_step(&rule, wi, gi)
+            store_part(w + i + c, wi, width)
+            c += LANES
+
+
 cdef inline void apply_steps(const StepRecord* steps, int64_t n_steps, real* tile, int64_t ld, int64_t row0,
                              int64_t rows, int64_t col0, int64_t cols) noexcept nogil:
     """Do the steps, in order, in place, on a tile of a matrix.
@@ -265,6 +302,9 @@ cdef inline void apply_steps(const StepRecord* steps, int64_t n_steps, real* til
             flat = ld == cols and step.width == cols
             dropout(tile, ld, row0 * step.width + col0, step.width, 1 if flat else rows, rows * cols if flat else cols,
                     <const int64_t*>step.p, step.index, step.s0, step.s1)
+            continue
+        if kind == STEP_SGD or kind == STEP_ADAM:
+            update_tile(step, tile, ld, row0, rows, col0, cols)
             continue
         p = <const real*>step.p
         if kind == STORE:

@@ -56,6 +56,8 @@ SIGNATURES = {
     # optimizers over the flat parameter buffer
     "sgd": _signature("optimizer", "w! v!? g state scale?", "count nesterov", "momentum weight_decay"),
     "adam": _signature("optimizer", "w! m! v! g state scale?", "count", "beta_1 beta_2 epsilon weight_decay"),
+    "sgd_prepare": _signature("optimizer", "rule! state", "nesterov", "momentum weight_decay"),
+    "adam_prepare": _signature("optimizer", "rule! state", "", "beta_1 beta_2 epsilon weight_decay"),
     # what the machine can do at most, for benchmarks
     "fma_peak": _signature("roofline", "sink!", "chains iterations"),
     "triad": _signature("roofline", "a! b c", "count passes", "s"),

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
-from nncore import Op, Program
+from nncore import Op, Program, Step
 from nncore.memory import SLOTS
 from nnpy import ops
 from nnpy.compiler.differentiate import by_creation, differentiate
-from nnpy.compiler.fuse import Aliases, fuse
+from nnpy.compiler.fuse import Aliases, fuse, fuse_updates
 from nnpy.compiler.lower import Lowering
 from nnpy.compiler.specialise import specialise
 from nnpy.graph import Parameter, Tensor, ordered
@@ -37,14 +38,28 @@ class Feed:
     row_stride: int
 
 
+class Update(Protocol):
+    """How an optimizer ends a training step."""
+
+    def prepare(self) -> list[Op]:
+        """What comes first, if there are fused steps."""
+
+    def step(self, parameter: Parameter) -> Step | None:
+        """What updates a parameter at the end of the GEMM that makes its gradient; None: nothing can, as all gradients
+        must be there first."""
+
+    def ops(self, done: Container[Parameter]) -> list[Op]:
+        """What updates all other parameters than ``done``."""
+
+
 @dataclass(frozen=True)
 class Request:
     """What a Program shall do with a batch.
 
     outputs: (tensor, slot): written to the rows of the array at a slot. objective: (loss, weight): the sum of
     weight * mean(loss) is differentiated if there is an ``update`` or ``keep_gradients``. totals: (values, array,
-    weights or None): array (float64, 2) += (sum of values, sum of weights or number of samples). update: makes the
-    optimizer's Ops. keep: tensors whose values are read afterwards.
+    weights or None): array (float64, 2) += (sum of values, sum of weights or number of samples). update: the
+    optimizer's part. keep: tensors whose values are read afterwards.
     """
 
     batch: int
@@ -53,7 +68,7 @@ class Request:
     outputs: Sequence[tuple[Tensor, int]] = ()
     objective: Sequence[tuple[Tensor, float]] = ()
     totals: Sequence[tuple[Tensor, np.ndarray, Tensor | None]] = ()
-    update: Callable[[Store, np.ndarray], list[Op]] | None = None
+    update: Callable[[Store, np.ndarray], Update] | None = None
     keep: Sequence[Tensor] = ()
     keep_gradients: bool = False
 
@@ -122,7 +137,13 @@ def compile_request(request: Request, store: Store, state: np.ndarray) -> Execut
             copies.append((parameter, gradient))  # two parameters with one gradient, or a gradient that is an input
         else:
             low.bind(gradient, store.gradient(parameter))
-    for item in fuse(order, aliases, held):
+    items = fuse(order, aliases, held)
+    update = request.update(store, state) if request.update is not None else None
+    done: set[Parameter] = set()
+    if update is not None and all(update.step(p) is not None for p in trained):
+        own = {p: g for p, g in parameter_gradients.items() if p not in dict(copies)}
+        done = fuse_updates(items, own, update.step, aliases.root)
+    for item in items:
         if item.source is not None:
             low.chain(item)
         else:
@@ -141,8 +162,8 @@ def compile_request(request: Request, store: Store, state: np.ndarray) -> Execut
     for tensor in (*(final[t] for t in request.keep), *kept.values()):
         low.buffer(tensor).held = True
     code, arena = low.finish()
-    if request.update is not None:
-        code += request.update(store, state)
+    if update is not None:
+        code = [*(update.prepare() if done else ()), *code, *update.ops(done)]
     values = {t: low.view(final[t], arena) for t in request.keep}
     slopes = {t: low.view(gradient, arena) for t, gradient in kept.items()}
     return Executable(Program(code, state), store, state, values, slopes, arena.nbytes)

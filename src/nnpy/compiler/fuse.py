@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from nnpy.graph import Node, Tensor
+from nnpy.graph import Node, Parameter, Tensor
 from nnpy.ops.base import Elementwise, StepSpec
 from nnpy.ops.elementwise import unfused
 from nnpy.ops.linear import BY_WEIGHT, COLUMN_SUM
@@ -95,6 +95,26 @@ def fuse(order: Sequence[Node], aliases: Aliases, held: Iterable[Tensor]) -> lis
         made_at[node.output] = at
         head_of[node.output] = at
     return items
+
+
+def fuse_updates(items: Sequence[Item], gradients: dict[Parameter, Tensor], step_of, root) -> set[Parameter]:
+    """The optimizer's step goes right behind a weight gradient where nothing later reads the weight; which it did.
+
+    ``step_of``: the ``nncore.Step`` that updates a parameter.
+    """
+    last_use: dict[Parameter, int] = {}
+    for position, item in enumerate(items):
+        reads = [*item.node.inputs, *(t for step in item.steps for t in step.operands())]
+        last_use.update((t, position) for t in reads if isinstance(t, Parameter))
+    made_at = {root(item.output): position for position, item in enumerate(items) if item.node.operation is BY_WEIGHT}
+    done = set()
+    for parameter, gradient in gradients.items():
+        position = made_at.get(root(gradient), -1)
+        if position >= last_use.get(parameter, -1) and position >= 0:
+            step = step_of(parameter)
+            items[position].steps.append(StepSpec(step.kind, ready=step))
+            done.add(parameter)
+    return done
 
 
 def _take_sums(item: Item, items: list[Item], positions: tuple[dict[Tensor, int], ...], final, root) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
@@ -21,8 +21,8 @@ from nnpy.parameters import Store
 _NS_PER_THREAD = 2500  # less work than this for each thread is not worth a barrier
 _FLOPS_PER_NS = 100
 _VISITS_PER_NS = 4
-# Below this many rows, packing the second operand of a GEMM costs more than it gains.
-_PACK_ROWS = 24
+_MANY_ROWS = 1024
+_IN_CACHE = 1 << 20
 
 
 @dataclass(eq=False)
@@ -103,7 +103,10 @@ class Lowering:
     def gemm(self, item: Item, *, a, b, m: int, n: int, k: int, a_strides, b_strides, sums: Tensor | None = None) -> None:
         """item.output = steps(a @ b); ``b`` is packed where that pays or must be; ``sums``: column sums of b."""
         core = kernels.family("gemm", self.dtype)
-        direct = sums is None and b_strides[1] == 1 and n % (core.NR // 2) == 0 and m < _PACK_ROWS
+        # The kernel reads a row-major b in place as fast as a packed one, unless many rows stream it past the cache again
+        # and again. Packing gives the column sums on the way.
+        streams = m >= _MANY_ROWS and k * n * self.dtype.itemsize > _IN_CACHE
+        direct = sums is None and b_strides[1] == 1 and not streams
         arguments = dict(m=m, n=n, k=k, rs_a=a_strides[0], cs_a=a_strides[1], ldc=n)
         if direct:
             arguments.update(b=b, ldb=b_strides[0])
@@ -197,5 +200,8 @@ class Lowering:
                 call.name, call.function.address, writes=[out], reads=list(arguments.values()), sizes=[count],
                 threads=call.threads, keep=call.function,
             )  # fmt: skip
-        steps = [Step(spec.kind, **{name: self._ref(v, arena) for name, v in values.items()}) for spec, values in call.steps]
+        steps = [
+            replace(spec.ready, ld=values["ld"]) if spec.ready else Step(spec.kind, **{n: self._ref(v, arena) for n, v in values.items()})
+            for spec, values in call.steps
+        ]  # fmt: skip
         return Op(call.name, dtype=self.dtype, threads=call.threads, steps=steps, **arguments)

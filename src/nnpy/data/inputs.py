@@ -11,7 +11,20 @@ import numpy as np
 
 # What the gather kernel reads, in the order of its codes.
 SOURCES = tuple(
-    np.dtype(name) for name in "float32 float64 uint8 int8 uint16 int16 uint32 int32 uint64 int64 float16".split()
+    np.dtype(name)
+    for name in [
+        "float32",
+        "float64",
+        "uint8",
+        "int8",
+        "uint16",
+        "int16",
+        "uint32",
+        "int32",
+        "uint64",
+        "int64",
+        "float16",
+    ]
 )
 _CHUNK = 1 << 18  # elements looked at at once: they stay in cache
 _FRAMES = {"pandas", "polars", "pyarrow", "modin", "cudf", "dask", "narwhals"}
@@ -97,16 +110,16 @@ def check_shape(array: np.ndarray, expected: Sequence[int | None], what: str) ->
         return array[:, 0]
     if array.ndim == 0 or (expected and fits(array.shape, expected)):
         raise ValueError(
-            f"{what}: expected a batch of samples of shape {describe(expected)}, got one of shape {describe(array.shape)}; "
-            "add the batch axis: x[None]"
+            f"{what}: expected a batch of samples of shape {describe(expected)}, "
+            f"got one of shape {describe(array.shape)}; add the batch axis: x[None]"
         )
     advice = ""
-    if None not in expected and math.prod(array.shape[1:]) == math.prod(expected):
+    if math.prod(array.shape[1:]) == math.prod(size or 0 for size in expected):
         advice = f"; reshape it: x.reshape({', '.join(map(str, (-1, *expected)))})"
     raise ValueError(f"{what}: expected samples of shape {describe(expected)}, got {describe(array.shape[1:])}{advice}")
 
 
-def first_bad_row(array: np.ndarray, dtype: np.dtype | str) -> int | None:
+def first_bad_row(array: np.ndarray, dtype: Any) -> int | None:
     """The first row that holds a NaN or an infinity once converted to ``dtype``; None if all are finite.
 
     The sum of a chunk is finite unless one of its elements is not, or it overflows: only then is each looked at.
@@ -125,7 +138,7 @@ def first_bad_row(array: np.ndarray, dtype: np.dtype | str) -> int | None:
     return None
 
 
-def check_finite(array: np.ndarray, dtype: np.dtype | str, what: str) -> None:
+def check_finite(array: np.ndarray, dtype: Any, what: str) -> None:
     """Raises ValueError that names the first row with a NaN or an infinity."""
     row = first_bad_row(array, dtype)
     if row is not None:
@@ -150,7 +163,7 @@ def readable(array: np.ndarray) -> np.ndarray:
 def distribute(value: Any, names: Sequence[str], ranks: Sequence[int | None], what: str) -> list[Any]:
     """One value for each of the model's inputs or outputs: from a list or tuple in order, or a dict by name.
 
-    ``ranks``: of the arrays expected, batch axis included. Raises ValueError or TypeError if the number or the names are wrong.
+    ``ranks``: of the arrays expected, batch axis included. Raises ValueError or TypeError for a wrong number or name.
     """
     if isinstance(value, Mapping):
         if set(value) != set(names):
@@ -230,7 +243,7 @@ def split_position(fraction: Any, samples: int) -> int:
         raise TypeError(f"validation_split: expected a number from 0 to below 1, got {fraction!r}")
     if not 0 <= fraction < 1:
         raise ValueError(f"validation_split: expected a number from 0 to below 1, got {fraction}")
-    position = int(math.floor(samples * (1 - fraction)))
+    position = math.floor(samples * (1 - fraction))
     if fraction and not 0 < position < samples:
         raise ValueError(
             f"validation_split: {fraction} of {samples} samples leaves none to train on or none to validate with"

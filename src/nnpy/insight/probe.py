@@ -52,7 +52,7 @@ class Probe(Mapping[str, np.ndarray]):
 
 
 def probe(model: Model, x: Any, y: Any = None) -> Probe:
-    """``Model.probe``: as in inference (no dropout). All samples are one batch. With ``y`` the model must be compiled."""
+    """``Model.probe``: as in inference (no dropout), all samples one batch. With ``y`` the model must be compiled."""
     if y is None:
         arrays = prepare_inputs(model, x)
         samples = Samples(len(arrays[0]), arrays, [], [])
@@ -91,7 +91,9 @@ def probe(model: Model, x: Any, y: Any = None) -> Probe:
                 if parameter.trainable:
                     result.parameter_gradients[name] = np.array(store.gradient(parameter))
             losses = zip(objective.losses, totals, strict=True)
-            result.loss = sum(weight * float(total / count) for (_, weight), (total, count) in losses) + engine.penalty()
+            result.loss = (
+                sum(weight * float(total / count) for (_, weight), (total, count) in losses) + engine.penalty()
+            )
     return result
 
 

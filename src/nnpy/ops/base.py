@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from nncore import Step
 from nnpy.graph import Node, Shape, Tensor
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ class StepSpec:
     s0: float = 0.0
     s1: float = 0.0
     stream: Node | None = None  # the dropout node whose random stream this is
+    ready: Step | None = None  # a step whose operands are arrays already: the optimizer's
 
     def operands(self) -> list[Tensor]:
         return [t for t in (self.p, self.q) if t is not None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nncore import Op
+from nncore import Op, Step
 from nnpy.checks import real
 from nnpy.optimizers.base import Optimizer, Rate
 
@@ -38,6 +38,15 @@ class Adam(Optimizer):
         arguments |= {"m": slots["momentum"], "v": slots["velocity"]}
         arguments |= {"beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon}
         return Op("adam", weight_decay=self.weight_decay or 0.0, **arguments)
+
+    def prepare(self, rule, state, dtype):
+        return Op(
+            "adam_prepare", rule=rule, state=state, dtype=dtype, threads=1, beta_1=self.beta_1, beta_2=self.beta_2,
+            epsilon=self.epsilon, weight_decay=self.weight_decay or 0.0,
+        )  # fmt: skip
+
+    def fused(self, *, w, slots, rule):
+        return Step("adam", p=w, q=slots["momentum"], r=slots["velocity"], rule=rule)
 
 
 class AdamW(Adam):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -11,7 +11,9 @@ import numpy as np
 
 import nncore
 from nncore import Op, Ref, Step
+from nncore.steps import RULE_REALS
 from nnpy.checks import real, shown
+from nnpy.graph import Parameter
 from nnpy.parameters import Store
 from nnpy.registry import Configurable, snake
 from nnpy.schedules import Schedule
@@ -19,6 +21,7 @@ from nnpy.schedules import get as get_schedule
 
 _CHUNK = 8192  # elements in one partial sum of square_sums
 _CLIP_COLUMNS = 1024
+_SHARE = 8192  # parameters that are worth a thread of an op
 
 Rate: TypeAlias = float | Schedule | Callable[[int], float]
 
@@ -103,14 +106,53 @@ class Optimizer(Configurable):
         """The names of the slots that its settings need."""
         return self.slot_names
 
-    def update_ops(self, store: Store, state: np.ndarray, threads: int = 0) -> list[Op]:
-        """What ends a training step: clip the gradients in ``store.gradients``, update ``store.values``.
+    def updater(self, store: Store, state: np.ndarray, threads: int = 0) -> Updater:
+        """What ends a training step on ``store``. ``state``: the Program's state array (learning rates, step).
+        ``threads``: how many may share an op (0: all)."""
+        return Updater(self, store, state, threads)
 
-        ``state``: the Program's state array (learning rates, step). ``threads``: how many may share an op (0: all).
-        """
-        slots = self.slots(store)
-        stretches = list(store.ranges())
-        if self.clipnorm is not None:
+    @property
+    def clips(self) -> bool:
+        return any(limit is not None for limit in (self.clipnorm, self.clipvalue, self.global_clipnorm))
+
+    def update(self, *, slots: dict[str, np.ndarray], **arguments) -> Op:
+        """The op that updates one stretch: weights ``w`` by gradients ``g`` and the same stretch of each slot."""
+        raise NotImplementedError(f"{type(self).__name__}: an optimizer must define update(...)")
+
+    def prepare(self, rule: np.ndarray, state: np.ndarray, dtype: np.dtype) -> Op | None:
+        """The op that computes the ``rule`` of the steps that ``fused`` gives; None if it gives none."""
+        return None
+
+    def fused(self, *, w: np.ndarray, slots: dict[str, np.ndarray], rule: np.ndarray) -> Step:
+        """The step that does the same as ``update`` behind a GEMM: for optimizers that have ``prepare``."""
+        raise NotImplementedError(f"{type(self).__name__}: an optimizer that defines prepare must define fused(...)")
+
+
+class Updater:
+    """An optimizer at work on one store: the ops and steps that end a training step (``compiler.Update``)."""
+
+    def __init__(self, optimizer: Optimizer, store: Store, state: np.ndarray, threads: int):
+        self.optimizer, self.store, self.state, self.threads = optimizer, store, state, threads
+        self.slots = optimizer.slots(store)
+        self.rule = nncore.aligned(RULE_REALS, store.dtype)
+
+    def prepare(self) -> list[Op]:
+        """What comes before the steps."""
+        op = self.optimizer.prepare(self.rule, self.state, self.store.dtype)
+        return [] if op is None else [op]
+
+    def step(self, parameter: Parameter) -> Step | None:
+        """What updates a parameter as the last step of its gradient's GEMM; None where clipping needs all gradients."""
+        if self.optimizer.clips or self.optimizer.prepare(self.rule, self.state, self.store.dtype) is None:
+            return None
+        slots = {name: self.store.state_view(flat, parameter) for name, flat in self.slots.items()}
+        return self.optimizer.fused(w=parameter.value, slots=slots, rule=self.rule)
+
+    def ops(self, done: Container[Parameter] = ()) -> list[Op]:
+        """Clip the gradients in ``store.gradients``, update ``store.values``, but for the parameters in ``done``."""
+        store, optimizer, threads = self.store, self.optimizer, self.threads
+        stretches = list(store.ranges(done))
+        if optimizer.clipnorm is not None:
             stretches = [
                 (start, start + parameter.value.size)
                 for parameter, start in store.offsets.items()
@@ -118,30 +160,32 @@ class Optimizer(Configurable):
             ]
         ops: list[Op] = []
         scales: list[np.ndarray | None] = [None] * len(stretches)
-        if self.clipvalue is not None:
-            ops += [op for start, end in stretches for op in _clip_values(store, start, end, self.clipvalue, threads)]
-        elif self.global_clipnorm is not None and stretches:
-            ops, shared = _clip_norm(store, stretches, self.global_clipnorm, threads)
+        if optimizer.clipvalue is not None:
+            ops += [op for start, end in stretches for op in _clip_values(store, start, end, optimizer.clipvalue, threads)]
+        elif optimizer.global_clipnorm is not None and stretches:
+            ops, shared = _clip_norm(store, stretches, optimizer.global_clipnorm, threads)
             scales = [shared] * len(stretches)
-        elif self.clipnorm is not None:
+        elif optimizer.clipnorm is not None:
             for position, stretch in enumerate(stretches):
-                clips, scales[position] = _clip_norm(store, [stretch], self.clipnorm, threads)
+                clips, scales[position] = _clip_norm(store, [stretch], optimizer.clipnorm, threads)
                 ops += clips
             ops.sort(key=lambda op: op.name == "clip_scale")  # all the sums, one barrier, all the scales
         for (start, end), scale in zip(stretches, scales, strict=True):
-            arrays = {name: array[start:end] for name, array in slots.items()}
+            arrays = {name: array[start:end] for name, array in self.slots.items()}
             options: dict[str, Any] = {} if scale is None else {"scale": scale}
             ops.append(
-                self.update(
-                    w=store.values[start:end], g=store.gradients[start:end], state=state, slots=arrays,
-                    count=end - start, dtype=store.dtype, threads=threads, **options,
+                optimizer.update(
+                    w=store.values[start:end], g=store.gradients[start:end], state=self.state, slots=arrays,
+                    count=end - start, dtype=store.dtype, threads=_worth(end - start, threads), **options,
                 )
             )  # fmt: skip
         return ops
 
-    def update(self, *, slots: dict[str, np.ndarray], **arguments) -> Op:
-        """The op that updates one stretch: weights ``w`` by gradients ``g`` and the same stretch of each slot."""
-        raise NotImplementedError(f"{type(self).__name__}: an optimizer must define update(...)")
+
+def _worth(count: int, threads: int) -> int:
+    """How many threads ``count`` elements are worth, at most ``threads`` (0: any number)."""
+    worth = max(1, count // _SHARE)
+    return min(worth, threads) if threads else worth
 
 
 def _clip_norm(

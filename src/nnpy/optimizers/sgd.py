@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nncore import Op
+from nncore import Op, Step
 from nnpy.checks import flag, real
 from nnpy.optimizers.base import Optimizer, Rate
 
@@ -38,3 +38,12 @@ class SGD(Optimizer):
         velocity = {"v": slots["momentum"]} if self.momentum else {}
         arguments |= velocity | {"nesterov": self.nesterov, "momentum": self.momentum}
         return Op("sgd", weight_decay=self.weight_decay or 0.0, **arguments)
+
+    def prepare(self, rule, state, dtype):
+        return Op(
+            "sgd_prepare", rule=rule, state=state, dtype=dtype, threads=1, nesterov=self.nesterov, momentum=self.momentum,
+            weight_decay=self.weight_decay or 0.0,
+        )  # fmt: skip
+
+    def fused(self, *, w, slots, rule):
+        return Step("sgd", p=w, q=slots.get("momentum"), rule=rule)

@@ -17,10 +17,10 @@ Logs = dict[str, float]
 
 
 class Callback:
-    """Subclass it and override what you need. ``self.model`` is the model, ``self.params`` the settings of the fit.
+    """Subclass it and override what you need. ``self.model``: the model, ``self.params``: what fit was told.
 
     Steps run in compiled stretches of about 50 ms. Where a callback overrides ``on_train_batch_begin`` or
-    ``on_train_batch_end``, a stretch is one step; ``on_progress`` (ours) costs nothing. ``logs`` hold the means since the
+    ``on_train_batch_end``, a stretch is one step; ``on_progress`` (ours) costs nothing. ``logs``: the means since the
     epoch began; at the end of an epoch also the ``val_`` values.
     """
 
@@ -97,7 +97,19 @@ def as_list(callbacks: Callback | Sequence[Callback] | None) -> list[Callback]:
     return [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
 
 
-_HIGHER_IS_BETTER = ("accuracy", "acc", "precision", "recall", "auc", "f1", "fbeta", "score", "iou", "correlation", "similarity")
+_HIGHER_IS_BETTER = (
+    "accuracy",
+    "acc",
+    "precision",
+    "recall",
+    "auc",
+    "f1",
+    "fbeta",
+    "score",
+    "iou",
+    "correlation",
+    "similarity",
+)
 
 
 class Monitor:
@@ -117,7 +129,9 @@ class Monitor:
         return -self.sign * math.inf
 
     def better(self, value: float, than: float) -> bool:
-        return self.sign * (value - than) > self.min_delta if math.isfinite(than) else self.sign * value > self.sign * than
+        return (
+            self.sign * (value - than) > self.min_delta if math.isfinite(than) else self.sign * value > self.sign * than
+        )
 
     def read(self, logs: Logs | None, who: str) -> float | None:
         """The value, or None with a warning if this epoch has none."""
@@ -187,7 +201,8 @@ class EarlyStopping(Callback):
 class ModelCheckpoint(Callback):
     """Save the model after each epoch, or only where ``monitor`` got better (``save_best_only``).
 
-    ``filepath`` ends in ``.safetensors`` and may hold ``{epoch}`` and names from the logs: ``"net-{epoch:02d}-{val_loss:.3f}.safetensors"``.
+    ``filepath`` ends in ``.safetensors`` and may hold ``{epoch}`` and names from the logs:
+    ``"net-{epoch:02d}-{val_loss:.3f}.safetensors"``.
     """
 
     def __init__(
@@ -227,11 +242,12 @@ class ModelCheckpoint(Callback):
 class LambdaCallback(Callback):
     """Functions as hooks: ``LambdaCallback(on_epoch_end=lambda epoch, logs: ...)``."""
 
-    def __init__(self, **hooks: Callable[..., None] | None):
+    def __init__(self, **functions: Callable[..., None] | None):
         super().__init__()
-        for name, function in hooks.items():
+        for name, function in functions.items():
             if not (name.startswith("on_") and hasattr(Callback, name)):
-                raise TypeError(f"LambdaCallback: unknown hook {name!r}; there are {', '.join(h for h in dir(Callback) if h.startswith('on_'))}")
+                hooks = ", ".join(hook for hook in dir(Callback) if hook.startswith("on_"))
+                raise TypeError(f"LambdaCallback: unknown hook {name!r}; there are {hooks}")
             if function is not None:
                 setattr(self, name, _Hook(function))
 
@@ -256,7 +272,9 @@ class LearningRateScheduler(Callback):
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         optimizer = self.model.optimizer
         if callable(optimizer.learning_rate):
-            raise ValueError("LearningRateScheduler: expected an optimizer with a number as learning_rate, it has a schedule")
+            raise ValueError(
+                "LearningRateScheduler: expected an optimizer with a number as learning_rate, it has a schedule"
+            )
         rate = self.schedule(epoch, float(optimizer.learning_rate))
         if isinstance(rate, bool) or not isinstance(rate, (int, float, np.number)):
             raise TypeError(f"LearningRateScheduler: expected the schedule to return a number, got {rate!r}")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakSet
 
 import numpy as np
 
@@ -15,6 +17,7 @@ import nncore
 from nncore.memory import BATCH, INDICES, LOCAL, RATES, ROW, SEED, SLOTS, STEP
 from nnpy.compiler import Executable, Feed, Request, compile_request
 from nnpy.graph import Parameter, Tensor
+from nnpy.optimizers.base import Updater
 from nnpy.parameters import Store
 from nnpy.training.samples import Samples, Source, source
 from nnpy.training.settings import Head, Objective, Settings
@@ -25,7 +28,6 @@ if TYPE_CHECKING:
 SLICE = 0.05  # seconds between two looks at signals and progress
 _MOST_PROGRAMS = 24
 _MOST_BYTES = 1 << 30  # of their arenas
-_UPDATE_SHARE = 8192  # parameters that are worth a thread of the optimizer's ops
 
 
 class Borrowed(Store):
@@ -34,6 +36,31 @@ class Borrowed(Store):
     def __init__(self, parameters: Sequence[Parameter], dtype: str):
         self.dtype = np.dtype(dtype)
         self.parameters = list(parameters)
+
+
+class Ready(NamedTuple):
+    """A Program, and the arrays of the parameters that it was made for."""
+
+    executable: Executable
+    values: list[np.ndarray]
+
+    @property
+    def program(self) -> Any:
+        return self.executable.program
+
+
+_engines: WeakSet[Engine] = WeakSet()
+
+
+def _after_fork() -> None:
+    """In a forked child the threads that held locks, or were in fit, do not exist."""
+    for engine in list(_engines):
+        engine.new_locks()
+        if engine.model.fitting != threading.get_ident():
+            engine.model.fitting = 0
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 class Engine:
@@ -53,14 +80,18 @@ class Engine:
         self.totals = {mode: np.zeros((columns, 2)) for mode in ("train", "test")}
         self.infer_state = nncore.new_state()
         self.train_state = nncore.new_state(seed=settings.seed if settings is not None else 0)
-        self.infer_lock, self.train_lock = threading.RLock(), threading.RLock()
+        self.new_locks()
         self.epochs = 0  # trained so far: the number of the next shuffle
         self.store: Store | None = None
         self._views: dict[Parameter, np.ndarray] = {}
         self._objectives: dict[tuple[bool, ...], Objective] = {}
-        self._programs: OrderedDict[tuple, Executable] = OrderedDict()
+        self._programs: OrderedDict[tuple, Ready] = OrderedDict()
         if before is not None and before.trainable == self.trainable:
             self._take_over(before)
+
+    def new_locks(self) -> None:
+        self.infer_lock, self.train_lock, self._making = threading.RLock(), threading.RLock(), threading.RLock()
+        _engines.add(self)
 
     def _take_over(self, before: Engine) -> None:
         """Compiled again: the flat buffers stay, and with the same optimizer so does where it stands."""
@@ -122,20 +153,24 @@ class Engine:
             self._objectives[weighted] = Objective(self.heads, weighted)
         return self._objectives[weighted]
 
-    def training(self, batch: int, samples: Samples) -> Executable:
+    def training(self, batch: int, samples: Samples) -> Ready:
         """A step: forward, loss, backward, update."""
         self.claim()
         return self._program("train", batch, samples.sources, samples.weighted)
 
-    def testing(self, batch: int, samples: Samples) -> Executable:
+    def testing(self, batch: int, samples: Samples) -> Ready:
         """Forward, loss and metrics."""
         return self._program("test", batch, samples.sources, samples.weighted)
 
-    def inference(self, batch: int, inputs: Sequence[np.ndarray]) -> Executable:
+    def inference(self, batch: int, inputs: Sequence[np.ndarray]) -> Ready:
         """Forward, and the outputs written to arrays at the slots after the inputs'."""
         return self._program("predict", batch, tuple(source(array) for array in inputs), ())
 
-    def _program(self, mode: str, batch: int, sources: tuple[Source, ...], weighted: tuple[bool, ...]) -> Executable:
+    def _program(self, mode: str, batch: int, sources: tuple[Source, ...], weighted: tuple[bool, ...]) -> Ready:
+        with self._making:
+            return self._find_or_make(mode, batch, sources, weighted)
+
+    def _find_or_make(self, mode: str, batch: int, sources: tuple[Source, ...], weighted: tuple[bool, ...]) -> Ready:
         store = self.store if mode == "train" else self.readable()
         key = (mode, batch, sources, weighted, () if mode == "train" else tuple(id(p.value) for p in self.parameters))
         found = self._programs.get(key)
@@ -145,11 +180,13 @@ class Engine:
         assert store is not None
         with self._as_compiled():
             request = self._request(mode, batch, sources, weighted)
-            made = compile_request(request, store, self.train_state if mode == "train" else self.infer_state)
-        made.values = [parameter.value for parameter in self.parameters]  # type: ignore[attr-defined]  # ids stay theirs
+            executable = compile_request(request, store, self.train_state if mode == "train" else self.infer_state)
+        made = Ready(
+            executable, [parameter.value for parameter in self.parameters]
+        )  # holding them, their ids are theirs
         self._programs[key] = made
         while len(self._programs) > _MOST_PROGRAMS or (
-            len(self._programs) > 4 and sum(p.arena_bytes for p in self._programs.values()) > _MOST_BYTES
+            len(self._programs) > 4 and sum(p.executable.arena_bytes for p in self._programs.values()) > _MOST_BYTES
         ):
             self._programs.popitem(last=False)
         return made
@@ -168,9 +205,9 @@ class Engine:
             batch, mode == "train", feeds(tensors, sources), objective=objective.losses, totals=totals, update=update
         )
 
-    def _update(self, store: Store, state: np.ndarray) -> list[nncore.Op]:
+    def _update(self, store: Store, state: np.ndarray) -> Updater:
         assert self.settings is not None
-        return self.settings.optimizer.update_ops(store, state, max(1, store.size // _UPDATE_SHARE))
+        return self.settings.optimizer.updater(store, state)
 
     # running
 
@@ -212,7 +249,9 @@ class Engine:
                 pass
         return results
 
-    def _infer(self, program: Any, arrays: Sequence[np.ndarray], setup: dict[int, int], size: int, count: int) -> Iterator[int]:
+    def _infer(
+        self, program: Any, arrays: Sequence[np.ndarray], setup: dict[int, int], size: int, count: int
+    ) -> Iterator[int]:
         state = self.infer_state
         setup[BATCH] = size
         while count:
@@ -228,8 +267,7 @@ class Engine:
         structure = self.model.structure
         if len(structure.inputs) != 1 or len(structure.outputs) != 1:
             return None
-        executable = self.inference(len(x), [x])
-        return FastPredict(self, executable, structure.outputs[0].concrete(len(x)))
+        return FastPredict(self, self.inference(len(x), [x]), structure.outputs[0].concrete(len(x)))
 
     def position(self) -> dict[str, int]:
         """Where training stands, for files."""
@@ -243,11 +281,11 @@ class Engine:
 class FastPredict:
     """Predictions for arrays of one shape, layout and dtype: what is left of ``predict`` when all else is known."""
 
-    __slots__ = ("batch", "dtype", "engine", "executable", "pairs", "shape", "state")
+    __slots__ = ("batch", "dtype", "engine", "pairs", "program", "shape", "state")
 
-    def __init__(self, engine: Engine, executable: Executable, shape: tuple[int, ...]):
-        self.engine, self.executable, self.shape = engine, executable, shape
-        self.pairs = list(zip(engine.parameters, executable.values, strict=True))  # type: ignore[attr-defined]
+    def __init__(self, engine: Engine, ready: Ready, shape: tuple[int, ...]):
+        self.engine, self.program, self.shape = engine, ready.program, shape
+        self.pairs = list(zip(engine.parameters, ready.values, strict=True))
         self.dtype = np.dtype(engine.model.dtype)
         self.state, self.batch = engine.infer_state, shape[0]
 
@@ -266,7 +304,7 @@ class FastPredict:
             state[BATCH] = self.batch
             state[SLOTS] = x.__array_interface__["data"][0]
             state[SLOTS + 1] = result.__array_interface__["data"][0]
-            self.executable.program.run(1)
+            self.program.run(1)
         return result
 
 

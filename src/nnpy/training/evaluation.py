@@ -22,7 +22,14 @@ _FAST = 64  # shapes that the short way to predict is kept for
 
 
 def evaluate(
-    model: Model, x: Any, y: Any, batch_size: int | None, verbose: Any, sample_weight: Any, steps: int | None, callbacks: Any
+    model: Model,
+    x: Any,
+    y: Any,
+    batch_size: int | None,
+    verbose: Any,
+    sample_weight: Any,
+    steps: int | None,
+    callbacks: Any,
 ) -> dict[str, float]:
     """The loss and metrics by name."""
     shown = check_verbose(verbose)
@@ -93,7 +100,12 @@ def limit(steps: int | None, samples: int, batch: int, name: str) -> int:
 
 
 def predict(
-    model: Model, x: Any, batch_size: int | None, verbose: Any, steps: int | None, callbacks: Callback | Sequence[Callback] | None
+    model: Model,
+    x: Any,
+    batch_size: int | None,
+    verbose: Any,
+    steps: int | None,
+    callbacks: Callback | Sequence[Callback] | None,
 ) -> Any:
     """The outputs for all samples."""
     shown = check_verbose(verbose)

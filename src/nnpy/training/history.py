@@ -14,8 +14,8 @@ from nnpy.training.callbacks import Callback
 class History(Callback):
     """``history``: name -> a value for each epoch (``val_`` names: for each validated one); ``epoch``: their numbers.
 
-    ``params``: ``epochs``, ``steps``, ``batch_size``, ``samples`` and the ``seed``. ``fit`` returns it; after a fit that
-    was interrupted it is ``model.history``.
+    ``params``: ``epochs``, ``steps``, ``batch_size``, ``samples`` and the ``seed``. ``fit`` returns it; after an
+    interrupted one it is ``model.history``.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class History(Callback):
     def save(self, path: str | os.PathLike) -> Path:
         """Write it as JSON, whole or not at all (NaN as JSON's usual extension ``NaN``). Returns the path."""
         text = json.dumps(self.to_dict(), indent=1)
-        return write_whole(path, lambda temporary: temporary.write_text(text + "\n", encoding="utf-8"))
+        return write_whole(path, lambda temporary: temporary.write_bytes(text.encode() + b"\n"))
 
     def __repr__(self) -> str:
         return f"<History {len(self.epoch)} epochs: {', '.join(self.history)}>"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -44,7 +45,9 @@ def fit(
     batch = adapt.positive(BATCH if batch_size is None else batch_size, "batch_size")
     epochs = adapt.positive(epochs, "epochs")
     initial_epoch = adapt.positive(initial_epoch, "initial_epoch", 0)
-    validation_batch = batch if validation_batch_size is None else adapt.positive(validation_batch_size, "validation_batch_size")
+    validation_batch = (
+        batch if validation_batch_size is None else adapt.positive(validation_batch_size, "validation_batch_size")
+    )
     validates = _validation_epochs(validation_freq)
     if steps_per_epoch is not None:
         steps_per_epoch = adapt.positive(steps_per_epoch, "steps_per_epoch")
@@ -55,7 +58,8 @@ def fit(
     if adapt.is_stream(x):
         if y is not None or sample_weight is not None or class_weight is not None or validation_split:
             raise TypeError(
-                "fit: expected neither y, sample_weight, class_weight nor validation_split where x is an iterable of batches"
+                "fit: expected neither y, sample_weight, class_weight nor validation_split where x is an iterable of "
+                "batches"
             )
         _check_stream(x, epochs - initial_epoch, steps_per_epoch)
         data: Any = x if steps_per_epoch is None else iter(_forever(x))
@@ -85,7 +89,7 @@ def fit(
     calls = CallbackList([*as_list(callbacks), history, progress], model, params)
     if model.fitting:
         raise RuntimeError(f"{model}: fit is running already, in another thread or around this callback")
-    model.history, model.stop_training, model.fitting = history, False, True
+    model.history, model.stop_training, model.fitting = history, False, threading.get_ident()
     try:
         calls.call("on_train_begin", None)
         for epoch in range(initial_epoch, epochs):
@@ -105,7 +109,7 @@ def fit(
                 break
         calls.call("on_train_end", logs if history.epoch else None)
     finally:
-        model.fitting = False
+        model.fitting = 0
         progress.close()
     return history
 
@@ -199,8 +203,8 @@ def _validation_data(model: Model, data: Any) -> Any:
 def _check_stream(stream: Any, epochs: int, steps: int | None) -> None:
     if hasattr(stream, "__next__") and epochs > 1 and steps is None:
         raise ValueError(
-            f"x: an iterator can be read once, which is one epoch, got epochs={epochs}; give steps_per_epoch, or an iterable "
-            "whose iter() starts anew"
+            f"x: an iterator can be read once, which is one epoch, got epochs={epochs}; give steps_per_epoch, "
+            "or an iterable whose iter() starts anew"
         )
 
 

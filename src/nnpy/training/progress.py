@@ -1,4 +1,4 @@
-"""Progress: a live bar where a terminal and rich are there, plain lines otherwise; a line of the table for each epoch."""
+"""Progress: a live bar where a terminal and rich are there; a line for each epoch."""
 
 from __future__ import annotations
 
@@ -66,7 +66,13 @@ class Progress(Callback):
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[values]}"))
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[values]}"),
+        )
         self._bar = Bar(*columns, console=console, transient=True)
         self._bar.start()
 
@@ -74,7 +80,9 @@ class Progress(Callback):
         if self._bar is not None:
             if self._task is not None:
                 self._bar.remove_task(self._task)
-            self._task = self._bar.add_task(f"epoch {epoch + 1}/{self.params['epochs']}", total=self.params["steps"], values="")
+            self._task = self._bar.add_task(
+                f"epoch {epoch + 1}/{self.params['epochs']}", total=self.params["steps"], values=""
+            )
 
     def on_progress(self, batch: int, logs: Logs | None = None) -> None:
         now = time.perf_counter()

@@ -42,7 +42,9 @@ class Samples:
     def part(self, first: int, last: int) -> Samples:
         """The samples from ``first`` to before ``last``: views."""
         weights = [None if w is None else w[first:last] for w in self.weights]
-        return Samples(last - first, [a[first:last] for a in self.inputs], [a[first:last] for a in self.targets], weights)
+        return Samples(
+            last - first, [a[first:last] for a in self.inputs], [a[first:last] for a in self.targets], weights
+        )
 
 
 def source(array: np.ndarray) -> Source:
@@ -106,13 +108,19 @@ def _weights(
     weights: list[np.ndarray | None] = [None] * len(heads)
     if sample_weight is not None:
         each = isinstance(sample_weight, Mapping) or (len(heads) > 1 and isinstance(sample_weight, (list, tuple)))
-        given = adapt.distribute(sample_weight, names, [1] * len(heads), "sample_weight") if each else [sample_weight] * len(heads)
+        given = (
+            adapt.distribute(sample_weight, names, [1] * len(heads), "sample_weight")
+            if each
+            else [sample_weight] * len(heads)
+        )
         weights = [
             None if value is None else adapt.readable(adapt.check_sample_weight(value, count)) for value in given
         ]
     if class_weight is not None:
         if len(heads) > 1:
-            raise ValueError(f"class_weight: expected a model with one output, this one has {len(heads)}; use sample_weight")
+            raise ValueError(
+                f"class_weight: expected a model with one output, this one has {len(heads)}; use sample_weight"
+            )
         shape = heads[0].output.shape
         classes = 2 if shape[-1] == 1 else shape[-1]
         factors = adapt.class_weights(class_weight, targets[0], classes)
@@ -124,5 +132,7 @@ def batches(stream: Any, model: Model, what: str) -> Iterator[Samples]:
     """The batches of an iterable of (x, y) or (x, y, sample_weight), each checked as it comes."""
     for item in stream:
         if not isinstance(item, (tuple, list)) or not 2 <= len(item) <= 3:
-            raise TypeError(f"{what}: expected an iterable of (x, y) or (x, y, sample_weight), got a {type(item).__name__}")
+            raise TypeError(
+                f"{what}: expected an iterable of (x, y) or (x, y, sample_weight), got a {type(item).__name__}"
+            )
         yield prepare(model, item[0], item[1], item[2] if len(item) == 3 else None)

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nnpy import losses, metrics as metrics_, ops, optimizers, seeds
+from nnpy import losses, ops, optimizers, seeds
+from nnpy import metrics as metrics_
 from nnpy.graph import Tensor
 from nnpy.losses import Loss
 from nnpy.metrics import Metric
@@ -46,7 +47,7 @@ class Settings:
         self._heads: tuple[Any, list[Head]] = (None, [])
 
     def resolve(self, model: Model) -> list[Head]:
-        """The heads of the outputs that have a loss. Raises ValueError for names and numbers that do not fit the outputs."""
+        """The heads of the outputs that have a loss. ValueError for names and numbers that do not fit the outputs."""
         structure = model.structure
         if self._heads[0] is structure:
             return self._heads[1]
@@ -108,17 +109,12 @@ class Objective:
             for metric in head.metrics:
                 self.totals.append((metric(target, head.output, head.loss, loss), None))
             for metric in head.weighted:
-                values = metric(target, head.output, head.loss, loss if weight is None or _reports_hits(metric) else None)
+                values = metric(target, head.output, head.loss, loss)
                 self.totals.append((values, None) if weight is None else (ops.multiply(values, weight), weight))
 
 
-def _reports_hits(metric: Metric) -> bool:
-    """Accuracies reuse the loss kernel's hits, which sample weights do not touch; other metrics would reuse its losses."""
-    return "ccuracy" in type(metric).__name__
-
-
 def logs_of(heads: list[Head], totals: Any, penalty: float = 0.0) -> dict[str, float]:
-    """Names and values from the totals (columns of sum and count): "loss", each output's where there are several, metrics."""
+    """Names and values from the totals (sum, count): "loss", each output's where there are several, metrics."""
     means = [float(total / count) if count else math.nan if total else 0.0 for total, count in totals]
     several = len(heads) > 1
     logs: dict[str, float] = {"loss": penalty}
@@ -157,7 +153,9 @@ def _by_output(value: Any, names: list[str], what: str, listed: bool = False) ->
     """``value`` for each output. ``listed``: a list is the value of a single output."""
     if isinstance(value, Mapping):
         if unknown := set(value) - set(names):
-            raise ValueError(f"{what}: expected names of outputs ({', '.join(names)}), got {', '.join(map(repr, sorted(unknown)))}")
+            raise ValueError(
+                f"{what}: expected names of outputs ({', '.join(names)}), got {', '.join(map(repr, sorted(unknown)))}"
+            )
         return {name: value.get(name) for name in names}
     if value is None:
         return dict.fromkeys(names)
@@ -165,10 +163,14 @@ def _by_output(value: Any, names: list[str], what: str, listed: bool = False) ->
         return {names[0]: value}
     if not isinstance(value, list):
         if listed:
-            raise ValueError(f"{what}: expected a list or dict with an item for each of the outputs ({', '.join(names)})")
+            raise ValueError(
+                f"{what}: expected a list or dict with an item for each of the outputs ({', '.join(names)})"
+            )
         return dict.fromkeys(names, value)
     if len(value) != len(names):
-        raise ValueError(f"{what}: expected {len(names)} items, one for each output ({', '.join(names)}), got {len(value)}")
+        raise ValueError(
+            f"{what}: expected {len(names)} items, one for each output ({', '.join(names)}), got {len(value)}"
+        )
     return dict(zip(names, value, strict=True))
 
 

@@ -1,0 +1,221 @@
+"""Every function on lanes holds the error that vector.pxd and mathematics.pxd state, over the whole range of its dtype.
+
+The kernels are called directly, not by a Program: so denormals are on, and the edges of the range are seen too.
+"""
+
+import ctypes
+
+import numpy as np
+import pytest
+
+from nncore import kernels
+from nncore.steps import SAVES, Step, encode
+
+real = np.longdouble
+PI = real("3.14159265358979323846264338327950288")
+pytestmark = [
+    pytest.mark.skipif(np.finfo(real).nmant < 63, reason="the references need a long double of 64 bits"),
+    pytest.mark.filterwarnings("ignore::RuntimeWarning"),
+]
+
+
+class CallRecord(ctypes.Structure):
+    """nncore.op.Op."""
+
+    _fields_ = (
+        ("kernel", ctypes.c_void_p),
+        ("p", ctypes.c_void_p * 16),
+        ("n", ctypes.c_int64 * 24),
+        ("s", ctypes.c_double * 8),
+        ("threads", ctypes.c_int32),
+        ("barrier", ctypes.c_int32),
+    )
+
+
+def call(name, x, isa, s0=0.0):
+    """The function ``name`` of every element of x [n], by the chain kernel, or by that of its own."""
+    table = kernels.family("chain", x.dtype, isa).TABLE
+    out, op = np.full_like(x, -77), CallRecord()
+    op.p[0], op.p[1] = out.ctypes.data, x.ctypes.data
+    if name in table:
+        op.n[0] = x.size
+    else:
+        steps = encode([Step(name, s0=s0)], x.dtype)
+        op.p[2] = steps.ctypes.data
+        op.n[0:5] = (1, x.size, x.size, x.size, 1)
+    kernel = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int, ctypes.c_int)
+    kernel(table[name if name in table else "chain"])(ctypes.addressof(op), 0, 1)
+    return out
+
+
+def sigmoid(x):
+    e = np.exp(-np.abs(x))
+    return np.where(x < 0, e, 1) / (1 + e)
+
+
+def softplus(x):
+    return np.log1p(np.exp(-np.abs(x))) + np.maximum(x, 0)
+
+
+def erf(x):
+    """A series of positive terms: no cancellation."""
+    y = np.minimum(np.abs(x), 7)
+    term, total = y, y
+    for k in range(1, 160):
+        term = term * 2 * y * y / (2 * k + 1)
+        total = total + term
+    return np.sign(x) * np.where(y >= 7, 1, 2 / np.sqrt(PI) * np.exp(-y * y) * total)
+
+
+def normal_tail(a):
+    """1 - Phi(a), a >= 0: the series of erf below 3, a continued fraction above."""
+    a = np.minimum(a, 150)
+    small, y = np.minimum(a, 3), np.maximum(a, 3)
+    term, total = small, small
+    for k in range(1, 80):
+        term = term * small * small / (2 * k + 1)
+        total = total + term
+    f = np.zeros_like(y)
+    for k in range(200, 0, -1):
+        f = k / (y + f)
+    below = real(0.5) - total * np.exp(-small * small / 2) / np.sqrt(2 * PI)
+    return np.where(a < 3, below, np.exp(-y * y / 2) / np.sqrt(2 * PI) / (y + f))
+
+
+def gelu(x):
+    tail = normal_tail(np.abs(x))
+    return np.maximum(x, -1e4) * np.where(x < 0, tail, 1 - tail)
+
+
+def gelu_tanh(x):
+    x = np.maximum(x, -1e3)
+    return x * sigmoid(2 * np.sqrt(2 / PI) * (x + real("0.044715") * x**3))
+
+
+def elu(x):
+    return np.where(x > 0, x, np.expm1(np.minimum(x, 0)))
+
+
+def product(f):
+    """x * f(x) with its limit 0 at -inf."""
+    return lambda x: np.maximum(x, -1e6) * f(x)
+
+
+# name: (reference, ULP stated). The errors grow with the argument in gelu_tanh alone, as stated there.
+FUNCTIONS = {
+    "exponential": (np.exp, 1.5),
+    "log": (np.log, 1.0),
+    "sqrt": (np.sqrt, 0.5),
+    "tanh": (np.tanh, 3.0),
+    "sigmoid": (sigmoid, 3.0),
+    "softplus": (softplus, 3.0),
+    "erf": (erf, 2.0),
+    "elu": (elu, 2.0),
+    "silu": (product(sigmoid), 4.0),
+    "mish": (product(lambda x: np.tanh(softplus(x))), 5.0),
+    "gelu": (gelu, 9.0),
+    "gelu_tanh": (gelu_tanh, 4.0),
+    "softsign": (lambda x: np.where(np.isinf(x), np.sign(x), x / (1 + np.abs(x))), 1.5),
+}
+EXACT_AT_THE_EDGE = {"exponential", "log", "sqrt", "tanh", "erf", "softsign"}  # correct where results are denormal
+
+
+def samples(dtype):
+    """Numbers from the whole range: bit patterns evenly, the parts where functions bend densely, and the edges."""
+    if dtype == "float32":
+        bits = np.arange(0, 1 << 32, 20_011, dtype=np.uint64).astype(np.uint32)
+    else:
+        bits = np.random.default_rng(1).integers(0, 1 << 64, 60_000, dtype=np.uint64)
+    info = np.finfo(dtype)
+    last = 110 if dtype == "float32" else 760
+    edges = [0.0, np.inf, np.nan, info.tiny, info.smallest_subnormal, info.max, info.eps, 1.0]
+    edges += [np.log(info.max), np.log(info.tiny), np.log(info.smallest_subnormal), 14.5, 13.266, 37.656, 38.6]
+    edges = np.array(edges, dtype)
+    infinity = edges.dtype.type(np.inf)
+    edges = [edges, np.nextafter(edges, infinity), np.nextafter(edges, -infinity)]
+    ranges = [np.linspace(-end, end, 80_000).astype(dtype) for end in (last, 7, 1)]
+    x = np.concatenate([bits.view(dtype), *ranges, *edges, *(-edge for edge in edges)])
+    return np.concatenate([x, np.zeros(-x.size % 16, dtype)])
+
+
+@pytest.fixture(scope="module")
+def reference():
+    """reference(name, dtype) -> (x, f(x) in long double), computed once."""
+    known = {}
+
+    def get(name, dtype):
+        if (name, dtype) not in known:
+            x = samples(dtype)
+            known[name, dtype] = x, FUNCTIONS[name][0](x.astype(real))
+        return known[name, dtype]
+
+    return get
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_error_as_stated(name, isa, dtype, reference):
+    x, expected = reference(name, dtype)
+    actual = call(name, x, isa, s0=1.0)
+    info = np.finfo(dtype)
+    np.testing.assert_array_equal(np.isnan(actual), np.isnan(expected))
+    rounded = expected.astype(dtype)
+    infinite = np.isinf(rounded)
+    np.testing.assert_array_equal(actual[infinite], rounded[infinite])
+    finite = np.isfinite(rounded)
+    assert np.isfinite(actual[finite & (np.abs(expected) < real(info.max) * (1 - real(4 * info.eps)))]).all()
+    finite &= np.isfinite(actual)
+    x, actual, expected = x[finite], actual[finite], expected[finite]
+    stated = np.full(x.size, FUNCTIONS[name][1])
+    if name == "gelu_tanh":
+        below = np.clip(x, -30, 0).astype(np.float64)
+        stated = stated + 6 * np.abs(np.sqrt(2 / np.pi) * (below + 0.044715 * below**3))
+    allowed = stated * np.spacing(np.abs(expected.astype(dtype))).astype(real)
+    if name not in EXACT_AT_THE_EDGE:  # what is below the normal range may be 0, also as a factor of the result
+        allowed = allowed + real(info.tiny) * np.maximum(1, np.minimum(np.abs(x), 1e3).astype(real))
+    error = np.abs(actual.astype(real) - expected)
+    worst = np.argmax(error / allowed)
+    assert error[worst] <= allowed[worst], f"{name}({x[worst]!r}) = {actual[worst]!r}, expected {expected[worst]!r}"
+
+
+@pytest.mark.parametrize(
+    "name, at_minus_infinity, at_infinity",
+    [
+        ("exponential", 0, np.inf),
+        ("log", np.nan, np.inf),
+        ("tanh", -1, 1),
+        ("sigmoid", 0, 1),
+        ("softplus", 0, np.inf),
+        ("erf", -1, 1),
+        ("relu", 0, np.inf),
+        ("elu", -1, np.inf),
+        ("selu", -1.7580993408473766, np.inf),
+        ("gelu", 0, np.inf),
+        ("gelu_tanh", 0, np.inf),
+        ("silu", 0, np.inf),
+        ("mish", 0, np.inf),
+        ("softsign", -1, 1),
+        ("hard_sigmoid", 0, 1),
+    ],
+)
+def test_limits(name, at_minus_infinity, at_infinity, isa, dtype):
+    """At infinity, for NaN, and a zero keeps its sign where the function is odd there."""
+    x = np.array([-np.inf, np.inf, np.nan, -0.0] * 4, dtype)
+    actual = call(name, x, isa, s0=1.0)
+    np.testing.assert_array_equal(actual[:2], np.array([at_minus_infinity, at_infinity], dtype))
+    assert np.isnan(actual[2])
+    if name in {"tanh", "erf", "softsign"}:
+        assert actual[3] == 0 and np.signbit(actual[3])
+
+
+@pytest.mark.parametrize(
+    "name", ["gelu", "gelu_tanh", "silu", "mish", "softplus", "tanh", "sigmoid", "softsign", "elu", "selu"]
+)
+def test_derivatives_at_infinity(name, isa, dtype, run):
+    """Slope 0 on the left; on the right 1, or 0 for what is bounded. Saved is what the function gives there."""
+    x = np.array([[-np.inf, np.inf] * 20], dtype)
+    saved = x if SAVES[name] == "x" else call(name, x[0], isa, s0=1.0).reshape(x.shape)
+    out = np.ones_like(x)
+    step = Step("d_" + name, p=saved, ld=40, s0=1.0)
+    run("chain", dtype=dtype, isa=isa, out=out, x=out, steps=[step], rows=1, cols=40, ld_out=40, ld_x=40)
+    right = 0 if name in {"tanh", "sigmoid", "softsign"} else 1.0507009873554805 if name == "selu" else 1
+    np.testing.assert_allclose(out, np.array([[0, right] * 20], dtype), rtol=1e-6, atol=1e-6)
