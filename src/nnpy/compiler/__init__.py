@@ -12,7 +12,7 @@ from nncore import Op, Program, Step
 from nncore.memory import SLOTS
 from nnpy import ops
 from nnpy.compiler.differentiate import by_creation, differentiate
-from nnpy.compiler.fuse import Aliases, fuse, fuse_updates
+from nnpy.compiler.fuse import Aliases, fuse, fuse_updates, parameters_first
 from nnpy.compiler.lower import Lowering
 from nnpy.compiler.specialise import specialise
 from nnpy.graph import Parameter, Tensor, ordered
@@ -124,7 +124,7 @@ def compile_request(request: Request, store: Store, state: np.ndarray) -> Execut
     kept = {t: gradients[final[t]] for t in request.keep if final[t] in gradients}
     parameter_gradients = {p: gradients[p] for p in trained if p in gradients}
     held = [*final.values(), *kept.values(), *parameter_gradients.values()]
-    order = by_creation(ordered(held))
+    order = parameters_first(by_creation(ordered(held)))
     aliases = Aliases(order)
     used = {aliases.root(t) for node in order for t in node.inputs} | {aliases.root(t) for t in held}
     scales = {loss.node: weight / max(1, request.batch) for loss, weight in objective} if gradients else {}

@@ -43,6 +43,16 @@ class Aliases:
         return self.roots.get(tensor, tensor)
 
 
+def parameters_first(order: Sequence[Node]) -> list[Node]:
+    """What depends on parameters alone (a folded normalization, a penalty's gradient) moves to the front, so that it can
+    be an operand of any fused step."""
+    early: dict[Tensor, None] = {}
+    for node in order:
+        if all(isinstance(t, Parameter) or t in early for t in node.inputs):
+            early.update(dict.fromkeys(node.outputs))
+    return sorted(order, key=lambda node: node.output not in early)
+
+
 def fuse(order: Sequence[Node], aliases: Aliases, held: Iterable[Tensor]) -> list[Item]:
     """Items in order. ``held`` tensors are read from outside and must exist in memory."""
     root = aliases.root

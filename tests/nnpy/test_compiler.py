@@ -1,0 +1,156 @@
+"""The compiler: fusion, memory, specialisation, and what it does with whole models."""
+
+import numpy as np
+import pytest
+
+import nncore
+import nnpy as nn
+from nnpy import ops
+from nnpy.compiler import Feed, Request, compile_request
+from nnpy.compiler.memory import Buffer, plan
+from nnpy.graph import Parameter, Tensor
+from nnpy.parameters import Store
+
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((96, 20)).astype("f")
+Y = RNG.integers(0, 5, 96)
+
+
+def _records(model):
+    """The ops of the model's training Programs."""
+    return [op for key, ready in model._engine._programs.items() if key[0] == "train" for op in ready.program.records]
+
+
+def _trained(optimizer, shared=False, epochs=3):
+    nn.set_seed(3)
+    x = nn.Input((20,))
+    layer = nn.Dense(20, activation="tanh")
+    h = layer(layer(x)) if shared else layer(x)
+    model = nn.Model(x, nn.Dense(5)(h))
+    model.compile(optimizer=optimizer, loss=nn.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(X, Y, batch_size=32, epochs=epochs, verbose=0)
+    return model
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda **clip: nn.Adam(0.01, **clip),
+        lambda **clip: nn.AdamW(0.01, weight_decay=0.1, **clip),
+        lambda **clip: nn.SGD(0.1, **clip),
+        lambda **clip: nn.SGD(0.1, momentum=0.9, **clip),
+        lambda **clip: nn.SGD(0.1, momentum=0.9, nesterov=True, weight_decay=0.01, **clip),
+    ],
+)
+@pytest.mark.parametrize("shared", [False, True])
+def test_update_behind_the_gemm_is_the_update_at_the_end(make, shared):
+    fused, whole = _trained(make(), shared), _trained(make(global_clipnorm=1e9), shared)
+    names = [op.name for op in _records(fused)]
+    assert sum(name.endswith("_prepare") for name in names) == 1
+    assert not any(name.endswith("_prepare") for op in _records(whole) for name in [op.name])
+    for a, b in zip(fused.get_weights(), whole.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-6)
+
+
+def test_dense_forward_is_one_gemm_with_bias_and_activation_inside():
+    names = [op.name for op in _records(_trained(nn.SGD(0.1)))]
+    assert "chain" not in names and "column_sum" not in names  # nothing is left of bias, tanh and their gradients
+    assert names.count("gemm") == 5  # two forward, two weight gradients, one input gradient
+
+
+def test_buffers_that_do_not_live_at_once_share_memory():
+    a, b, c = (Buffer(1000) for _ in range(3))
+    for buffer, (first, last) in zip((a, b, c), ((0, 1), (1, 2), (2, 3)), strict=True):
+        buffer.touch(first)
+        buffer.touch(last)
+    size = plan([a, b, c], 4)
+    assert a.offset == c.offset != b.offset
+    assert size < 2100 and all(buffer.offset % 64 == 0 for buffer in (a, b, c))
+
+
+def test_held_buffers_are_never_reused():
+    buffers = [Buffer(100, held=i == 0) for i in range(5)]
+    for position, buffer in enumerate(buffers):
+        buffer.touch(position)
+    plan(buffers, 5)
+    assert all(buffer.offset >= 100 for buffer in buffers[1:])
+
+
+def _random_plan(rng):
+    buffers = []
+    for _ in range(40):
+        buffer = Buffer(int(rng.integers(1, 5000)))
+        first = int(rng.integers(0, 50))
+        buffer.touch(first)
+        buffer.touch(first + int(rng.integers(0, 10)))
+        buffers.append(buffer)
+    return buffers
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_two_live_buffers_overlap(seed):
+    buffers = _random_plan(np.random.default_rng(seed))
+    size = plan(buffers, 60)
+    for i, a in enumerate(buffers):
+        assert a.offset + a.nbytes <= size
+        for b in buffers[:i]:
+            together = a.first <= b.last and b.first <= a.last
+            assert not together or a.offset + a.nbytes <= b.offset or b.offset + b.nbytes <= a.offset
+
+
+def test_deep_network_memory_grows_slower_than_its_depth():
+    """Gradients of activations die as soon as they are used: a step needs the activations and little more."""
+    x = nn.Input((64,))
+    h = x
+    for _ in range(40):
+        h = nn.Dense(64, activation="relu")(h)
+    model = nn.Model(x, nn.Dense(3)(h))
+    model.compile(optimizer="sgd", loss=nn.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(RNG.standard_normal((128, 64)).astype("f"), RNG.integers(0, 3, 128), batch_size=128, verbose=0)
+    activations = 41 * 128 * 64 * 4
+    (ready,) = model._engine._programs.values()
+    assert ready.executable.arena_bytes < 1.25 * activations
+
+
+def test_inference_has_no_dropout_and_folds_normalization():
+    nn.set_seed(0)
+    model = nn.Sequential([nn.Dense(16), nn.BatchNormalization(), nn.Activation("relu"), nn.Dropout(0.5), nn.Dense(5)])
+    model.compile(optimizer="adam", loss=nn.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(X, Y, batch_size=32, epochs=2, verbose=0)
+    got = model.predict(X)
+    (ready,) = (r for key, r in model._engine._programs.items() if key[0] == "predict" and key[1] == 32)
+    assert [op.name for op in ready.program.records] == ["gather", "batch_norm_fold", "gemm", "gemm", "scatter"]
+    w, b, gamma, beta, mean, variance, w2, b2 = (a.astype(np.float64) for a in model.get_weights())
+    hidden = np.maximum((X @ w + b - mean) / np.sqrt(variance + 1e-3) * gamma + beta, 0)
+    np.testing.assert_allclose(got, hidden @ w2 + b2, rtol=1e-4, atol=1e-5)
+
+
+def test_frozen_normalization_is_inference_while_training():
+    model = nn.Sequential([nn.Dense(8), nn.BatchNormalization(trainable=False), nn.Dense(5)])
+    model.compile(optimizer="sgd", loss=nn.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.build((None, 20))
+    before = [w.copy() for w in model.layers[-2].get_weights()]
+    model.fit(X, Y, batch_size=32, verbose=0)
+    for a, b in zip(before, model.layers[-2].get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_gathers_any_dtype_and_any_stride():
+    x, w = Tensor((None, 3)), Parameter(np.eye(3, dtype="f"), "w")
+    out = ops.matmul(x, w)
+    for source in (np.arange(24, dtype=np.uint8).reshape(8, 3), np.arange(48.0).reshape(8, 6)[:, :3], np.arange(24, dtype=np.int64).reshape(8, 3)[::2]):
+        rows = len(source)
+        state, result = nncore.new_state(rows), np.empty((rows, 3), "f")
+        request = Request(rows, False, [Feed(x, 0, source.dtype.name, source.strides[0])], outputs=[(out, 1)])
+        executable = compile_request(request, Store([w]), state)
+        executable.bind(0, source)
+        executable.bind(1, result)
+        executable.program.run()
+        np.testing.assert_array_equal(result, source)
+
+
+def test_a_loss_that_is_none_is_refused():
+    w = Parameter(np.ones((2, 2), "f"), "w")
+    y = ops.square(w)
+    with pytest.raises(TypeError, match="output of a loss operation"):
+        compile_request(Request(2, True, (), objective=[(y, 1.0)], keep_gradients=True), Store([w]), nncore.new_state(2))
