@@ -3,8 +3,9 @@ ctypedef void (*TeamFunction)(void* argument, int thread, int threads) noexcept 
 cdef struct Barrier:
     int arrived
     int generation
-    int spins               # how long to spin before giving the core away
-    int padding[13]         # a cache line of its own
+    int sleepers
+    int spins               # how long to spin before going to sleep
+    int padding[12]         # a cache line of its own
 
 cdef void barrier_wait(Barrier* barrier, int threads) noexcept nogil
 cdef void run_team(TeamFunction function, void* argument, int threads) noexcept nogil

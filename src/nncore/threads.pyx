@@ -3,9 +3,6 @@ from cython.parallel cimport parallel, threadid
 cimport openmp
 import os
 
-cdef extern from "sched.h" nogil:
-    int sched_yield()
-
 cdef extern from *:
     """
     #if defined(__x86_64__)
@@ -29,33 +26,52 @@ cdef extern from *:
     static inline unsigned nn_denormals_off(void) { return 0; }
     static inline void nn_denormals_restore(unsigned before) { (void)before; }
     #endif
-    #define nn_load(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
-    #define nn_store(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
-    #define nn_add(p, v) __atomic_add_fetch((p), (v), __ATOMIC_ACQ_REL)
+    #if defined(__linux__)
+    #include <linux/futex.h>
+    #include <sys/syscall.h>
+    #include <unistd.h>
+    /* Sleep while *p == v; wake all who do. */
+    #define nn_sleep(p, v) ((void)syscall(SYS_futex, (p), FUTEX_WAIT_PRIVATE, (v), NULL, NULL, 0))
+    #define nn_wake(p) ((void)syscall(SYS_futex, (p), FUTEX_WAKE_PRIVATE, 0x7fffffff, NULL, NULL, 0))
+    #else
+    #include <sched.h>
+    #define nn_sleep(p, v) ((void)sched_yield())
+    #define nn_wake(p) ((void)0)
+    #endif
+    #define nn_load(p) __atomic_load_n((p), __ATOMIC_SEQ_CST)
+    #define nn_store(p, v) __atomic_store_n((p), (v), __ATOMIC_SEQ_CST)
+    #define nn_add(p, v) __atomic_add_fetch((p), (v), __ATOMIC_SEQ_CST)
     """
     void nn_pause() noexcept nogil
     unsigned nn_denormals_off() noexcept nogil
     void nn_denormals_restore(unsigned before) noexcept nogil
+    void nn_sleep(int* p, int v) noexcept nogil
+    void nn_wake(int* p) noexcept nogil
     int nn_load(int* p) noexcept nogil
     void nn_store(int* p, int v) noexcept nogil
     int nn_add(int* p, int v) noexcept nogil
 
 
 cdef void barrier_wait(Barrier* barrier, int threads) noexcept nogil:
-    cdef int generation, spin = 0
+    """Spin, then sleep: on a busy machine the thread that is waited for gets the core."""
+    cdef int generation, spin
     if threads == 1:
         return
     generation = nn_load(&barrier.generation)
     if nn_add(&barrier.arrived, 1) == threads:
         barrier.arrived = 0
         nn_store(&barrier.generation, generation + 1)
+        if nn_load(&barrier.sleepers):
+            nn_wake(&barrier.generation)
         return
+    for spin in range(barrier.spins):
+        if nn_load(&barrier.generation) != generation:
+            return
+        nn_pause()
+    nn_add(&barrier.sleepers, 1)
     while nn_load(&barrier.generation) == generation:
-        if spin < barrier.spins:
-            spin += 1
-            nn_pause()
-        else:
-            sched_yield()
+        nn_sleep(&barrier.generation, generation)
+    nn_add(&barrier.sleepers, -1)
 
 
 cdef void run_member(TeamFunction function, void* argument, int thread, int threads) noexcept nogil:
