@@ -12,7 +12,7 @@ from nnpy.graph import Parameter, Tensor
 from nnpy.parameters import Store
 
 RNG = np.random.default_rng(0)
-X = RNG.standard_normal((96, 20)).astype("f")
+X = RNG.standard_normal((96, 40)).astype("f")
 Y = RNG.integers(0, 5, 96)
 
 
@@ -23,8 +23,8 @@ def _records(model):
 
 def _trained(optimizer, shared=False, epochs=3):
     nn.set_seed(3)
-    x = nn.Input((20,))
-    layer = nn.Dense(20, activation="tanh")
+    x = nn.Input((40,))
+    layer = nn.Dense(40, activation="tanh")
     h = layer(layer(x)) if shared else layer(x)
     model = nn.Model(x, nn.Dense(5)(h))
     model.compile(optimizer=optimizer, loss=nn.losses.SparseCategoricalCrossentropy(from_logits=True))
@@ -128,7 +128,7 @@ def test_inference_has_no_dropout_and_folds_normalization():
 def test_frozen_normalization_is_inference_while_training():
     model = nn.Sequential([nn.Dense(8), nn.BatchNormalization(trainable=False), nn.Dense(5)])
     model.compile(optimizer="sgd", loss=nn.losses.SparseCategoricalCrossentropy(from_logits=True))
-    model.build((None, 20))
+    model.build((None, 40))
     before = [w.copy() for w in model.layers[-2].get_weights()]
     model.fit(X, Y, batch_size=32, verbose=0)
     for a, b in zip(before, model.layers[-2].get_weights(), strict=True):

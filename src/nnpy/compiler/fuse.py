@@ -12,6 +12,9 @@ from nnpy.ops.elementwise import unfused
 from nnpy.ops.linear import BY_WEIGHT, COLUMN_SUM
 
 
+_WIDE = 32  # narrower weights are updated faster as part of the flat buffer than row by row
+
+
 @dataclass(eq=False)
 class Item:
     """``node``'s kernel, then ``steps``; ``output`` is the last step's result. A chain reads ``source`` instead."""
@@ -120,7 +123,7 @@ def fuse_updates(items: Sequence[Item], gradients: dict[Parameter, Tensor], step
     done = set()
     for parameter, gradient in gradients.items():
         position = made_at.get(root(gradient), -1)
-        if position >= last_use.get(parameter, -1) and position >= 0:
+        if position >= last_use.get(parameter, -1) and position >= 0 and parameter.shape[-1] >= _WIDE:
             step = step_of(parameter)
             items[position].steps.append(StepSpec(step.kind, ready=step))
             done.add(parameter)
