@@ -1,34 +1,82 @@
-"""The guard: a benchmark fails where NumPy is faster than the kernel it measures."""
+"""The guard: a benchmark fails where NumPy is faster than the kernel it measures. And the table of all of them.
+
+Both sides work on ONE thread: NumPy's OpenBLAS has its own pool of threads, which goes on spinning on the cores for a
+while after each product. A team of ours that starts then waits for it, and the other way round: two pools measure
+each other. How the kernels scale over threads, `python -m bench.roofline` and `python -m bench.peers` tell, where
+nothing else runs.
+"""
 
 import statistics
 import time
 
 import pytest
+from threadpoolctl import threadpool_limits
 
-ROUNDS = 15
-LEAST_SECONDS = 2e-3  # a sample lasts at least this long
+import nncore
+from bench.table import number, table
+
+MOST = 4096  # repetitions in a sample
+SAMPLE = 2e-3  # seconds that a sample lasts at least, if that takes no more than MOST repetitions
+SECONDS = 0.25  # of samples, of both sides together
+ROUNDS = (3, 25)  # samples of each side, at least and at most
+_RESULTS = pytest.StashKey[list]()
 
 
-def _per_call(f, repeats: int) -> float:
+def _seconds(f, times: int) -> float:
     start = time.perf_counter()
-    for _ in range(repeats):
-        f()
-    return (time.perf_counter() - start) / repeats
+    f(times)
+    return (time.perf_counter() - start) / times
+
+
+def _repetitions(f) -> int:
+    f(1)
+    return min(MOST, max(1, round(SAMPLE / max(_seconds(f, 1), 1e-7))))
 
 
 @pytest.fixture
-def guard(benchmark):
-    """guard(ours, numpy): measures both in turn (ours, NumPy, ours, ...), records the ratio, fails below 1."""
+def guard(benchmark, request):
+    """guard(ours, numpy, work=0): measures both in turn (ours, NumPy, ours, ...), records the ratio, fails below 1.
+
+    ``ours(times)`` does the work so many times in one call, as a training step does it without Python in between;
+    ``numpy()`` does it once. ``work``: floating-point operations in it.
+    """
 
     def check(ours, numpy, work: float = 0.0):
-        repeats = [max(1, int(LEAST_SECONDS / max(_per_call(f, 3), 1e-7))) for f in (ours, numpy)]
-        samples = [(_per_call(ours, repeats[0]), _per_call(numpy, repeats[1])) for _ in range(ROUNDS)]
-        mine, theirs = (statistics.median(s) for s in zip(*samples, strict=True))
-        benchmark.extra_info.update(us=round(1e6 * mine, 2), numpy_us=round(1e6 * theirs, 2), ratio=round(theirs / mine, 2))
+        def theirs(times):
+            for _ in range(times):
+                numpy()
+
+        with threadpool_limits(1, user_api="blas"):
+            nncore.set_num_threads(1)
+            try:
+                sides = [(f, _repetitions(f)) for f in (ours, theirs)]
+                pair = sum(_seconds(*side) * side[1] for side in sides)
+                rounds = max(ROUNDS[0], min(ROUNDS[1], int(SECONDS / pair)))
+                samples = [[_seconds(*side) for side in sides] for _ in range(rounds)]
+                benchmark.pedantic(ours, args=(sides[0][1],), rounds=3)
+            finally:
+                nncore.set_num_threads(0)
+        mine, other = (statistics.median(side) for side in zip(*samples, strict=True))
+        result = {"us": 1e6 * mine, "numpy_us": 1e6 * other, "ratio": other / mine}
         if work:
-            benchmark.extra_info["gflops"] = round(work / mine / 1e9, 1)
-        benchmark.pedantic(ours, rounds=10, iterations=repeats[0], warmup_rounds=1)
-        if theirs < mine:
-            pytest.fail(f"slower than NumPy: {1e6 * mine:.1f} us, NumPy {1e6 * theirs:.1f} us")
+            result["gflops"] = 1e-9 * work / mine
+        benchmark.extra_info.update({name: round(value, 3) for name, value in result.items()}, calls=sides[0][1])
+        name = request.node.name.removeprefix("test_")
+        request.config.stash.setdefault(_RESULTS, []).append((benchmark.group or "", name, result))
+        if other < mine:
+            pytest.fail(f"slower than NumPy: {1e6 * mine:.2f} us, NumPy {1e6 * other:.2f} us")
 
     return check
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """A table for each group, in place of pytest-benchmark's, which cannot show the ratio."""
+    results = config.stash.get(_RESULTS, [])
+    for group in dict.fromkeys(group for group, _, _ in results):
+        rows = [
+            (name, *(number(result.get(column)) for column in ("us", "numpy_us", "ratio", "gflops")))
+            for of, name, result in results
+            if of == group
+        ]
+        terminalreporter.write_sep("-", f"{group}: medians on one thread")
+        terminalreporter.write_line(table(("benchmark", "us", "NumPy us", "ratio", "GFLOP/s"), rows))

@@ -11,7 +11,7 @@ from nncore import reference
 
 
 class NumpyMLP:
-    """Dense layers with relu between them (and BatchNorm before it), softmax cross-entropy, Adam or SGD with momentum."""
+    """Dense layers with relu between them (and BatchNorm before it), softmax cross-entropy, Adam or momentum."""
 
     def __init__(self, w: Workload):
         rng = np.random.default_rng(0)

@@ -2,7 +2,14 @@
 
 import numpy as np
 import pytest
-from nncore.cpu import x86_level
+
+try:
+    from nncore.cpu import x86_level
+except ModuleNotFoundError as error:
+    # Without the package, the folder tests/nncore is what Python finds under that name.
+    if (error.name or "").partition(".")[0] != "nncore":
+        raise
+    pytest.exit(f'{error}: install nnpy first (pip install ".[test]"), or see CONTRIBUTING.md', returncode=4)
 
 import nncore
 from nncore import kernels

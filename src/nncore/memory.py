@@ -1,6 +1,7 @@
 """Memory of Programs: aligned arrays, huge pages where the system gives them, and the state array."""
 
 import mmap
+from contextlib import suppress
 
 import numpy as np
 
@@ -27,10 +28,8 @@ def aligned(shape, dtype="float32") -> np.ndarray:
         # Private: shared pages would be written by forked children too, and are rarely huge.
         pages = mmap.mmap(-1, nbytes + _HUGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         if hasattr(mmap, "MADV_HUGEPAGE"):
-            try:
+            with suppress(OSError):  # a kernel built without them
                 pages.madvise(mmap.MADV_HUGEPAGE)
-            except OSError:  # a kernel built without them
-                pass
         raw = np.frombuffer(pages, np.uint8)
         start = -raw.ctypes.data % _HUGE
     return raw[start : start + nbytes].view(dtype).reshape(shape)

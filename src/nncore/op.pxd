@@ -29,6 +29,11 @@ cdef enum:
     STATE_SIZE = 64
 
 
+cdef inline int layout() noexcept nogil:
+    """What a module was compiled against: every kernel family exports it, and nncore.kernels compares it."""
+    return <int>sizeof(Op) * 100 + STATE_SLOTS
+
+
 cdef inline void split(int64_t items, int thread, int threads, int64_t* first, int64_t* last) noexcept nogil:
     """The contiguous share [first, last) of ``items`` that belongs to ``thread``."""
     cdef int64_t each = items // threads, rest = items - each * threads

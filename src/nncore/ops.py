@@ -29,8 +29,10 @@ def ref(array: np.ndarray | Ref) -> Ref:
         raise TypeError(f"expected a NumPy array or Ref, got {type(array).__name__}")
     if array.size == 0:
         return Ref(array.__array_interface__["data"][0], 0, array)
-    low, high = np.lib.array_utils.byte_bounds(array) if hasattr(np.lib, "array_utils") else np.byte_bounds(array)
-    return Ref(low, high - low, array)
+    # np.lib.array_utils.byte_bounds, which NumPy 1 has elsewhere
+    steps = [(n - 1) * stride for n, stride in zip(array.shape, array.strides, strict=True)]
+    low = array.__array_interface__["data"][0] + sum(step for step in steps if step < 0)
+    return Ref(low, sum(abs(step) for step in steps) + array.itemsize, array)
 
 
 class Op:
@@ -43,7 +45,9 @@ class Op:
 
     __slots__ = ("address", "keep", "name", "pointers", "reads", "scalars", "sizes", "threads", "writes")
 
-    def __init__(self, name: str, *, dtype="float32", isa: str | None = None, threads: int = 0, steps=None, **arguments):
+    def __init__(
+        self, name: str, *, dtype="float32", isa: str | None = None, threads: int = 0, steps=None, **arguments
+    ):
         if name not in SIGNATURES:
             raise ValueError(f"Op: unknown kernel {name!r}; expected one of {', '.join(SIGNATURES)}")
         signature = SIGNATURES[name]
@@ -68,7 +72,9 @@ class Op:
             raise TypeError(f"Op {name!r}: unknown arguments {', '.join(sorted(arguments))}; it takes {known}")
 
     @classmethod
-    def custom(cls, name: str, address: int, *, writes=(), reads=(), sizes=(), scalars=(), threads: int = 0, keep=None) -> Op:
+    def custom(
+        cls, name: str, address: int, *, writes=(), reads=(), sizes=(), scalars=(), threads: int = 0, keep=None
+    ) -> Op:
         """An Op of a kernel that is not in the tables (one that Numba made): pointers are ``writes`` then ``reads``."""
         self = cls.__new__(cls)
         self.name, self.address, self.threads = name, address, _team(name, threads)
@@ -121,11 +127,16 @@ def _overlap(some: list[tuple[int, int]], others: list[tuple[int, int]]) -> bool
 def place_barriers(ops) -> list[bool]:
     """Which ops must wait for all threads: those that touch what an op since the last barrier wrote, or write what it
     read. Ops that run on one thread run on the same one, so between two of them order is enough."""
-    barriers, pending = [], []
+    barriers: list[bool] = []
+    pending: list[Op] = []
     for op in ops:
         wait = any(
             (op.threads > 1 or before.threads > 1)
-            and (_overlap(op.reads, before.writes) or _overlap(op.writes, before.writes) or _overlap(op.writes, before.reads))
+            and (
+                _overlap(op.reads, before.writes)
+                or _overlap(op.writes, before.writes)
+                or _overlap(op.writes, before.reads)
+            )
             for before in pending
         )
         barriers.append(wait)

@@ -220,6 +220,19 @@ def sgd(w, v, g, lr, scale=1.0, momentum=0.0, nesterov=False, weight_decay=0.0):
     return ((w + momentum * v - lr * g) if nesterov else w + v).astype(g.dtype), v.astype(g.dtype)
 
 
+def sgd_prepare(lr, momentum=0.0, nesterov=False, weight_decay=0.0):
+    """The rule of the step "sgd", float64 [8]: lr, lr * weight_decay, momentum, nesterov, zeros."""
+    return np.array([lr, lr * weight_decay, momentum, nesterov, 0, 0, 0, 0], np.float64)
+
+
+def adam_prepare(lr, step, beta_1=0.9, beta_2=0.999, epsilon=1e-7, weight_decay=0.0):
+    """The rule of step number ``step`` (from 0) of "adam", float64 [8]: lr, lr * weight_decay, 0, 0, the bias-corrected
+    rate, 1 - beta_1, 1 - beta_2, epsilon."""
+    t = step + 1
+    alpha = lr * np.sqrt(1 - beta_2**t) / (1 - beta_1**t)
+    return np.array([lr, lr * weight_decay, 0, 0, alpha, 1 - beta_1, 1 - beta_2, epsilon], np.float64)
+
+
 def adam(w, m, v, g, lr, step, scale=1.0, beta_1=0.9, beta_2=0.999, epsilon=1e-7, weight_decay=0.0):
     """(w, m, v) after step number ``step`` (from 0). With weight_decay, AdamW."""
     g = g * w.dtype.type(scale)

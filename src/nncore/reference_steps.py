@@ -118,11 +118,30 @@ BINARY = {
 }
 
 
+def _sgd(g, w, v, lr, decay, momentum, nesterov):
+    """w, and v if there is momentum, in place, after one step by the gradient g; the numbers are those of a rule."""
+    if v is None:
+        w[...] = w.astype(np.float64) * (1 - decay) - lr * g
+        return
+    moved = momentum * v.astype(np.float64) - lr * g
+    v[...] = moved
+    w[...] = w.astype(np.float64) * (1 - decay) + (momentum * moved - lr * g if nesterov else moved)
+
+
+def _adam(g, w, m, v, decay, alpha, new_1, new_2, epsilon):
+    """w, m and v in place."""
+    m1, v1 = (a.astype(np.float64) for a in (m, v))
+    m1, v1 = m1 + (g - m1) * new_1, v1 + (g * g - v1) * new_2
+    m[...], v[...] = m1, v1
+    w[...] = w.astype(np.float64) * (1 - decay) - m1 * alpha / (np.sqrt(v1) + epsilon)
+
+
 def apply(x: np.ndarray, steps, state: np.ndarray | None = None) -> np.ndarray:
     """``steps`` done in turn to a matrix x [rows, cols]; the result has x's dtype.
 
-    Operands are arrays of x's shape ([cols] for add_row and mul_row); ``store`` writes into its own. Dropout takes its
-    seed and step from ``state``, or from the state array that is the step's operand. Computed in float64, rounded once.
+    Operands are arrays of x's shape ([cols] for add_row and mul_row); ``store`` writes into its own, and ``sgd`` and
+    ``adam`` update theirs by the gradient x, which they leave as it is. Dropout takes its seed and step from ``state``,
+    or from the state array that is the step's operand. Computed in float64, rounded once.
     """
     rows, cols = x.shape
     v = x.astype(np.float64)
@@ -136,6 +155,11 @@ def apply(x: np.ndarray, steps, state: np.ndarray | None = None) -> np.ndarray:
             v = v + step.s0
         elif kind == "store":
             p[...] = v
+        elif kind == "sgd":
+            _sgd(v, step.p, step.q, *step.rule[:4].astype(np.float64))
+        elif kind == "adam":
+            _, decay, _, _, *others = step.rule.astype(np.float64)
+            _adam(v, step.p, step.q, step.r, decay, *others)
         elif kind == "dropout":
             keep = dropout_mask(rows, cols, step.width, step.index, step.s0, p if state is None else state)
             v = np.where(keep, v * step.s1, 0)

@@ -6,8 +6,12 @@ The kinds are those of kernels/chain.pxd, in the same order.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from nncore.ops import Ref
 
 KINDS = (
     # v is the element at (row, col); p[...] is read from the operand
@@ -20,7 +24,8 @@ KINDS = (
     "scale",  # v *= s0
     "shift",  # v += s0
     "store",  # p[row, col] = v
-    "dropout",  # v = v * s1 with probability 1 - s0, else 0; random bits of (seed, step, stream index, row * width + col), width in other's place
+    # v = v * s1 with probability 1 - s0, else 0; random bits of (seed, step, stream index, row * width + col)
+    "dropout",
     "maximum",  # v = max(v, p)
     "minimum",  # v = min(v, p)
     "max_mask",  # v = v if p >= q else 0 (gradient of maximum by the argument p)
@@ -74,8 +79,12 @@ SAVES = {
 }
 
 RECORD = np.dtype(
-    [("kind", "i8"), ("p", "u8"), ("q", "u8"), ("r", "u8"), ("rule", "u8"), ("ld", "i8"), ("index", "i8"), ("width", "i8"), ("s0", "f8"), ("s1", "f8")]
-)
+    [
+        ("kind", "i8"), ("p", "u8"), ("q", "u8"), ("r", "u8"), ("rule", "u8"), ("ld", "i8"), ("index", "i8"),
+        ("width", "i8"), ("s0", "f8"), ("s1", "f8"),
+    ]
+)  # fmt: skip
+LAYOUT = RECORD.itemsize * 100 + len(KINDS)  # kernels/chain.pxd computes the same of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +93,10 @@ class Step:
     Dropout: ``p`` is the state array, ``index`` the number of the random stream, ``width`` the elements in a row."""
 
     kind: str
-    p: object = None
-    q: object = None
-    r: object = None
-    rule: object = None
+    p: np.ndarray | Ref | None = None
+    q: np.ndarray | Ref | None = None
+    r: np.ndarray | Ref | None = None
+    rule: np.ndarray | Ref | None = None
     ld: int = 0
     index: int = 0
     width: int = 0

@@ -36,6 +36,13 @@ class Tensor:
     def rank(self) -> int:
         return len(self.shape)
 
+    @property
+    def made_by(self) -> Node:
+        """The node that it is an output of. Raises ValueError for a leaf: an Input or a Parameter."""
+        if self.node is None:
+            raise ValueError(f"{self!r}: expected the result of an operation, got an input or a parameter")
+        return self.node
+
     def concrete(self, batch: int) -> tuple[int, ...]:
         """The shape for a batch size."""
         return tuple(batch if size is None else size for size in self.shape)
@@ -104,7 +111,8 @@ class Node:
         return self.outputs[0]
 
     def __repr__(self) -> str:
-        return f"<Node {self.operation.name} {self.scope} {[t.shape for t in self.inputs]} -> {[t.shape for t in self.outputs]}>"
+        before, after = ([t.shape for t in tensors] for tensors in (self.inputs, self.outputs))
+        return f"<Node {self.operation.name} {self.scope} {before} -> {after}>"
 
 
 @contextmanager
@@ -118,14 +126,16 @@ def scope(name: str) -> Iterator[None]:
 
 
 def apply(operation: Operation, inputs: Iterable[Tensor], **attributes) -> Tensor:
-    """Make a node; the shape rule checks the inputs. Returns the (first) output; the others are ``.node.outputs``."""
+    """Make a node; the shape rule checks the inputs. Returns the first output; all are ``.made_by.outputs``."""
     inputs = tuple(inputs)
     for position, tensor in enumerate(inputs):
         if not isinstance(tensor, Tensor):
             raise TypeError(f"{operation.name}: expected input {position} to be a Tensor, got {type(tensor).__name__}")
     node = Node(operation, inputs, attributes)
     results = operation.infer(node)
-    node.outputs = tuple(Tensor(shape, node, f"{node.scope}/{operation.name}" if node.scope else operation.name) for shape in results)
+    node.outputs = tuple(
+        Tensor(shape, node, f"{node.scope}/{operation.name}" if node.scope else operation.name) for shape in results
+    )
     return node.outputs[0]
 
 

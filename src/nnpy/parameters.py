@@ -14,7 +14,8 @@ _PAD = 16  # elements: every parameter starts on a cache line
 
 
 class Store:
-    """``values`` and ``gradients``: flat arrays of ``size`` elements; a parameter's ``value`` becomes a view of the first.
+    """``values`` and ``gradients``: flat arrays of ``size`` elements; a parameter's ``value`` becomes a view of the
+    first.
 
     Trainable parameters come first, matrices before vectors, else in order; ``ranges()`` are the stretches that an
     optimizer updates (padding is zero, has zero gradient, and stays so).
@@ -53,18 +54,16 @@ class Store:
 
     def ranges(self, skipped: Container[Parameter] = ()) -> Iterator[tuple[int, int]]:
         """(first, last) of every stretch of neighbouring trainable parameters that are not ``skipped``, in elements."""
-        start = end = None
+        start = end = 0
         for parameter in self.parameters:
             first = self.offsets[parameter]
             last = first + -(-parameter.value.size // _PAD) * _PAD
             if not parameter.trainable or parameter in skipped:
                 continue
-            if start is None:
-                start, end = first, last
-            elif first == end:
-                end = last
-            else:
-                yield start, end
-                start, end = first, last
-        if start is not None:
+            if first != end:
+                if end > start:
+                    yield start, end
+                start = first
+            end = last
+        if end > start:
             yield start, end

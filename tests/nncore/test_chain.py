@@ -8,7 +8,7 @@ from nncore import Step, reference_steps
 from nncore.memory import SEED, STEP
 from nncore.steps import KINDS, SAVES, UPDATES
 
-# The optimizers' steps belong to gemm and are tested with it.
+# The optimizers' steps write their operands and not the matrix: test_optimizer.py has them.
 KINDS = [kind for kind in KINDS if kind not in UPDATES]
 SHAPES = [(1, 1), (3, 5), (7, 16), (13, 33), (1, 9001), (9001, 1), (130, 100), (5000, 3)]
 # Exact in both dtypes, but for the scale of dropout.

@@ -41,7 +41,7 @@ def test_every_source(rng, isa, dtype, source, every_thread_count):
         for indices, row in ((None, 0), (None, 5), (order, 0), (order, 9)):
             (out, chosen) = gather(data, rows, 1, indices, row, dtype=dtype, isa=isa)
             np.testing.assert_array_equal(out, reference.gather(data, chosen, dtype))
-        every_thread_count(lambda n: gather(data, rows, n, order, 9, dtype=dtype, isa=isa)[:1])  # noqa: B023
+        every_thread_count(lambda n: gather(data, rows, n, order, 9, dtype=dtype, isa=isa)[:1])
 
 
 @pytest.mark.parametrize("source", SOURCES)

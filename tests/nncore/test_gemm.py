@@ -50,13 +50,19 @@ def multiply(a, b, *, a_t=False, b_t=False, packed=True, isa=None, accumulate=0,
     (m, k), n = a.shape, b.shape[1]
     wide = np.full((m + 2, n + margin), GUARD, a.dtype)
     ops, operand = [], b
-    if packed:
+    strides = dict(ldb=n)
+    if packed == 2:
+        module = kernels.family("gemm", a.dtype, isa)
+        share = min(module.ROOM, -(-n // module.NR) * module.NR * min(k, module.KC))
+        operand = np.ascontiguousarray(b.T) if b_t else b
+        strides = dict(ldb=1 if b_t else n, cs_b=k if b_t else 1, share=share, room=np.full(share * threads, np.nan, a.dtype))
+    elif packed:
         op, operand = pack(b, transposed=b_t, isa=isa)
         ops.append(op)
     stored = np.ascontiguousarray(a.T) if a_t else a
     ops.append(
         Op("gemm", dtype=a.dtype, isa=isa, c=wide[1 : m + 1], a=stored, b=operand, m=m, n=n, k=k, rs_a=1 if a_t else k,
-           cs_a=m if a_t else 1, ldb=n, packed=int(packed), ldc=n + margin, accumulate=accumulate, steps=steps)
+           cs_a=m if a_t else 1, packed=int(packed), ldc=n + margin, accumulate=accumulate, steps=steps, **strides)
     )  # fmt: skip
     nncore.set_num_threads(threads)
     Program(ops, new_state()).run()
@@ -87,8 +93,8 @@ def shapes(isa, dtype):
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize(
     "layout",
-    [dict(a_t=a_t, b_t=b_t, packed=packed) for a_t in (0, 1) for b_t, packed in ((0, 0), (0, 1), (1, 1))],
-    ids=lambda layout: "-".join(name for name, on in layout.items() if on) or "plain",
+    [dict(a_t=a_t, b_t=b_t, packed=packed) for a_t in (0, 1) for b_t, packed in ((0, 0), (0, 1), (1, 1), (0, 2), (1, 2))],
+    ids=str,
 )
 def test_values(layout, isa, dtype):
     for m, n, k in shapes(isa, dtype):
@@ -100,7 +106,7 @@ def test_values(layout, isa, dtype):
             assert error <= tolerance(a, b, dtype), f"m={m} n={n} k={k} accumulate={accumulate}: {error}"
 
 
-@pytest.mark.parametrize("packed", [0, 1])
+@pytest.mark.parametrize("packed", [0, 1, 2])
 @pytest.mark.parametrize("isa", ISAS)
 def test_wide_matrix_crosses_column_blocks(isa, packed):
     module = kernels.family("gemm", "float32", isa)
@@ -114,7 +120,9 @@ def test_wide_matrix_crosses_column_blocks(isa, packed):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize(
-    "layout", [dict(packed=0), dict(packed=1), dict(packed=1, a_t=1), dict(packed=1, b_t=1)], ids=str
+    "layout",
+    [dict(packed=0), dict(packed=1), dict(packed=1, a_t=1), dict(packed=1, b_t=1), dict(packed=2), dict(packed=2, b_t=1)],
+    ids=str,
 )
 def test_same_bits_for_any_number_of_threads(layout, isa, dtype):
     for m, n, k in ((1, 1, 1), (1, 300, 700), (3, 2, 40), (128, 10, 256), (97, 203, 531), (256, 64, 1)):
@@ -129,7 +137,9 @@ def test_same_bits_for_any_number_of_threads(layout, isa, dtype):
 def test_packed_and_direct_have_the_same_bits(isa):
     for m, n, k in ((1, 100, 50), (4, 33, 600), (60, 70, 80)):
         a, b = data((m, k), "float32"), data((k, n), "float32", 1)
-        assert multiply(a, b, isa=isa, packed=0).tobytes() == multiply(a, b, isa=isa, packed=1).tobytes()
+        direct = multiply(a, b, isa=isa, packed=0).tobytes()
+        for packed in (1, 2):
+            assert direct == multiply(a, b, isa=isa, packed=packed).tobytes()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -34,6 +35,15 @@ def test_info():
 def test_every_kernel_is_compiled_for_every_isa_and_dtype(isa, dtype):
     for name in SIGNATURES:
         assert kernels.address(name, dtype, isa) > 0, name
+
+
+def test_a_stale_module_is_an_error(isa, dtype):
+    module = kernels.family("chain", dtype, isa)
+    kernels.check_layout(module)
+    for name in ("LAYOUT", "STEP_LAYOUT"):
+        stale = types.SimpleNamespace(__name__="nncore.kernels.v0_f32.chain", **{name: getattr(module, name) + 100})
+        with pytest.raises(ImportError, match=rf"v0_f32.chain is stale: its {name} is \d+, the runtime's \d+"):
+            kernels.check_layout(stale)
 
 
 def test_the_best_variant_is_chosen():

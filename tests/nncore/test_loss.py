@@ -105,9 +105,10 @@ def test_softmax_crossentropy(
         settings = dict(scale=1 / rows, smoothing=smoothing)
 
         def compute(threads):
-            loss, dx, hits = outputs(rows, (rows, cols), rows, dtype=dtype)  # noqa: B023
-            out = dict(loss=loss, dx=dx, hits=hits, x=x)  # noqa: B023
-            run("softmax_crossentropy", threads=threads, dtype=dtype, isa=isa, rows=rows, cols=cols, **out, **target, **settings)  # noqa: B023, E501
+            loss, dx, hits = outputs(rows, (rows, cols), rows, dtype=dtype)
+            out = dict(loss=loss, dx=dx, hits=hits, x=x)
+            shape = dict(rows=rows, cols=cols)
+            run("softmax_crossentropy", threads=threads, dtype=dtype, isa=isa, **shape, **out, **target, **settings)
             return [loss, dx, hits]
 
         results = every_thread_count(compute)
@@ -153,9 +154,9 @@ def test_elementwise_losses(run, rng, logits, dtype, isa, kernel, weighted, ever
             shapes = [rows, (rows, cols), rows][: 3 if smoothing is not None else 2]
 
             def compute(threads):
-                results = outputs(*shapes, dtype=dtype)  # noqa: B023
+                results = outputs(*shapes, dtype=dtype)
                 names = dict(zip(("loss", "dx", "hits"), results, strict=False))
-                run(kernel, threads=threads, dtype=dtype, isa=isa, rows=rows, cols=cols, **names, **given)  # noqa: B023
+                run(kernel, threads=threads, dtype=dtype, isa=isa, rows=rows, cols=cols, **names, **given)
                 return results
 
             results = every_thread_count(compute)

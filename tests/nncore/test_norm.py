@@ -26,10 +26,12 @@ def test_batch_norm(run, rng, dtype, isa, every_thread_count, assert_close, affi
         rows_of_parameters = dict(gamma=gamma, beta=beta) if affine else {}
 
         def compute(threads):
-            y, kept, deviation, moved, spread = np.empty_like(x), *(np.empty(cols, dtype) for _ in range(2)), mean.copy(), variance.copy()  # noqa: B023, E501
+            y, moved, spread = np.empty_like(x), mean.copy(), variance.copy()
+            kept, deviation = (np.empty(cols, dtype) for _ in range(2))
             run(
-                "batch_norm", threads=threads, dtype=dtype, isa=isa, y=y, x=x, mean=kept, rstd=deviation, moving_mean=moved,  # noqa: B023, E501
-                moving_variance=spread, rows=rows, cols=cols, epsilon=1e-3, momentum=0.9, **rows_of_parameters,  # noqa: B023
+                "batch_norm", threads=threads, dtype=dtype, isa=isa, y=y, x=x, mean=kept, rstd=deviation,
+                moving_mean=moved, moving_variance=spread,
+                rows=rows, cols=cols, epsilon=1e-3, momentum=0.9, **rows_of_parameters,
             )  # fmt: skip
             return [y, kept, deviation, moved, spread]
 
@@ -58,10 +60,10 @@ def test_batch_norm_grad(run, rng, dtype, isa, every_thread_count, assert_close)
         _, mean, rstd, *_ = reference.batch_norm(x, gamma, gamma, gamma, gamma, 1e-3, 0.9)
 
         def compute(threads):
-            dx, dgamma, dbeta = np.empty_like(x), *(np.empty(cols, dtype) for _ in range(2))  # noqa: B023
+            dx, dgamma, dbeta = np.empty_like(x), *(np.empty(cols, dtype) for _ in range(2))
             run(
-                "batch_norm_grad", threads=threads, dtype=dtype, isa=isa, dx=dx, dgamma=dgamma, dbeta=dbeta, dy=dy, x=x,  # noqa: B023
-                gamma=gamma, mean=mean.astype(dtype), rstd=rstd.astype(dtype), rows=rows, cols=cols,  # noqa: B023
+                "batch_norm_grad", threads=threads, dtype=dtype, isa=isa, dx=dx, dgamma=dgamma, dbeta=dbeta, dy=dy, x=x,
+                gamma=gamma, mean=mean.astype(dtype), rstd=rstd.astype(dtype), rows=rows, cols=cols,
             )  # fmt: skip
             return [dx, dgamma, dbeta]
 
@@ -87,12 +89,12 @@ def test_layer_norm(run, rng, dtype, isa, every_thread_count, assert_close):
         dy = rng.standard_normal((rows, cols)).astype(dtype)
 
         def compute(threads):
-            y, mean, rstd = np.empty_like(x), *(np.empty(rows, dtype) for _ in range(2))  # noqa: B023
-            dx, dgamma, dbeta = np.empty_like(x), *(np.empty(cols, dtype) for _ in range(2))  # noqa: B023
-            common = dict(threads=threads, dtype=dtype, isa=isa, x=x, mean=mean, rstd=rstd, rows=rows, cols=cols)  # noqa: B023
-            run("layer_norm", y=y, gamma=gamma, beta=beta, epsilon=1e-3, **common)  # noqa: B023
-            run("layer_norm_grad", dx=dx, dy=dy, gamma=gamma, **common)  # noqa: B023
-            run("layer_norm_parameter_grad", dgamma=dgamma, dbeta=dbeta, dy=dy, **common)  # noqa: B023
+            y, mean, rstd = np.empty_like(x), *(np.empty(rows, dtype) for _ in range(2))
+            dx, dgamma, dbeta = np.empty_like(x), *(np.empty(cols, dtype) for _ in range(2))
+            common = dict(threads=threads, dtype=dtype, isa=isa, x=x, mean=mean, rstd=rstd, rows=rows, cols=cols)
+            run("layer_norm", y=y, gamma=gamma, beta=beta, epsilon=1e-3, **common)
+            run("layer_norm_grad", dx=dx, dy=dy, gamma=gamma, **common)
+            run("layer_norm_parameter_grad", dgamma=dgamma, dbeta=dbeta, dy=dy, **common)
             return [y, mean, rstd, dx, dgamma, dbeta]
 
         wide = [a.astype(np.float64) for a in (x, gamma, beta, dy)]

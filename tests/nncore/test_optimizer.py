@@ -1,12 +1,14 @@
-"""SGD and Adam against reference.py over several steps, with every option and thread count."""
+"""SGD and Adam against reference.py over several steps, with every option and thread count: the kernels over flat
+buffers, and the steps behind a gemm or in a chain, which the kernels NAME_prepare give their numbers."""
 
 import itertools
 
 import numpy as np
 import pytest
 
-from nncore import Op, Program, new_state, reference, set_num_threads
+from nncore import Op, Program, Step, new_state, reference, reference_steps, set_num_threads
 from nncore.memory import LOCAL, RATES, STEP
+from nncore.steps import RULE_REALS
 
 COUNTS = [0, 1, 7, 16, 17, 1023, 1024, 1025, 5003]
 STEPS = 4
@@ -38,7 +40,7 @@ def test_sgd(rng, dtype, isa, momentum, nesterov, decay, clip, every_thread_coun
     for count in COUNTS:
         arrays = start(rng, "wvg" if momentum else "wg", count, dtype)
         results = every_thread_count(
-            lambda n: train("sgd", arrays, rates, n, dtype, isa, nesterov=nesterov, **settings, **scale)  # noqa: B023
+            lambda n: train("sgd", arrays, rates, n, dtype, isa, nesterov=nesterov, **settings, **scale)
         )
         w, v, g = arrays["w"], arrays.get("v"), arrays["g"]
         for lr in rates:
@@ -55,7 +57,7 @@ def test_adam(rng, dtype, isa, decay, clip, every_thread_count, assert_close):
     scale = {} if clip is None else dict(scale=np.array([clip], dtype))
     for count in COUNTS:
         arrays = start(rng, "wg", count, dtype) | dict(m=np.zeros(count, dtype), v=np.zeros(count, dtype))
-        results = every_thread_count(lambda n: train("adam", arrays, rates, n, dtype, isa, **settings, **scale))  # noqa: B023
+        results = every_thread_count(lambda n: train("adam", arrays, rates, n, dtype, isa, **settings, **scale))
         w, m, v = (arrays[name] for name in "wmv")
         for step, lr in enumerate(rates):
             w, m, v = reference.adam(w, m, v, arrays["g"], lr, step, clip or 1.0, **settings)
@@ -91,3 +93,119 @@ def test_zero_gradients_and_zero_epsilon_touch_nothing_beyond_the_end(dtype, isa
     Program([op], train_state).run()
     assert (memory[:, :8] == 5).all() and (memory[:, 27:] == 5).all()
     assert np.isfinite(memory).all() and (w != 5).all()
+
+
+RATES_OF_STEPS = np.array([0.1, 0.05, 0.2, 0.01])
+# The settings of an optimizer, and the slots that it then has.
+RULES = [
+    ("sgd", dict(weight_decay=0.1), ""),
+    ("sgd", dict(momentum=0.9), "v"),
+    ("sgd", dict(momentum=0.9, nesterov=1, weight_decay=0.1), "v"),
+    ("adam", dict(beta_1=0.9, beta_2=0.999, epsilon=1e-7), "mv"),
+    ("adam", dict(beta_1=0.8, beta_2=0.99, epsilon=1e-3, weight_decay=0.1), "mv"),
+]
+SHAPES = [(1, 1), (1, 5), (3, 17), (7, 16), (130, 33), (33, 130), (1, 5003), (2, 4096)]
+
+
+def with_rates():
+    state = new_state()
+    state[RATES] = RATES_OF_STEPS.ctypes.data
+    return state
+
+
+def expected_rule(kind, step, settings):
+    lr = RATES_OF_STEPS[step]
+    return reference.adam_prepare(lr, step, **settings) if kind == "adam" else reference.sgd_prepare(lr, **settings)
+
+
+def parameters(rng, slots, shape, dtype, margin=0):
+    """w and the slots, as the left of wider arrays whose rest is 5; v is no less than 0, as Adam's is."""
+    arrays = {}
+    for name in "w" + slots:
+        wide = np.full((shape[0], shape[1] + margin), 5, dtype)
+        wide[:, : shape[1]] = np.abs(rng.standard_normal(shape))
+        arrays[name] = wide
+    return arrays
+
+
+def update_step(kind, arrays, rule, cols):
+    """The Step that updates the left ``cols`` columns of the arrays."""
+    operands = dict(zip("pqr", (array[:, :cols] for array in arrays.values()), strict=False))
+    return Step(kind, rule=rule, ld=arrays["w"].shape[1], **operands)
+
+
+@pytest.mark.parametrize("kind, settings, slots", RULES)
+def test_prepare(kind, settings, slots, dtype, isa):
+    """The numbers of each step, and nothing behind them."""
+    rule = np.full(RULE_REALS + 1, 5, dtype)
+    state = with_rates()
+    op = Op(f"{kind}_prepare", rule=rule[:RULE_REALS], state=state, dtype=dtype, isa=isa, **settings)
+    for threads, step in zip((1, 2, 3, 7), range(STEPS), strict=True):
+        set_num_threads(threads)
+        Program([op], state).run()
+        np.testing.assert_allclose(rule[:-1], expected_rule(kind, step, settings), rtol=np.finfo(dtype).eps)
+        assert rule[-1] == 5
+
+
+@pytest.mark.parametrize("kind, settings, slots", RULES)
+def test_step_in_a_chain(kind, settings, slots, rng, dtype, isa, every_thread_count, assert_close):
+    """Over several steps: the weights and slots are those of the reference, the gradient and the memory around stay."""
+    for shape in SHAPES:
+        g = rng.standard_normal(shape).astype(dtype)
+        start = parameters(rng, slots, shape, dtype, margin=3)
+
+        def compute(threads):
+            arrays, out = {name: array.copy() for name, array in start.items()}, np.empty_like(g)
+            rule, state = np.empty(RULE_REALS, dtype), with_rates()
+            prepare = Op(f"{kind}_prepare", rule=rule, state=state, dtype=dtype, isa=isa, **settings)
+            chain = Op(
+                "chain", out=out, x=g, rows=shape[0], cols=shape[1], ld_out=shape[1], ld_x=shape[1], dtype=dtype,
+                isa=isa, steps=[update_step(kind, arrays, rule, shape[1])],
+            )  # fmt: skip
+            set_num_threads(threads)
+            Program([prepare, chain], state).run(STEPS)
+            return [out, *arrays.values()]
+
+        out, *results = every_thread_count(compute)
+        assert out.tobytes() == g.tobytes()
+        wanted = {name: array[:, : shape[1]] for name, array in start.items()}
+        for step, lr in enumerate(RATES_OF_STEPS):
+            if kind == "adam":
+                w, m, v = reference.adam(wanted["w"], wanted["m"], wanted["v"], g, lr, step, **settings)
+                wanted = dict(w=w, m=m, v=v)
+            else:
+                w, v = reference.sgd(wanted["w"], wanted.get("v"), g, lr, **settings)
+                wanted = dict(w=w) if v is None else dict(w=w, v=v)
+        for array, expected in zip(results, wanted.values(), strict=True):
+            assert_close(array[:, : shape[1]], expected)
+            assert (array[:, shape[1] :] == 5).all()
+
+
+@pytest.mark.parametrize("kind, settings, slots", RULES)
+@pytest.mark.parametrize("batch, rows, cols", [(1, 1, 1), (5, 3, 17), (33, 130, 70), (700, 9, 129), (0, 4, 5)])
+def test_step_behind_a_gemm(
+    kind, settings, slots, batch, rows, cols, rng, dtype, isa, run, every_thread_count, assert_close
+):
+    """A weight gradient x.T @ dy with the update behind it does what the same gemm alone and then the update do."""
+    x, dy = (rng.standard_normal((batch, n)).astype(dtype) for n in (rows, cols))
+    rule = expected_rule(kind, 0, settings).astype(dtype)
+    start = parameters(rng, slots, (rows, cols), dtype)
+
+    def product(threads, steps):
+        c = np.empty((rows, cols), dtype)
+        run(
+            "gemm", threads=threads, dtype=dtype, isa=isa, c=c, a=x, b=dy, m=rows, n=cols, k=batch, rs_a=1, cs_a=rows,
+            ldb=cols, ldc=cols, steps=steps,
+        )  # fmt: skip
+        return c
+
+    def compute(threads):
+        arrays = {name: array.copy() for name, array in start.items()}
+        return [product(threads, [update_step(kind, arrays, rule, cols)]), *arrays.values()]
+
+    g, *results = every_thread_count(compute)
+    assert g.tobytes() == product(1, None).tobytes()
+    wanted = {name: array.copy() for name, array in start.items()}
+    reference_steps.apply(g, [update_step(kind, wanted, rule, cols)])
+    for actual, expected in zip(results, wanted.values(), strict=True):
+        assert_close(actual, expected, scale=max(1.0, float(np.abs(g).max())))

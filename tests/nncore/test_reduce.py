@@ -17,8 +17,9 @@ def test_sums(run, rng, dtype, isa, kernel, accumulate, every_thread_count, asse
             before = rng.standard_normal(cols if kernel == "column_sum" else rows).astype(dtype)
 
             def compute(threads):
-                out = before.copy()  # noqa: B023
-                run(kernel, threads=threads, dtype=dtype, isa=isa, out=out, x=x, rows=rows, cols=cols, ld=ld, accumulate=accumulate)  # noqa: B023, E501
+                out = before.copy()
+                sizes = dict(rows=rows, cols=cols, ld=ld, accumulate=accumulate)
+                run(kernel, threads=threads, dtype=dtype, isa=isa, out=out, x=x, **sizes)
                 return [out]
 
             exact = getattr(reference, kernel)(x.astype(np.float64)) + (before if accumulate else 0)

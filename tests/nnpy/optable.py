@@ -163,43 +163,56 @@ TABLE = [
     Row("log_softmax", ops.log_softmax, lambda x: np.log(_softmax(x)), (((2, 3),), ((1, 1),), ((5, 17),))),
     Row(
         "matmul", ops.matmul, np.matmul,
-        (((1, 1), (1, 1)), ((2, 3), (3, 4)), ((5, 17), (17, 33)), ((15, 7), (7, 31)), ((29, 2), (2, 1)), ((2, 3, 5), (5, 4))),
-        rtol=1e-4, atol=1e-5,
+        (((1, 1), (1, 1)), ((2, 3), (3, 4)), ((5, 17), (17, 33)), ((15, 7), (7, 31)), ((29, 2), (2, 1)),
+         ((2, 3, 5), (5, 4))), rtol=1e-4, atol=1e-5,
         bad=((((2, 3), (4, 5)), "expected 4 features, got 3"), (((2, 3), (3, 4, 5)), "rank 2")),
     ),
-    Row("bias_add", ops.bias_add, np.add, (((2, 3), (3,)), ((1, 1), (1,)), ((5, 17), (17,))), bad=((((2, 3), (2,)), "bias of shape"),)),
+    Row(
+        "bias_add", ops.bias_add, np.add, (((2, 3), (3,)), ((1, 1), (1,)), ((5, 17), (17,))),
+        bad=((((2, 3), (2,)), "bias of shape"),),
+    ),
     Row("flatten", ops.flatten, lambda x: x.reshape(len(x), -1), (((2, 3, 4),), ((2, 3),))),
     Row(
         "concatenate", lambda *x: ops.concatenate(x), lambda *x: np.concatenate(x, -1),
         (((2, 3), (2, 4)), ((3, 1), (3, 1), (3, 17)), ((2, 2, 3), (2, 2, 1))),
         bad=((((2, 3), (3, 3)), "differ in axis 1 alone"),),
     ),
-    Row("concatenate axis 1", lambda *x: ops.concatenate(x, 1), lambda *x: np.concatenate(x, 1), (((2, 2, 3), (2, 4, 3)),)),
+    Row(
+        "concatenate axis 1", lambda *x: ops.concatenate(x, 1), lambda *x: np.concatenate(x, 1),
+        (((2, 2, 3), (2, 4, 3)),),
+    ),
     Row(
         "batch_norm", _batch_norm, lambda x, g, b: _normalized(x, tuple(range(x.ndim - 1)), g, b),
-        (((7, 3), (3,), (3,)), ((5, 17), (17,), (17,)), ((300, 2), (2,), (2,)), ((2, 3, 4), (4,), (4,))), rtol=1e-3, atol=1e-4,
-        bad=((((2, 3), (2,), (3,)), r"expected x of shape \(3,\), got \(2,\)"),),
+        (((7, 3), (3,), (3,)), ((5, 17), (17,), (17,)), ((300, 2), (2,), (2,)), ((2, 3, 4), (4,), (4,))),
+        rtol=1e-3, atol=1e-4, bad=((((2, 3), (2,), (3,)), r"expected x of shape \(3,\), got \(2,\)"),),
     ),
     Row("batch_norm alone", _batch_norm, lambda x: _normalized(x, 0), (((7, 3),), ((6, 18),)), rtol=1e-3, atol=1e-4),
     Row(
         "batch_norm between", lambda x, w, g, b: ops.activation(_batch_norm(ops.matmul(x, w), g, b), "relu"),
-        lambda x, w, g, b: np.maximum(_normalized(x @ w, 0, g, b), 0), (((6, 5), (5, 9), (9,), (9,)),), rtol=1e-3, atol=1e-4,
+        lambda x, w, g, b: np.maximum(_normalized(x @ w, 0, g, b), 0), (((6, 5), (5, 9), (9,), (9,)),),
+        rtol=1e-3, atol=1e-4,
     ),
     Row(
         "layer_norm", lambda x, g, b: ops.layer_norm(x, g, b), lambda x, g, b: _normalized(x, (-1,), g, b),
-        (((7, 3), (3,), (3,)), ((5, 17), (17,), (17,)), ((300, 2), (2,), (2,)), ((2, 3, 4), (4,), (4,))), rtol=1e-3, atol=1e-4,
+        (((7, 3), (3,), (3,)), ((5, 17), (17,), (17,)), ((300, 2), (2,), (2,)), ((2, 3, 4), (4,), (4,))),
+        rtol=1e-3, atol=1e-4,
     ),
-    Row("layer_norm alone", ops.layer_norm, lambda x: _normalized(x, (-1,)), (((7, 3),), ((6, 18),)), rtol=1e-3, atol=1e-4),
+    Row(
+        "layer_norm alone", ops.layer_norm, lambda x: _normalized(x, (-1,)), (((7, 3),), ((6, 18),)), rtol=1e-3,
+        atol=1e-4,
+    ),
     *(
         Row(
             kind, lambda x, kind=kind: ops.activation(x, kind, _PARAMETER.get(kind, 0.0)), reference,
-            (*_ONE, ((2, 200),)), apart=0.0 if kind not in ("relu", "leaky_relu", "selu", "elu") else 1e-3, atol=1e-5, rtol=1e-4,
+            (*_ONE, ((2, 200),)), apart=0.0 if kind not in ("relu", "leaky_relu", "selu", "elu") else 1e-3,
+            atol=1e-5, rtol=1e-4,
         )
         for kind, reference in ACTIVATIONS.items()
     ),
     Row(
         "dense: matmul, bias, gelu", lambda x, w, b: ops.activation(ops.bias_add(ops.matmul(x, w), b), "gelu"),
-        lambda x, w, b: ACTIVATIONS["gelu"](x @ w + b), (((5, 17), (17, 33), (33,)), ((2, 3), (3, 4), (4,))), rtol=1e-3, atol=1e-4,
+        lambda x, w, b: ACTIVATIONS["gelu"](x @ w + b), (((5, 17), (17, 33), (33,)), ((2, 3), (3, 4), (4,))),
+        rtol=1e-3, atol=1e-4,
     ),
     Row(
         "residual", lambda x, w, b: ops.add(x, ops.activation(ops.bias_add(ops.matmul(x, w), b), "tanh")),

@@ -138,7 +138,11 @@ def test_frozen_normalization_is_inference_while_training():
 def test_gathers_any_dtype_and_any_stride():
     x, w = Tensor((None, 3)), Parameter(np.eye(3, dtype="f"), "w")
     out = ops.matmul(x, w)
-    for source in (np.arange(24, dtype=np.uint8).reshape(8, 3), np.arange(48.0).reshape(8, 6)[:, :3], np.arange(24, dtype=np.int64).reshape(8, 3)[::2]):
+    for source in (
+        np.arange(24, dtype=np.uint8).reshape(8, 3),
+        np.arange(48.0).reshape(8, 6)[:, :3],
+        np.arange(24, dtype=np.int64).reshape(8, 3)[::2],
+    ):
         rows = len(source)
         state, result = nncore.new_state(rows), np.empty((rows, 3), "f")
         request = Request(rows, False, [Feed(x, 0, source.dtype.name, source.strides[0])], outputs=[(out, 1)])
@@ -153,4 +157,6 @@ def test_a_loss_that_is_none_is_refused():
     w = Parameter(np.ones((2, 2), "f"), "w")
     y = ops.square(w)
     with pytest.raises(TypeError, match="output of a loss operation"):
-        compile_request(Request(2, True, (), objective=[(y, 1.0)], keep_gradients=True), Store([w]), nncore.new_state(2))
+        compile_request(
+            Request(2, True, (), objective=[(y, 1.0)], keep_gradients=True), Store([w]), nncore.new_state(2)
+        )

@@ -44,7 +44,9 @@ def test_gradients(row):
         graph = Graph(row.build, row.arrays(sample), "float64")
         numeric = central_differences(graph)
         for got, expected, shape in zip(graph.gradients(), numeric, sample, strict=True):
-            np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-5, err_msg=f"{row.name} {sample} by input {shape}")
+            np.testing.assert_allclose(
+                got, expected, rtol=1e-3, atol=1e-5, err_msg=f"{row.name} {sample} by input {shape}"
+            )
 
 
 def test_same_bits_at_any_thread_count(row, threads):
@@ -107,7 +109,11 @@ def test_random_graphs(seed, threads):
                 values.append(ops.multiply(a, ops.activation(b, "sigmoid")))
             elif choice == 2:
                 i = int(rng.integers(3))
-                values.append(ops.activation(ops.bias_add(ops.matmul(a, square[i]), bias[i]), str(rng.choice(["tanh", "gelu", "silu"]))))
+                values.append(
+                    ops.activation(
+                        ops.bias_add(ops.matmul(a, square[i]), bias[i]), str(rng.choice(["tanh", "gelu", "silu"]))
+                    )
+                )
             elif choice == 3:
                 values.append(ops.subtract(ops.softmax(a), b))
             else:
@@ -115,7 +121,11 @@ def test_random_graphs(seed, threads):
         return ops.concatenate(values[-3:])
 
     rng = np.random.default_rng(100 + seed)
-    arrays = [rng.standard_normal((3, 5)), *(0.5 * rng.standard_normal((5, 5)) for _ in range(3)), *(rng.standard_normal(5) for _ in range(3))]
+    arrays = [
+        rng.standard_normal((3, 5)),
+        *(0.5 * rng.standard_normal((5, 5)) for _ in range(3)),
+        *(rng.standard_normal(5) for _ in range(3)),
+    ]
     graph = Graph(build, arrays, "float64")
     numeric = central_differences(graph)
     gradients = graph.gradients()

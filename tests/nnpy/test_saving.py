@@ -86,6 +86,21 @@ def test_structure_alone(rng, tmp_path):
     assert not again.compiled
 
 
+def test_permissions(tmp_path):
+    """As for any file that is written: a new one follows the umask, one that is replaced keeps its own."""
+    path, history = tmp_path / "net.safetensors", tmp_path / "history.json"
+    before = os.umask(0o027)
+    try:
+        network().save(path)
+        nn.History().save(history)
+    finally:
+        os.umask(before)
+    assert [file.stat().st_mode & 0o777 for file in (path, history)] == [0o640, 0o640]
+    path.chmod(0o444)
+    network().save(path)
+    assert path.stat().st_mode & 0o777 == 0o444
+
+
 def test_weights_alone(rng, tmp_path):
     path = tmp_path / "w.safetensors"
     net, other = compiled(), compiled()

@@ -30,7 +30,9 @@ def chosen() -> tuple[str, str]:
     asked = os.environ.get("NNCORE_ISA", "").strip()
     if asked:
         if asked not in compiled():
-            raise RuntimeError(f"NNCORE_ISA={asked}: expected one of {', '.join(compiled())}, the variants compiled here")
+            raise RuntimeError(
+                f"NNCORE_ISA={asked}: expected one of {', '.join(compiled())}, the variants compiled here"
+            )
         if asked not in runs:
             raise RuntimeError(f"NNCORE_ISA={asked}: this CPU lacks it; it runs {', '.join(runs)}")
         return asked, "asked for by NNCORE_ISA"
@@ -44,7 +46,22 @@ def chosen() -> tuple[str, str]:
 
 @cache
 def _module(family: str, isa: str, dtype: str):
-    return importlib.import_module(f"nncore.kernels.{isa}_{dtype}.{family}")
+    module = importlib.import_module(f"nncore.kernels.{isa}_{dtype}.{family}")
+    check_layout(module)
+    return module
+
+
+def check_layout(module) -> None:
+    """Raise ImportError for a module compiled against other C structs than the runtime: kernels would read nonsense."""
+    from nncore import memory, steps
+
+    for name, expected in (("LAYOUT", memory.LAYOUT["LAYOUT"]), ("STEP_LAYOUT", steps.LAYOUT)):
+        found = getattr(module, name, expected)
+        if found != expected:
+            raise ImportError(
+                f"{module.__name__} is stale: its {name} is {found}, the runtime's {expected}. Build nnpy again: "
+                "pip install . (or, with modules beside their sources, ninja -C build/dev)"
+            )
 
 
 def family(name: str, dtype="float32", isa: str | None = None):

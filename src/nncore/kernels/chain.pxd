@@ -18,7 +18,7 @@ cdef enum:                  # in the order of nncore.steps.KINDS
     EXPONENTIAL
     D_RELU, D_LEAKY_RELU, D_ELU, D_SELU, D_GELU, D_GELU_TANH, D_SILU, D_SIGMOID, D_HARD_SIGMOID, D_TANH, D_SOFTPLUS
     D_SOFTSIGN, D_MISH, D_EXPONENTIAL
-    STEP_SGD, STEP_ADAM
+    STEP_SGD, STEP_ADAM, STEP_KINDS
 
 cdef struct StepRecord:     # nncore.steps.RECORD
     int64_t kind
@@ -31,6 +31,12 @@ cdef struct StepRecord:     # nncore.steps.RECORD
     int64_t width           # dropout: elements in a row of the whole matrix
     double s0
     double s1
+
+
+cdef inline int step_layout() noexcept nogil:
+    """As nncore.op.layout, for families that apply steps: nncore.steps.LAYOUT."""
+    return <int>sizeof(StepRecord) * 100 + STEP_KINDS
+
 
 cdef struct Tile:           # rows x cols elements; cols is a multiple of LANES
     real* t                 # the first element; ld: elements from one row to the next

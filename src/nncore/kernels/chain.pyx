@@ -1,8 +1,8 @@
 """chain: out = steps(x), element by element."""
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
-from nncore.kernels.chain cimport StepRecord, Tile, apply_steps, each_map
-from nncore.op cimport Op, split
+from nncore.kernels.chain cimport StepRecord, Tile, apply_steps, each_map, step_layout
+from nncore.op cimport Op, layout, split
 from nncore.vector cimport real, verf
 
 cdef enum:
@@ -59,3 +59,5 @@ cdef void erf(const Op* op, int thread, int threads) noexcept nogil:
 
 
 TABLE = {"chain": <size_t>&chain, "erf": <size_t>&erf}
+LAYOUT = layout()
+STEP_LAYOUT = step_layout()

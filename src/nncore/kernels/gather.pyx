@@ -4,7 +4,7 @@
 # the elements of a row are contiguous. Work is split by elements, so that one wide row occupies all threads.
 from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t
 from libc.string cimport memcpy
-from nncore.op cimport (Op, STATE_INDICES, STATE_ROW, STATE_SLOTS, split)
+from nncore.op cimport (Op, STATE_INDICES, STATE_ROW, STATE_SLOTS, layout, split)
 from nncore.vector cimport real
 
 cdef extern from *:
@@ -162,3 +162,4 @@ cdef void scatter(const Op* op, int thread, int threads) noexcept nogil:
 
 
 TABLE = {"gather": <size_t>&gather, "gather_index": <size_t>&gather_index, "scatter": <size_t>&scatter}
+LAYOUT = layout()

@@ -14,40 +14,50 @@ from nncore.op cimport Op, split
 from nncore.vector cimport LANES, real, vf, vload, vsplat, vstore
 
 
-cdef nn_outlined tiles(int mr, int nv, int by_row, int64_t count, const real* a, int64_t sa, const real* b,
-                       int64_t next_b, int64_t ldb, int64_t k, real* c, int64_t ldc, int add) noexcept nogil:
+cdef nn_outlined tiles(int mr, int nv, int by_row, int64_t count, const real* a, const real* b, int64_t next_b,
+                       int64_t ldb, int64_t k, real* c, int64_t ldc, int add) noexcept nogil:
     """``count`` tiles of C side by side."""
     cdef int64_t np = NN_THIN if mr == 1 else 2, groups = count // np
     if mr <= 3 and nv == 2 and groups > 0:
         if by_row:
-            if mr == 1: thin(1, NN_THIN, 1, groups, a, sa, b, next_b, ldb, k, c, ldc, add)
-            elif mr == 2: thin(2, 2, 1, groups, a, sa, b, next_b, ldb, k, c, ldc, add)
-            else: thin(3, 2, 1, groups, a, sa, b, next_b, ldb, k, c, ldc, add)
-        elif mr == 1: thin(1, NN_THIN, 0, groups, a, sa, b, next_b, ldb, k, c, ldc, add)
-        elif mr == 2: thin(2, 2, 0, groups, a, sa, b, next_b, ldb, k, c, ldc, add)
-        else: thin(3, 2, 0, groups, a, sa, b, next_b, ldb, k, c, ldc, add)
+            if mr == 1: thin(1, NN_THIN, 1, groups, a, b, next_b, ldb, k, c, ldc, add)
+            elif mr == 2: thin(2, 2, 1, groups, a, b, next_b, ldb, k, c, ldc, add)
+            else: thin(3, 2, 1, groups, a, b, next_b, ldb, k, c, ldc, add)
+        elif mr == 1: thin(1, NN_THIN, 0, groups, a, b, next_b, ldb, k, c, ldc, add)
+        elif mr == 2: thin(2, 2, 0, groups, a, b, next_b, ldb, k, c, ldc, add)
+        else: thin(3, 2, 0, groups, a, b, next_b, ldb, k, c, ldc, add)
         b += groups * np * next_b
         c += groups * np * NN_NR
         count -= groups * np
         if count == 0:
             return
-    if by_row:
-        if nv == 2:
-            rows(mr, 2, 1, count, a, sa, b, next_b, ldb, k, c, ldc, add)
+    if ldb == NN_NR:
+        if by_row:
+            if nv == 2:
+                rows(mr, 2, 1, 1, count, a, b, next_b, ldb, k, c, ldc, add)
+            else:
+                rows(mr, 1, 1, 1, count, a, b, next_b, ldb, k, c, ldc, add)
+        elif nv == 2:
+            rows(mr, 2, 0, 1, count, a, b, next_b, ldb, k, c, ldc, add)
         else:
-            rows(mr, 1, 1, count, a, sa, b, next_b, ldb, k, c, ldc, add)
+            rows(mr, 1, 0, 1, count, a, b, next_b, ldb, k, c, ldc, add)
+    elif by_row:
+        if nv == 2:
+            rows(mr, 2, 1, 0, count, a, b, next_b, ldb, k, c, ldc, add)
+        else:
+            rows(mr, 1, 1, 0, count, a, b, next_b, ldb, k, c, ldc, add)
     elif nv == 2:
-        rows(mr, 2, 0, count, a, sa, b, next_b, ldb, k, c, ldc, add)
+        rows(mr, 2, 0, 0, count, a, b, next_b, ldb, k, c, ldc, add)
     else:
-        rows(mr, 1, 0, count, a, sa, b, next_b, ldb, k, c, ldc, add)
+        rows(mr, 1, 0, 0, count, a, b, next_b, ldb, k, c, ldc, add)
 
 
-cdef void edge_tile(int mr, int width, int by_row, const real* a, int64_t sa, const real* b, int64_t ldb, int64_t k,
+cdef void edge_tile(int mr, int width, int by_row, const real* a, const real* b, int64_t ldb, int64_t k,
                     real* c, int64_t ldc, int add) noexcept nogil:
     """A tile that ends inside a vector: computed beside C, so that nothing right of C is touched."""
     cdef real beside[14 * NN_NR_MAX]
     cdef int i, j
-    tiles(mr, 1 if width <= LANES else 2, by_row, 1, a, sa, b, 0, ldb, k, beside, NN_NR, 0)
+    tiles(mr, 1 if width <= LANES else 2, by_row, 1, a, b, 0, ldb, k, beside, NN_NR, 0)
     for i in range(mr):
         for j in range(width):
             c[j] = c[j] + beside[i * NN_NR + j] if add else beside[i * NN_NR + j]
@@ -127,115 +137,7 @@ cdef void copy_lines(int64_t k, int64_t whole, int width, int wide, const real* 
         out += wide
 
 
-# ---- the share of a thread ----
-cdef struct Grid:
-    int64_t row0, row1, panel0, panel1
-
-
-cdef void share(Grid* grid, int64_t m, int64_t panels, int thread, int threads) noexcept nogil:
-    """The thread's rows and panels: of all grids of threads, that with the least work for the busiest."""
-    cdef int64_t cost, least = 0, r, q
-    cdef int down, across, best_down = 1, best_across = 1
-    for down in range(1, threads + 1):
-        across = <int>min(<int64_t>(threads // down), panels)
-        r = (m + down - 1) // down
-        q = (panels + across - 1) // across
-        # multiply-adds, then what is read and copied; a tile of less than 4 rows takes as long as one of 4
-        cost = 16 * q * max(r, 4 * ((r + NN_MR - 1) // NN_MR)) + r + q * NN_NR
-        if down == 1 or cost < least:
-            least = cost
-            best_down = down
-            best_across = across
-        if down >= m:
-            break
-    if thread >= best_down * best_across:
-        grid.row0 = grid.row1 = 0
-        return
-    split(m, thread % best_down, best_down, &grid.row0, &grid.row1)
-    split(panels, thread // best_down, best_across, &grid.panel0, &grid.panel1)
-
-
-cdef void gemm(const Op* op, int thread, int threads) noexcept nogil:
-    """c[m, n] = steps(a[m, k] @ b[k, n]), or c += with accumulate. Sizes: kernels/signatures.py."""
-    cdef real* c = <real*>op.p[0]
-    cdef const real* a = <const real*>op.p[1]
-    cdef const real* b = <const real*>op.p[2]
-    cdef const StepRecord* steps = <const StepRecord*>op.p[3]
-    cdef int64_t n_steps = op.n[9]
-    cdef int64_t m = op.n[0], n = op.n[1], k = op.n[2], rs_a = op.n[3], cs_a = op.n[4], ldb = op.n[5], ldc = op.n[7]
-    cdef int packed = op.n[6] != 0, accumulate = op.n[8] != 0
-    cdef int64_t panels = (n + NN_NR - 1) // NN_NR
-    cdef int64_t most = max(<int64_t>1, op.n[10] // NN_NR) if op.n[10] > 0 else NN_NC
-    cdef Grid g
-    cdef real a_copy[NN_A_COPY]
-    cdef real b_edge[NN_B_EDGE]
-    cdef int by_row = cs_a == 1 and not (rs_a == 1 and k == 1)
-    cdef int mr, width, add, direct_a, transposing, rows_copied
-    cdef int64_t k_blocks, kb, k0 = 0, k1 = 0, block, blocks, q0 = 0, q1 = 0, row_tiles, t, i0 = 0, i1 = 0
-    cdef int64_t sa, whole, sb = NN_NR if packed else ldb, next_b = k * NN_NR if packed else NN_NR
-    cdef const real* x
-    cdef const real* y
-    cdef real* z
-    if m == 0 or n == 0:
-        return
-    if threads == 1:
-        g.row0, g.row1, g.panel0, g.panel1 = 0, m, 0, panels
-    else:
-        share(&g, m, panels, thread, threads)
-        if g.row0 == g.row1:
-            return
-    k_blocks = max(<int64_t>1, (k + NN_KC - 1) // NN_KC)
-    blocks = (g.panel1 - g.panel0 + most - 1) // most
-    row_tiles = (g.row1 - g.row0 + NN_MR - 1) // NN_MR
-    # Lines of A with a column of the tile each read faster than rows; it takes some panels to earn the transposition.
-    transposing = by_row and g.panel1 - g.panel0 >= NN_TP
-    rows_copied = by_row and not transposing
-    direct_a = not by_row and g.panel1 - g.panel0 <= 2
-    for block in range(blocks):
-        split(g.panel1 - g.panel0, block, blocks, &q0, &q1)
-        q0 += g.panel0
-        q1 += g.panel0
-        width = <int>min(<int64_t>NN_NR, n - (q1 - 1) * NN_NR)      # of the last panel
-        for kb in range(k_blocks):
-            split(k, kb, k_blocks, &k0, &k1)
-            add = accumulate or kb > 0
-            if width % LANES != 0 and not packed:
-                copy_lines(k1 - k0, readable((q1 - 1) * NN_NR, NN_NR, n, ldb, k) - k0, width, NN_NR,
-                           b + k0 * ldb + (q1 - 1) * NN_NR, ldb, 0, b_edge)
-            for t in range(row_tiles):
-                split(g.row1 - g.row0, t, row_tiles, &i0, &i1)
-                i0 += g.row0
-                mr = <int>(i1 + g.row0 - i0)
-                x = a_copy
-                sa = NN_AW
-                if transposing:
-                    copy_transposed(mr, k1 - k0, a + i0 * rs_a + k0, rs_a, a_copy)
-                elif by_row:
-                    copy_rows(mr, k1 - k0, a + i0 * rs_a + k0, rs_a, a_copy)
-                elif direct_a:
-                    x = a + i0 + k0 * cs_a
-                    sa = cs_a
-                else:
-                    copy_lines(k1 - k0, readable(i0, NN_AW, m, cs_a, k) - k0, mr, NN_AW, a + i0 + k0 * cs_a,
-                               cs_a, 2 * mr, a_copy)
-                y = b + (q0 * k + k0) * NN_NR if packed else b + k0 * ldb + q0 * NN_NR
-                z = c + i0 * ldc + q0 * NN_NR
-                whole = q1 - q0 - (width < NN_NR)
-                if whole > 0:
-                    tiles(mr, 2, rows_copied, whole, x, sa, y, next_b, sb, k1 - k0, z, ldc, add)
-                y += whole * next_b
-                z += whole * NN_NR
-                if width == LANES:
-                    tiles(mr, 1, rows_copied, 1, x, sa, y, next_b, sb, k1 - k0, z, ldc, add)
-                elif width < NN_NR:
-                    edge_tile(mr, width, rows_copied, x, sa, y if packed else b_edge, NN_NR, k1 - k0, z, ldc, add)
-                if n_steps > 0 and kb == k_blocks - 1:
-                    # A band of C as wide as the column block: still in L2, mostly in L1.
-                    apply_steps(steps, n_steps, c + i0 * ldc + q0 * NN_NR, ldc, i0, mr, q0 * NN_NR,
-                                min((q1 - q0) * NN_NR, n - q0 * NN_NR))
-
-
-# ---- pack_b ----
+# ---- B into panels ----
 cdef void pack_lines(const real* b, int64_t k, int width, int64_t rs, int64_t whole, real* out,
                      vf* sums) noexcept nogil:
     """A panel's rows from row-major B."""
@@ -300,6 +202,141 @@ cdef void pack_columns(const real* b, int64_t k, int width, int64_t cs, real* ou
         p += 1
 
 
+cdef inline void pack_panel(const real* b, int64_t k, int width, int64_t rs, int64_t cs, real* out, vf* sums) noexcept nogil:
+    """out[k][NR] = b[k, width], zero padded; ``sums`` becomes its column sums."""
+    sums[0] = vsplat(0)
+    sums[1] = vsplat(0)
+    if cs == 1:
+        pack_lines(b, k, width, rs, k if width == NN_NR else 0, out, sums)
+    else:
+        pack_columns(b, k, width, cs, out, sums)
+
+
+# ---- the share of a thread ----
+cdef struct Grid:
+    int64_t row0, row1, panel0, panel1
+
+
+cdef void share(Grid* grid, int64_t m, int64_t panels, bint by_rows, int thread, int threads) noexcept nogil:
+    """The thread's rows and panels: of all grids of threads, that with the least work for the busiest.
+
+    ``by_rows``: whole rows where that is no worse: two cores that write parts of a row prefetch each other's lines."""
+    cdef int64_t cost, least = 0, r, q
+    cdef int down, across, best_down = 1, best_across = 1
+    for down in range(1, threads + 1):
+        across = <int>min(<int64_t>(threads // down), panels)
+        r = (m + down - 1) // down
+        q = (panels + across - 1) // across
+        # multiply-adds, then what is read and copied; a tile of less than 4 rows takes as long as one of 4
+        cost = 16 * q * max(r, 4 * ((r + NN_MR - 1) // NN_MR)) + r + q * NN_NR
+        if down == 1 or cost < least or (cost == least and by_rows):
+            least = cost
+            best_down = down
+            best_across = across
+        if down >= m:
+            break
+    if thread >= best_down * best_across:
+        grid.row0 = grid.row1 = 0
+        return
+    split(m, thread % best_down, best_down, &grid.row0, &grid.row1)
+    split(panels, thread // best_down, best_across, &grid.panel0, &grid.panel1)
+
+
+cdef void gemm(const Op* op, int thread, int threads) noexcept nogil:
+    """c[m, n] = steps(a[m, k] @ b[k, n]), or c += with accumulate. Sizes: kernels/signatures.py.
+
+    ``packed``: 0: b is row-major with row stride ldb. 1: as pack_b leaves it. 2: element (p, j) is at b[p*ldb + j*cs_b],
+    one of the strides 1, and each thread packs the blocks that it uses into its part of ``room``: ``share`` elements, which ROOM always suffices for.
+    """
+    cdef real* c = <real*>op.p[0]
+    cdef const real* a = <const real*>op.p[1]
+    cdef const real* b = <const real*>op.p[2]
+    cdef const StepRecord* steps = <const StepRecord*>op.p[3]
+    cdef int64_t n_steps = op.n[9]
+    cdef int64_t m = op.n[0], n = op.n[1], k = op.n[2], rs_a = op.n[3], cs_a = op.n[4], ldb = op.n[5], ldc = op.n[7]
+    cdef int packed = op.n[6] == 1, packing = op.n[6] == 2, accumulate = op.n[8] != 0
+    cdef int64_t panels = (n + NN_NR - 1) // NN_NR
+    cdef int64_t most = max(<int64_t>1, min(op.n[10] // NN_NR, <int64_t>NN_NC)) if op.n[10] > 0 else NN_NC
+    cdef int64_t cs_b = op.n[11], q
+    cdef real* room = <real*>op.p[4]
+    cdef vf unused[2]
+    cdef Grid g
+    cdef real a_copy[NN_A_COPY]
+    cdef real b_edge[NN_B_EDGE]
+    cdef int by_row = cs_a == 1 and not (rs_a == 1 and k == 1)
+    cdef int mr, width, add, transposing, rows_copied
+    cdef int64_t k_blocks, kb, k0 = 0, k1 = 0, block, blocks, q0 = 0, q1 = 0, row_tiles, t, i0 = 0, i1 = 0
+    cdef int64_t whole, sb = NN_NR if packed or packing else ldb, next_b = k * NN_NR if packed else NN_NR
+    cdef const real* block_b
+    cdef const real* y
+    cdef real* z
+    if m == 0 or n == 0:
+        return
+    if threads == 1:
+        g.row0, g.row1, g.panel0, g.panel1 = 0, m, 0, panels
+    else:
+        share(&g, m, panels, not packing, thread, threads)
+        if g.row0 == g.row1:
+            return
+    if packing:
+        room += thread * op.n[12]
+    k_blocks = max(<int64_t>1, (k + NN_KC - 1) // NN_KC)
+    blocks = (g.panel1 - g.panel0 + most - 1) // most
+    row_tiles = (g.row1 - g.row0 + NN_MR - 1) // NN_MR
+    # Lines of A with a column of the tile each read faster than rows; it takes some panels to earn the transposition.
+    transposing = by_row and g.panel1 - g.panel0 >= NN_TP
+    rows_copied = by_row and not transposing
+    for block in range(blocks):
+        split(g.panel1 - g.panel0, block, blocks, &q0, &q1)
+        q0 += g.panel0
+        q1 += g.panel0
+        width = <int>min(<int64_t>NN_NR, n - (q1 - 1) * NN_NR)      # of the last panel
+        for kb in range(k_blocks):
+            split(k, kb, k_blocks, &k0, &k1)
+            add = accumulate or kb > 0
+            if packing:
+                next_b = (k1 - k0) * NN_NR
+                for q in range(q0, q1):
+                    pack_panel(b + k0 * ldb + q * NN_NR * cs_b, k1 - k0, width if q == q1 - 1 else NN_NR, ldb, cs_b,
+                               room + (q - q0) * next_b, unused)
+                block_b = room
+            elif packed:
+                block_b = b + (q0 * k + k0) * NN_NR
+            else:
+                block_b = b + k0 * ldb + q0 * NN_NR
+                if width % LANES != 0:
+                    copy_lines(k1 - k0, readable((q1 - 1) * NN_NR, NN_NR, n, ldb, k) - k0, width, NN_NR,
+                               b + k0 * ldb + (q1 - 1) * NN_NR, ldb, 0, b_edge)
+            for t in range(row_tiles):
+                split(g.row1 - g.row0, t, row_tiles, &i0, &i1)
+                i0 += g.row0
+                mr = <int>(i1 + g.row0 - i0)
+                if transposing:
+                    copy_transposed(mr, k1 - k0, a + i0 * rs_a + k0, rs_a, a_copy)
+                elif by_row:
+                    copy_rows(mr, k1 - k0, a + i0 * rs_a + k0, rs_a, a_copy)
+                else:
+                    copy_lines(k1 - k0, readable(i0, NN_AW, m, cs_a, k) - k0, mr, NN_AW, a + i0 + k0 * cs_a,
+                               cs_a, 2 * mr, a_copy)
+                y = block_b
+                z = c + i0 * ldc + q0 * NN_NR
+                whole = q1 - q0 - (width < NN_NR)
+                if whole > 0:
+                    tiles(mr, 2, rows_copied, whole, a_copy, y, next_b, sb, k1 - k0, z, ldc, add)
+                y += whole * next_b
+                z += whole * NN_NR
+                if width == LANES:
+                    tiles(mr, 1, rows_copied, 1, a_copy, y, next_b, sb, k1 - k0, z, ldc, add)
+                elif width < NN_NR:
+                    edge_tile(mr, width, rows_copied, a_copy, y if packed or packing else b_edge, NN_NR, k1 - k0, z, ldc,
+                              add)
+                if n_steps > 0 and kb == k_blocks - 1:
+                    # A band of C as wide as the column block: still in L2, mostly in L1.
+                    apply_steps(steps, n_steps, c + i0 * ldc + q0 * NN_NR, ldc, i0, mr, q0 * NN_NR,
+                                min((q1 - q0) * NN_NR, n - q0 * NN_NR))
+
+
+# ---- pack_b ----
 cdef void pack_b(const Op* op, int thread, int threads) noexcept nogil:
     """out[panel][k][NR] = b[k, n], zero padded to whole panels; sums[n] (if asked for) = the sum of b over k."""
     cdef real* out = <real*>op.p[0]
@@ -320,13 +357,7 @@ cdef void pack_b(const Op* op, int thread, int threads) noexcept nogil:
         q = item // chunks
         split(k, item - q * chunks, chunks, &k0, &k1)
         width = <int>min(<int64_t>NN_NR, n - q * NN_NR)
-        total[0] = vsplat(0)
-        total[1] = vsplat(0)
-        if cs == 1:
-            pack_lines(b + k0 * rs + q * NN_NR, k1 - k0, width, rs, k1 - k0 if width == NN_NR else 0,
-                       out + (q * k + k0) * NN_NR, total)
-        else:
-            pack_columns(b + q * NN_NR * cs + k0, k1 - k0, width, cs, out + (q * k + k0) * NN_NR, total)
+        pack_panel(b + k0 * rs + q * NN_NR * cs, k1 - k0, width, rs, cs, out + (q * k + k0) * NN_NR, total)
         if sums != NULL:
             vstore(total_row, total[0])
             vstore(total_row + LANES, total[1])
@@ -337,4 +368,4 @@ cdef void pack_b(const Op* op, int thread, int threads) noexcept nogil:
 TABLE = {"gemm": <size_t>&gemm, "pack_b": <size_t>&pack_b}
 # Block sizes, for whoever allocates packed panels or tests the edges: rows of a tile, columns of a panel, elements of a
 # lane vector, the longest block of k, panels in a column block.
-globals().update(MR=NN_MR, NR=NN_NR, LANES=LANES, KC=NN_KC, NC=NN_NC)
+globals().update(MR=NN_MR, NR=NN_NR, LANES=LANES, KC=NN_KC, NC=NN_NC, ROOM=NN_NC * NN_NR * NN_KC)

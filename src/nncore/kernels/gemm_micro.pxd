@@ -48,10 +48,13 @@ cdef extern from *:
     #define nn_low(a, b) __builtin_shufflevector(a, b, 0, 2)
     #define nn_high(a, b) __builtin_shufflevector(a, b, 1, 3)
     #endif
-    #define NN_PF 8             /* lines of B that the prefetch runs ahead */
+    #define NN_PF 16             /* lines of B that the prefetch runs ahead */
     #define nn_fetch(p) __builtin_prefetch((p), 0, 3)
     #define nn_fetch_l2(p) __builtin_prefetch((p), 0, 2)
     #define nn_fetch_w(p) __builtin_prefetch((p), 1, 3)
+    /* A copy of x that GCC takes for another number: what is computed from it after a loop is not kept in registers,
+       which the loop needs, from before it. */
+    static inline int64_t nn_anew(int64_t x) { __asm__ volatile("" : "+r"(x)); return x; }
     """
     const int NN_MR, NN_AW, NN_KC, NN_KPAD, NN_NR, NN_PF, NN_NC, NN_STAGES, NN_TP
     enum: NN_A_COPY, NN_B_EDGE, NN_NR_MAX, NN_THIN
@@ -62,56 +65,66 @@ cdef extern from *:
     void nn_fetch(const real* p) noexcept nogil
     void nn_fetch_l2(const real* p) noexcept nogil
     void nn_fetch_w(const real* p) noexcept nogil
+    int64_t nn_anew(int64_t x) noexcept nogil
 
 
-cdef inline nn_inlined micro(int mr, int nv, int by_row, int64_t count, const real* a_tile, int64_t sa,
+cdef inline nn_inlined micro(int mr, int nv, int by_row, int panel, int64_t count, const real* a_tile,
                              const real* b_panel, int64_t next_b, int64_t ldb, int64_t k, real* c,
                              int64_t ldc, int add) noexcept nogil:
     """c[mr, nv vectors] (+)= a @ b over k, for ``count`` panels of B, ``next_b`` apart.
 
-    a[i, p] is at a[i*NN_KPAD + p] (by_row) or a[i + p*sa]. The loop over panels is in here because GCC takes
-    the accumulators out of memory only if the loops over them are inside another.
+    a[i, p] is at a[i*NN_KPAD + p] (by_row) or a[i + p*NN_AW]; a row of b is ldb elements, or (panel) NN_NR, from the
+    one before. The loop over panels is in here because GCC takes the accumulators out of memory only if the loops over
+    them are inside another.
     """
     cdef vf acc[14][2]
     cdef vf b0, b1, x
     cdef const real* a
     cdef const real* b
+    cdef const real* end
+    cdef real* row
     cdef int i, v
-    cdef int64_t _, left
+    cdef int64_t _, stride
     for _ in range(count):
         a = a_tile
         b = b_panel
+        row = c
         for i in range(mr):
             for v in range(nv):
-                nn_fetch_w(c + i * ldc + v * LANES)
+                nn_fetch_w(row + v * LANES)
                 acc[i][v] = vsplat(0)
-        left = k
-        while left > 0:
+            row += ldc
+        end = a + (k if by_row else k * NN_AW)
+        while a < end:
             b0 = vload(b)
             b1 = vload(b + LANES) if nv > 1 else b0
-            nn_fetch(b + NN_PF * ldb)
+            nn_fetch(b + NN_PF * (NN_NR if panel else ldb))
             if nv > 1 and LANES * sizeof(real) == 64:
-                nn_fetch(b + NN_PF * ldb + LANES)
+                nn_fetch(b + NN_PF * (NN_NR if panel else ldb) + LANES)
             for i in range(mr):
                 x = vsplat(a[i * NN_KPAD] if by_row else a[i])
                 acc[i][0] = acc[i][0] + x * b0
                 if nv > 1:
                     acc[i][1] = acc[i][1] + x * b1
-            a += 1 if by_row else sa
-            b += ldb
-            left -= 1
+            a += 1 if by_row else NN_AW
+            b += NN_NR if panel else ldb
+        stride = nn_anew(ldc)
+        row = c
         if add:
             for i in range(mr):
                 for v in range(nv):
-                    acc[i][v] = acc[i][v] + vload(c + i * ldc + v * LANES)
+                    acc[i][v] = acc[i][v] + vload(row + v * LANES)
+                row += stride
+        row = c
         for i in range(mr):
             for v in range(nv):
-                vstore(c + i * ldc + v * LANES, acc[i][v])
+                vstore(row + v * LANES, acc[i][v])
+            row += stride
         b_panel += next_b
         c += NN_NR
 
 
-cdef inline nn_inlined thin(int mr, int np, int by_row, int64_t groups, const real* a_tile, int64_t sa,
+cdef inline nn_inlined thin(int mr, int np, int by_row, int64_t groups, const real* a_tile,
                             const real* b_panel, int64_t next_b, int64_t ldb, int64_t k, real* c, int64_t ldc,
                             int add) noexcept nogil:
     """micro for up to 3 rows, ``np`` panels at a time: enough sums in flight to hide the FMA's latency, and long runs
@@ -137,7 +150,7 @@ cdef inline nn_inlined thin(int mr, int np, int by_row, int64_t groups, const re
                 y = vload(line)
                 for i in range(mr):
                     acc[i][v] = acc[i][v] + vsplat(a[i * NN_KPAD] if by_row else a[i]) * y
-            a += 1 if by_row else sa
+            a += 1 if by_row else NN_AW
             b += ldb
             left -= 1
         for i in range(mr):
@@ -149,24 +162,24 @@ cdef inline nn_inlined thin(int mr, int np, int by_row, int64_t groups, const re
         c += np * NN_NR
 
 
-cdef inline nn_inlined rows(int mr, int nv, int by_row, int64_t count, const real* a, int64_t sa, const real* b,
+cdef inline nn_inlined rows(int mr, int nv, int by_row, int panel, int64_t count, const real* a, const real* b,
                       int64_t next_b, int64_t ldb, int64_t k, real* c, int64_t ldc, int add) noexcept nogil:
     """micro with mr as a literal."""
-    if mr == 1: micro(1, nv, by_row, count, a, sa, b, next_b, ldb, k, c, ldc, add)
-    elif mr == 2: micro(2, nv, by_row, count, a, sa, b, next_b, ldb, k, c, ldc, add)
-    elif mr == 3: micro(3, nv, by_row, count, a, sa, b, next_b, ldb, k, c, ldc, add)
-    elif mr == 4: micro(4, nv, by_row, count, a, sa, b, next_b, ldb, k, c, ldc, add)
-    elif mr == 5: micro(5, nv, by_row, count, a, sa, b, next_b, ldb, k, c, ldc, add)
-    elif mr == 6: micro(6, nv, by_row, count, a, sa, b, next_b, ldb, k, c, ldc, add)
+    if mr == 1: micro(1, nv, by_row, panel, count, a, b, next_b, ldb, k, c, ldc, add)
+    elif mr == 2: micro(2, nv, by_row, panel, count, a, b, next_b, ldb, k, c, ldc, add)
+    elif mr == 3: micro(3, nv, by_row, panel, count, a, b, next_b, ldb, k, c, ldc, add)
+    elif mr == 4: micro(4, nv, by_row, panel, count, a, b, next_b, ldb, k, c, ldc, add)
+    elif mr == 5: micro(5, nv, by_row, panel, count, a, b, next_b, ldb, k, c, ldc, add)
+    elif mr == 6: micro(6, nv, by_row, panel, count, a, b, next_b, ldb, k, c, ldc, add)
     elif NN_MR > 6:
-        if mr == 7: micro(7, nv, by_row, count, a, sa, b, next_b, ldb, k, c, ldc, add)
-        elif mr == 8: micro(8, nv, by_row, count, a, sa, b, next_b, ldb, k, c, ldc, add)
-        elif mr == 9: micro(9, nv, by_row, count, a, sa, b, next_b, ldb, k, c, ldc, add)
-        elif mr == 10: micro(10, nv, by_row, count, a, sa, b, next_b, ldb, k, c, ldc, add)
-        elif mr == 11: micro(11, nv, by_row, count, a, sa, b, next_b, ldb, k, c, ldc, add)
-        elif mr == 12: micro(12, nv, by_row, count, a, sa, b, next_b, ldb, k, c, ldc, add)
-        elif mr == 13: micro(13, nv, by_row, count, a, sa, b, next_b, ldb, k, c, ldc, add)
-        elif mr == 14: micro(14, nv, by_row, count, a, sa, b, next_b, ldb, k, c, ldc, add)
+        if mr == 7: micro(7, nv, by_row, panel, count, a, b, next_b, ldb, k, c, ldc, add)
+        elif mr == 8: micro(8, nv, by_row, panel, count, a, b, next_b, ldb, k, c, ldc, add)
+        elif mr == 9: micro(9, nv, by_row, panel, count, a, b, next_b, ldb, k, c, ldc, add)
+        elif mr == 10: micro(10, nv, by_row, panel, count, a, b, next_b, ldb, k, c, ldc, add)
+        elif mr == 11: micro(11, nv, by_row, panel, count, a, b, next_b, ldb, k, c, ldc, add)
+        elif mr == 12: micro(12, nv, by_row, panel, count, a, b, next_b, ldb, k, c, ldc, add)
+        elif mr == 13: micro(13, nv, by_row, panel, count, a, b, next_b, ldb, k, c, ldc, add)
+        elif mr == 14: micro(14, nv, by_row, panel, count, a, b, next_b, ldb, k, c, ldc, add)
 
 
 cdef inline nn_inlined transpose(vf* t) noexcept nogil:

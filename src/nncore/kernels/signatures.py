@@ -17,16 +17,23 @@ def _signature(family: str, pointers: str, sizes: str, scalars: str = "") -> Sig
     return Signature(family, tuple(pointers.split()), tuple(sizes.split()), tuple(scalars.split()))
 
 
+# What gather reads, in the order of its codes.
+SOURCES = (
+    "float32", "float64", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16",
+)  # fmt: skip
+
 SIGNATURES = {
     # gather: user's arrays -> batch, batch -> user's array
     "gather": _signature("gather", "out! state", "slot rows cols row_stride source"),
     "gather_index": _signature("gather", "out! state", "slot rows cols row_stride source"),
     "scatter": _signature("gather", "x state", "slot rows cols"),
-    # gemm: c[m, n] = steps(a[m, k] @ b[k, n]); b row-major with row stride ldb, or packed by pack_b; block: columns of b
-    # to keep in L2 at a time (0: 1024, which is 1 MB)
-    "gemm": _signature("gemm", "c! a b steps?", "m n k rs_a cs_a ldb packed ldc accumulate n_steps block"),
+    # gemm: c[m, n] = steps(a[m, k] @ b[k, n]); b as it is, packed by pack_b, or on the way; block: columns of
+    # b to keep in L2 at a time (0: 1024, which is 1 MB)
+    "gemm": _signature(
+        "gemm", "c! a b steps? room!?", "m n k rs_a cs_a ldb packed ldc accumulate n_steps block cs_b share"
+    ),
     "pack_b": _signature("gemm", "out! b sums!?", "k n rs cs"),
-    # chain: out[rows, cols] = steps(x[rows, cols])
+    # chain: out[rows, cols] = steps(x[rows, cols]). The chain family's table also has "erf", which only its test calls.
     "chain": _signature("chain", "out! x? steps?", "rows cols ld_out ld_x n_steps"),
     # softmax over the last axis, and the losses: loss[rows] and its gradient by the prediction
     "softmax": _signature("loss", "y! x", "rows cols"),
@@ -40,7 +47,10 @@ SIGNATURES = {
     "mean_squared_error": _signature("loss", "loss! dx!? x targets weights?", "rows cols", "scale"),
     # normalization: over the rows of each column, over the columns of each row
     "batch_norm": _signature(
-        "norm", "y! x gamma? beta? mean! rstd! moving_mean! moving_variance! steps?", "rows cols n_steps", "epsilon momentum"
+        "norm",
+        "y! x gamma? beta? mean! rstd! moving_mean! moving_variance! steps?",
+        "rows cols n_steps",
+        "epsilon momentum",
     ),
     "batch_norm_grad": _signature("norm", "dx!? dgamma!? dbeta!? dy x gamma? mean rstd", "rows cols"),
     "batch_norm_fold": _signature("norm", "scale! shift! gamma? beta? moving_mean moving_variance", "cols", "epsilon"),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from nncore import Op, Program, Step
+from nncore.kernels import signatures
 from nncore.memory import SLOTS
 from nnpy import ops
 from nnpy.compiler.differentiate import by_creation, differentiate
@@ -19,18 +20,14 @@ from nnpy.graph import Parameter, Tensor, ordered
 from nnpy.parameters import Store
 
 # The codes of the gather kernels for the dtypes of users' arrays.
-SOURCES = {
-    name: code
-    for code, name in enumerate(
-        ("float32", "float64", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16")
-    )
-} | {"bool": 2}
+SOURCES = {name: code for code, name in enumerate(signatures.SOURCES)}
+SOURCES["bool"] = SOURCES["uint8"]
 
 
 @dataclass(frozen=True)
 class Feed:
-    """``tensor`` is gathered, row by row, from the user's array at a state slot: ``dtype`` and bytes from one row to the
-    next (``row_stride``) are the array's; the elements of a row are contiguous."""
+    """``tensor`` is gathered, row by row, from the user's array at a state slot: ``dtype`` and bytes from one row to
+    the next (``row_stride``) are the array's; the elements of a row are contiguous."""
 
     tensor: Tensor
     slot: int
@@ -76,7 +73,9 @@ class Request:
 class Executable:
     """A compiled Program, its state and the tensors kept."""
 
-    def __init__(self, program: Program, store: Store, state: np.ndarray, values: dict, gradients: dict, arena_bytes: int):
+    def __init__(
+        self, program: Program, store: Store, state: np.ndarray, values: dict, gradients: dict, arena_bytes: int
+    ):
         self.program = program
         self.store = store
         self.state = state
@@ -127,7 +126,7 @@ def compile_request(request: Request, store: Store, state: np.ndarray) -> Execut
     order = parameters_first(by_creation(ordered(held)))
     aliases = Aliases(order)
     used = {aliases.root(t) for node in order for t in node.inputs} | {aliases.root(t) for t in held}
-    scales = {loss.node: weight / max(1, request.batch) for loss, weight in objective} if gradients else {}
+    scales = {loss.made_by: weight / max(1, request.batch) for loss, weight in objective} if gradients else {}
     low = Lowering(request.batch, store, state, aliases, scales, used)
     for feed in request.feeds:
         _gather(feed, low)
@@ -150,14 +149,17 @@ def compile_request(request: Request, store: Store, state: np.ndarray) -> Execut
             item.node.operation.lower(item, low)
     for parameter, gradient in copies:
         count = low.count(gradient)
-        low.call("chain", out=store.gradient(parameter), x=gradient, rows=1, cols=count, ld_out=count, ld_x=count, work=count)
-    for values, totals, weights in request.totals:
-        extra = {} if weights is None else {"weights": final[weights]}
-        low.call("accumulate", totals=totals, values=final[values], rows=low.count(values), work=1, **extra)
+        low.call(
+            "chain", out=store.gradient(parameter), x=gradient, rows=1, cols=count, ld_out=count, ld_x=count, work=count
+        )
+    for summed, totals, weights in request.totals:
+        extra: dict[str, Any] = {} if weights is None else {"weights": final[weights]}
+        low.call("accumulate", totals=totals, values=final[summed], rows=low.count(summed), work=1, **extra)
     for tensor, slot in request.outputs:
         count = low.count(tensor)
         low.call(
-            "scatter", x=final[tensor], state=state, slot=slot, rows=request.batch, cols=count // max(1, request.batch), work=count
+            "scatter", x=final[tensor], state=state, slot=slot, rows=request.batch, cols=count // max(1, request.batch),
+            work=count,
         )  # fmt: skip
     for tensor in (*(final[t] for t in request.keep), *kept.values()):
         low.buffer(tensor).held = True

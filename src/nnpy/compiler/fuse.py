@@ -11,7 +11,6 @@ from nnpy.ops.base import Elementwise, StepSpec
 from nnpy.ops.elementwise import unfused
 from nnpy.ops.linear import BY_WEIGHT, COLUMN_SUM
 
-
 _WIDE = 32  # narrower weights are updated faster as part of the flat buffer than row by row
 
 
@@ -47,8 +46,8 @@ class Aliases:
 
 
 def parameters_first(order: Sequence[Node]) -> list[Node]:
-    """What depends on parameters alone (a folded normalization, a penalty's gradient) moves to the front, so that it can
-    be an operand of any fused step."""
+    """What depends on parameters alone (a folded normalization, a penalty's gradient) moves to the front, so that it
+    can be an operand of any fused step."""
     early: dict[Tensor, None] = {}
     for node in order:
         if all(isinstance(t, Parameter) or t in early for t in node.inputs):
@@ -123,7 +122,7 @@ def fuse_updates(items: Sequence[Item], gradients: dict[Parameter, Tensor], step
     done = set()
     for parameter, gradient in gradients.items():
         position = made_at.get(root(gradient), -1)
-        if position >= last_use.get(parameter, -1) and position >= 0 and parameter.shape[-1] >= _WIDE:
+        if position >= last_use.get(parameter, -1) and position >= 0 and parameter.value.shape[-1] >= _WIDE:
             step = step_of(parameter)
             items[position].steps.append(StepSpec(step.kind, ready=step))
             done.add(parameter)

@@ -21,7 +21,8 @@ from nnpy.parameters import Store
 _NS_PER_THREAD = 2500  # less work than this for each thread is not worth a barrier
 _FLOPS_PER_NS = 100
 _VISITS_PER_NS = 4
-_MANY_ROWS = 1024
+_MANY_ROWS = 192
+_MOST_ROOMS = 8  # threads that can pack a GEMM's operand on the way: each has memory for it
 _IN_CACHE = 1 << 20
 
 
@@ -39,7 +40,15 @@ class Call:
 class Lowering:
     """What operations' ``lower`` methods see: shapes for a batch size, buffers of tensors, and ``call``."""
 
-    def __init__(self, batch: int, store: Store, state: np.ndarray, aliases: Aliases, scales: dict[Node, float], used: set[Tensor]):
+    def __init__(
+        self,
+        batch: int,
+        store: Store,
+        state: np.ndarray,
+        aliases: Aliases,
+        scales: dict[Node, float],
+        used: set[Tensor],
+    ):
         self.batch = batch
         self.store = store
         self.state = state
@@ -98,24 +107,29 @@ class Lowering:
     # -- what it may emit --
     def call(self, kernel: str, *, work: int, steps: Sequence[StepSpec] = (), step_ld: int = 0, **arguments) -> None:
         """A kernel of nncore. ``work``: element visits, from which the number of threads follows."""
-        self._emit(kernel, work / _VISITS_PER_NS, arguments, steps, step_ld)
+        self._emit(kernel, self._threads(work / _VISITS_PER_NS), arguments, steps, step_ld)
 
-    def gemm(self, item: Item, *, a, b, m: int, n: int, k: int, a_strides, b_strides, sums: Tensor | None = None) -> None:
-        """item.output = steps(a @ b); ``b`` is packed where that pays or must be; ``sums``: column sums of b."""
+    def gemm(
+        self, item: Item, *, a, b, m: int, n: int, k: int, a_strides, b_strides, sums: Tensor | None = None
+    ) -> None:
+        """item.output = steps(a @ b); ``sums``: column sums of b, which fall out of packing it."""
         core = kernels.family("gemm", self.dtype)
-        # The kernel reads a row-major b in place as fast as a packed one, unless many rows stream it past the cache again
-        # and again. Packing gives the column sums on the way.
-        streams = m >= _MANY_ROWS and k * n * self.dtype.itemsize > _IN_CACHE
-        direct = sums is None and b_strides[1] == 1 and not streams
+        nanoseconds = 2 * m * n * k / _FLOPS_PER_NS
+        threads = self._threads(nanoseconds)
         arguments = dict(m=m, n=n, k=k, rs_a=a_strides[0], cs_a=a_strides[1], ldc=n)
-        if direct:
-            arguments.update(b=b, ldb=b_strides[0])
-        else:
-            packed = self.scratch(-(-n // core.NR) * core.NR * k * self.dtype.itemsize)
-            extra = {} if sums is None else {"sums": sums}
-            self.call("pack_b", out=packed, b=b, k=k, n=n, rs=b_strides[0], cs=b_strides[1], work=2 * n * k, **extra)
+        panels = -(-n // core.NR) * core.NR  # columns, padded to whole panels
+        if sums is not None:
+            packed = self.scratch(panels * k * self.dtype.itemsize)
+            self.call("pack_b", out=packed, b=b, sums=sums, k=k, n=n, rs=b_strides[0], cs=b_strides[1], work=2 * n * k)
             arguments.update(b=packed, packed=1)
-        self._emit("gemm", 2 * m * n * k / _FLOPS_PER_NS, dict(c=item.output, a=a, **arguments), item.steps, n)
+        elif b_strides[1] == 1 and (m < _MANY_ROWS or k * n * self.dtype.itemsize <= _IN_CACHE):
+            arguments.update(b=b, ldb=b_strides[0])  # read in place as fast as a packed one
+        else:
+            threads = min(threads, _MOST_ROOMS)
+            share = min(core.ROOM, panels * min(k, core.KC))  # what a thread needs at most
+            room = self.scratch(share * threads * self.dtype.itemsize)
+            arguments.update(b=b, packed=2, ldb=b_strides[0], cs_b=b_strides[1], room=room, share=share)
+        self._emit("gemm", threads, dict(c=item.output, a=a, **arguments), item.steps, n)
 
     def chain(self, item: Item) -> None:
         """item.output = steps(item.source)."""
@@ -162,7 +176,7 @@ class Lowering:
     def _threads(nanoseconds: float) -> int:
         return max(1, int(nanoseconds // _NS_PER_THREAD))
 
-    def _emit(self, kernel: str, nanoseconds: float, arguments: dict, specs: Sequence[StepSpec], ld: int) -> None:
+    def _emit(self, kernel: str, threads: int, arguments: dict, specs: Sequence[StepSpec], ld: int) -> None:
         steps = []
         for spec in specs:
             values: dict[str, Any] = dict(ld=ld, s0=spec.s0, s1=spec.s1)
@@ -170,11 +184,11 @@ class Lowering:
                 values["p"] = spec.p
             if spec.q is not None:
                 values["q"] = spec.q
-            if spec.kind == "dropout":
+            if spec.stream is not None:
                 stream = self._streams.setdefault(spec.stream, len(self._streams))
                 values.update(p=self.state, index=stream, width=ld)
             steps.append((spec, values))
-        self._record(Call(kernel, arguments, steps, threads=self._threads(nanoseconds)))
+        self._record(Call(kernel, arguments, steps, threads=threads))
 
     def _record(self, call: Call) -> None:
         for values in (call.arguments, *(values for _, values in call.steps)):
@@ -189,7 +203,9 @@ class Lowering:
         if not isinstance(value, Slot):
             return value
         buffer = value.buffer
-        base = buffer.external if buffer.external is not None else Ref(arena.ctypes.data + buffer.offset, buffer.nbytes, arena)
+        base = buffer.external
+        if base is None:
+            base = Ref(arena.ctypes.data + buffer.offset, buffer.nbytes, arena)
         return Ref(base.address + value.offset, value.nbytes, base.owner)
 
     def _build(self, call: Call, arena: np.ndarray) -> Op:
@@ -201,7 +217,9 @@ class Lowering:
                 threads=call.threads, keep=call.function,
             )  # fmt: skip
         steps = [
-            replace(spec.ready, ld=values["ld"]) if spec.ready else Step(spec.kind, **{n: self._ref(v, arena) for n, v in values.items()})
+            replace(spec.ready, ld=values["ld"])
+            if spec.ready
+            else Step(spec.kind, **{name: self._ref(value, arena) for name, value in values.items()})
             for spec, values in call.steps
-        ]  # fmt: skip
+        ]
         return Op(call.name, dtype=self.dtype, threads=call.threads, steps=steps, **arguments)

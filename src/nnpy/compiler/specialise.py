@@ -32,4 +32,4 @@ def _never() -> bool:
 
 
 def _again(node: Node, inputs: list[Tensor]) -> Node:
-    return apply(node.operation, inputs, **node.attributes).node
+    return apply(node.operation, inputs, **node.attributes).made_by

@@ -9,23 +9,10 @@ from typing import Any
 
 import numpy as np
 
-# What the gather kernel reads, in the order of its codes.
-SOURCES = tuple(
-    np.dtype(name)
-    for name in [
-        "float32",
-        "float64",
-        "uint8",
-        "int8",
-        "uint16",
-        "int16",
-        "uint32",
-        "int32",
-        "uint64",
-        "int64",
-        "float16",
-    ]
-)
+from nncore.kernels import signatures
+
+# What the gather kernel reads.
+SOURCES = tuple(np.dtype(name) for name in signatures.SOURCES)
 _CHUNK = 1 << 18  # elements looked at at once: they stay in cache
 _FRAMES = {"pandas", "polars", "pyarrow", "modin", "cudf", "dask", "narwhals"}
 

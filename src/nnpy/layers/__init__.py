@@ -7,6 +7,7 @@ from nnpy.layers.normalization import BatchNormalization, LayerNormalization
 from nnpy.layers.reshaping import Flatten, Reshape
 
 __all__ = [
-    "Activation", "Add", "Average", "BatchNormalization", "Call", "Concatenate", "Dense", "Dropout", "Flatten", "Input", "InputLayer",
-    "Layer", "LayerNormalization", "Maximum", "Minimum", "Multiply", "Reshape", "Residual", "Subtract", "reset_names",
+    "Activation", "Add", "Average", "BatchNormalization", "Call", "Concatenate", "Dense", "Dropout", "Flatten", "Input",
+    "InputLayer", "Layer", "LayerNormalization", "Maximum", "Minimum", "Multiply", "Reshape", "Residual", "Subtract",
+    "reset_names",
 ]  # fmt: skip

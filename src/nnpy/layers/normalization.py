@@ -12,7 +12,9 @@ from nnpy.layers.base import Layer
 class _Normalization(Layer):
     """What the two share: gamma and beta over the last axis."""
 
-    def _configure(self, axis, epsilon, center, scale, beta_initializer, gamma_initializer, beta_regularizer, gamma_regularizer):
+    def _configure(
+        self, axis, epsilon, center, scale, beta_initializer, gamma_initializer, beta_regularizer, gamma_regularizer
+    ):
         if axis != -1:
             raise ValueError(f"{self}: expected axis -1 (features are last), got {axis!r}")
         self.axis = axis
@@ -46,7 +48,8 @@ class BatchNormalization(_Normalization):
 
     Training uses the batch's mean and biased variance and moves the running ones inside the compiled step (``moving =
     momentum * moving + (1 - momentum) * batch``); inference uses the running ones, folded into the layer before.
-    Ioffe and Szegedy, 2015. A layer that is not ``trainable`` normalizes as in inference and changes nothing, as in Keras.
+    Ioffe and Szegedy, 2015. A layer that is not ``trainable`` normalizes as in inference and changes nothing, as in
+    Keras.
     """
 
     def __init__(
@@ -77,7 +80,9 @@ class BatchNormalization(_Normalization):
         super().build(input_shape)
         shape = (input_shape[-1],)
         self.moving_mean = self.add_weight(shape, self.moving_mean_initializer, "moving_mean", trainable=False)
-        self.moving_variance = self.add_weight(shape, self.moving_variance_initializer, "moving_variance", trainable=False)
+        self.moving_variance = self.add_weight(
+            shape, self.moving_variance_initializer, "moving_variance", trainable=False
+        )
 
     def call(self, inputs):
         return ops.batch_norm(

@@ -24,7 +24,8 @@ from nnpy.ops.shape import concatenate, flatten, reshape
 from nnpy.ops.softmax import log_softmax, softmax
 
 __all__ = [
-    "abs", "activation", "add", "affine", "batch_norm", "bias_add", "binary_crossentropy", "binary_hits", "concatenate", "custom",
-    "divide", "dropout", "flatten", "hits", "layer_norm", "log", "log_softmax", "matmul", "maximum", "mean_squared_error", "minimum",
-    "multiply", "reshape", "sign", "softmax", "softmax_crossentropy", "sqrt", "square", "subtract",
+    "abs", "activation", "add", "affine", "batch_norm", "bias_add", "binary_crossentropy", "binary_hits", "concatenate",
+    "custom", "divide", "dropout", "flatten", "hits", "layer_norm", "log", "log_softmax", "matmul", "maximum",
+    "mean_squared_error", "minimum", "multiply", "reshape", "sign", "softmax", "softmax_crossentropy", "sqrt", "square",
+    "subtract",
 ]  # fmt: skip

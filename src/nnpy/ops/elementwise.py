@@ -232,7 +232,7 @@ def dropout(x: Tensor, rate: float) -> Tensor:
 
 
 def custom(x: Tensor, forward, derivative) -> Tensor:
-    """``forward(x)`` for a scalar Python function of one number that Numba compiles; ``derivative`` is its derivative."""
+    """``forward(x)`` for a scalar Python function that Numba compiles; ``derivative`` is its derivative."""
     return apply(_CUSTOM, [x], forward=forward, derivative=derivative)
 
 
@@ -242,6 +242,6 @@ def unfused(node: Node) -> bool:
 
 
 __all__ = [
-    "abs", "activation", "add", "affine", "custom", "divide", "dropout", "label", "log", "maximum", "minimum", "multiply",
-    "sign", "sqrt", "square", "subtract",
+    "abs", "activation", "add", "affine", "custom", "divide", "dropout", "label", "log", "maximum", "minimum",
+    "multiply", "sign", "sqrt", "square", "subtract",
 ]  # fmt: skip

@@ -17,7 +17,9 @@ class _MatMul(Operation):
     def infer(self, node):
         x, w = node.inputs
         if x.rank < 2 or w.rank != 2:
-            raise ValueError(f"{label(node)}: expected x of rank 2 or more and w of rank 2, got {x.shape} and {w.shape}")
+            raise ValueError(
+                f"{label(node)}: expected x of rank 2 or more and w of rank 2, got {x.shape} and {w.shape}"
+            )
         if x.shape[-1] != w.shape[0]:
             raise ValueError(f"{label(node)}: expected {w.shape[0]} features, got {x.shape[-1]} in {x.shape}")
         return [(*x.shape[:-1], w.shape[1])]
@@ -96,7 +98,9 @@ class _ColumnSum(Operation):
     def lower(self, item, low):
         x = item.node.inputs[0]
         cols = prod(x.shape[-1:])
-        low.call("column_sum", out=item.output, x=x, rows=low.count(x) // max(1, cols), cols=cols, ld=cols, work=low.count(x))
+        low.call(
+            "column_sum", out=item.output, x=x, rows=low.count(x) // max(1, cols), cols=cols, ld=cols, work=low.count(x)
+        )
 
 
 _MATMUL = _MatMul()

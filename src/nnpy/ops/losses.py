@@ -1,4 +1,4 @@
-"""Losses: each node gives the loss of every sample, its gradient by the prediction, and (where it makes sense) the hits.
+"""Losses: each node gives the loss of every sample, its gradient by the prediction, and (where it makes sense) hits.
 
 The gradient comes out of the same pass over memory as the loss; its scale (the objective's weight over the batch) is
 known when a Program is made.
@@ -68,7 +68,9 @@ def softmax_crossentropy(
     return _loss(_SOFTMAX, logits, smoothing, labels=labels, targets=targets, weights=weights)
 
 
-def binary_crossentropy(logits: Tensor, targets: Tensor, weights: Tensor | None = None, smoothing: float = 0.0) -> Tensor:
+def binary_crossentropy(
+    logits: Tensor, targets: Tensor, weights: Tensor | None = None, smoothing: float = 0.0
+) -> Tensor:
     """The mean over a sample's outputs of the cross-entropy between sigmoid(logits) and targets in [0, 1]."""
     return _loss(_BINARY, logits, smoothing, targets=targets, weights=weights)
 
@@ -80,19 +82,19 @@ def mean_squared_error(prediction: Tensor, targets: Tensor, weights: Tensor | No
 
 def hits(scores: Tensor, labels: Tensor | None = None, targets: Tensor | None = None) -> Tensor:
     """1.0 for each sample whose largest score is the label's (or the largest target's), else 0.0."""
-    return softmax_crossentropy(scores, labels=labels, targets=targets).node.outputs[2]
+    return softmax_crossentropy(scores, labels=labels, targets=targets).made_by.outputs[2]
 
 
 def binary_hits(scores: Tensor, targets: Tensor, threshold: float = 0.0) -> Tensor:
     """The share of a sample's outputs on the right side of ``threshold`` (targets: of 0.5)."""
     from nnpy.ops.elementwise import affine
 
-    return binary_crossentropy(affine(scores, 1.0, -threshold), targets).node.outputs[2]
+    return binary_crossentropy(affine(scores, 1.0, -threshold), targets).made_by.outputs[2]
 
 
 def prediction_gradient(loss: Tensor) -> Tensor:
     """The gradient by the prediction that a loss node gives along with the loss."""
-    return loss.node.outputs[1]
+    return loss.made_by.outputs[1]
 
 
 __all__: Sequence[str] = ["binary_crossentropy", "binary_hits", "hits", "mean_squared_error", "softmax_crossentropy"]

@@ -30,13 +30,13 @@ class _BatchNorm(Operation):
         mean, rstd = node.outputs[1:]
         inputs = [upstream, x, mean, rstd, *([named["gamma"]] if "gamma" in named else [])]
         dx = apply(_BATCH_NORM_GRADIENT, inputs)
-        _, dgamma, dbeta = dx.node.outputs
+        _, dgamma, dbeta = dx.made_by.outputs
         return [dx, None, None, *({"gamma": dgamma, "beta": dbeta}[name] for name in named)]
 
     def inference(self, node, inputs):
         attributes = node.attributes
         scale = apply(_BATCH_NORM_FOLD, inputs[1:], names=attributes["names"], epsilon=attributes["epsilon"])
-        return apply(_SCALE_SHIFT, [inputs[0], scale, scale.node.outputs[1]])
+        return apply(_SCALE_SHIFT, [inputs[0], scale, scale.made_by.outputs[1]])
 
     def lower(self, item, low):
         node = item.node
@@ -45,8 +45,9 @@ class _BatchNorm(Operation):
         named = dict(zip(node.attributes["names"], node.inputs[3:], strict=True))
         low.call(
             "batch_norm", y=item.output, x=x, mean=node.outputs[1], rstd=node.outputs[2], moving_mean=moving_mean,
-            moving_variance=moving_variance, rows=low.count(x) // max(1, cols), cols=cols, steps=item.steps, step_ld=cols,
-            epsilon=node.attributes["epsilon"], momentum=node.attributes["momentum"], work=4 * low.count(x), **named,
+            moving_variance=moving_variance, rows=low.count(x) // max(1, cols), cols=cols, steps=item.steps,
+            step_ld=cols, epsilon=node.attributes["epsilon"], momentum=node.attributes["momentum"],
+            work=4 * low.count(x), **named,
         )  # fmt: skip
 
 
@@ -83,8 +84,9 @@ class _BatchNormFold(Operation):
         node = item.node
         named = dict(zip(node.attributes["names"], node.inputs[2:], strict=True))
         low.call(
-            self.name, scale=node.outputs[0], shift=node.outputs[1], moving_mean=node.inputs[0], moving_variance=node.inputs[1],
-            cols=node.inputs[0].shape[0], epsilon=node.attributes["epsilon"], work=1, **named,
+            self.name, scale=node.outputs[0], shift=node.outputs[1], moving_mean=node.inputs[0],
+            moving_variance=node.inputs[1], cols=node.inputs[0].shape[0],
+            epsilon=node.attributes["epsilon"], work=1, **named,
         )  # fmt: skip
 
 
@@ -135,7 +137,7 @@ class _LayerNorm(Operation):
         if not named:
             return [dx]
         dgamma = apply(_LAYER_NORM_PARAMETER_GRADIENT, [upstream, x, mean, rstd])
-        dbeta = dgamma.node.outputs[1]
+        dbeta = dgamma.made_by.outputs[1]
         return [dx, *({"gamma": dgamma, "beta": dbeta}[name] for name in named)]
 
     def lower(self, item, low):
@@ -143,8 +145,9 @@ class _LayerNorm(Operation):
         cols = x.shape[-1]
         named = dict(zip(node.attributes["names"], node.inputs[1:], strict=True))
         low.call(
-            self.name, y=item.output, x=x, mean=node.outputs[1], rstd=node.outputs[2], rows=low.count(x) // max(1, cols),
-            cols=cols, steps=item.steps, step_ld=cols, epsilon=node.attributes["epsilon"], work=4 * low.count(x), **named,
+            self.name, y=item.output, x=x, mean=node.outputs[1], rstd=node.outputs[2], cols=cols,
+            rows=low.count(x) // max(1, cols), steps=item.steps, step_ld=cols, epsilon=node.attributes["epsilon"],
+            work=4 * low.count(x), **named,
         )  # fmt: skip
 
 
@@ -159,8 +162,8 @@ class _LayerNormGradient(Operation):
         cols = x.shape[-1]
         gamma = {"gamma": item.node.inputs[4]} if len(item.node.inputs) > 4 else {}
         low.call(
-            "layer_norm_grad", dx=item.output, dy=dy, x=x, mean=mean, rstd=rstd, rows=low.count(x) // max(1, cols), cols=cols,
-            work=4 * low.count(x), **gamma,
+            "layer_norm_grad", dx=item.output, dy=dy, x=x, mean=mean, rstd=rstd, cols=cols,
+            rows=low.count(x) // max(1, cols), work=4 * low.count(x), **gamma,
         )  # fmt: skip
 
 
@@ -204,8 +207,9 @@ def batch_norm(
     momentum: float = 0.99,
     frozen: Callable[[], bool] = lambda: False,
 ) -> Tensor:
-    """Normalize over all axes but the last: with the batch's statistics while training, which move the running ones, and
-    with the running ones in inference, or where ``frozen`` says so when a Program is made. Parameters: (features,)."""
+    """Normalize over all axes but the last: with the batch's statistics while training, which move the running ones,
+    and with the running ones in inference, or where ``frozen`` says so when a Program is made. Parameters: (features,).
+    """
     named = {name: tensor for name, tensor in (("gamma", gamma), ("beta", beta)) if tensor is not None}
     return apply(
         _BATCH_NORM, [x, moving_mean, moving_variance, *named.values()], names=tuple(named), epsilon=float(epsilon),
@@ -213,7 +217,9 @@ def batch_norm(
     )  # fmt: skip
 
 
-def layer_norm(x: Tensor, gamma: Parameter | None = None, beta: Parameter | None = None, *, epsilon: float = 1e-3) -> Tensor:
+def layer_norm(
+    x: Tensor, gamma: Parameter | None = None, beta: Parameter | None = None, *, epsilon: float = 1e-3
+) -> Tensor:
     """Normalize each row (the last axis)."""
     named = {name: tensor for name, tensor in (("gamma", gamma), ("beta", beta)) if tensor is not None}
     return apply(_LAYER_NORM, [x, *named.values()], names=tuple(named), epsilon=float(epsilon))

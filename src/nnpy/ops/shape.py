@@ -17,7 +17,10 @@ class _Reshape(Operation):
     def infer(self, node):
         old, new = node.inputs[0].shape, node.attributes["shape"]
         if None in old[1:] or prod(old[1:]) != prod(new):
-            raise ValueError(f"{label(node)}: cannot make {new} of samples of shape {old[1:]}: {prod(old[1:])} elements are not {prod(new)}")
+            raise ValueError(
+                f"{label(node)}: cannot make {new} of samples of shape {old[1:]}: {prod(old[1:])} elements are not "
+                f"{prod(new)}"
+            )
         return [(old[0], *new)]
 
     def gradient(self, node, upstream, needs):
@@ -33,9 +36,8 @@ class _Concatenate(Operation):
         axis, first = node.attributes["axis"], node.inputs[0].shape
         for other in (t.shape for t in node.inputs):
             if len(other) != len(first) or other[:axis] + other[axis + 1 :] != first[:axis] + first[axis + 1 :]:
-                raise ValueError(
-                    f"{label(node)}: expected shapes that differ in axis {axis} alone, got {', '.join(str(t.shape) for t in node.inputs)}"
-                )
+                shapes = ", ".join(str(t.shape) for t in node.inputs)
+                raise ValueError(f"{label(node)}: expected shapes that differ in axis {axis} alone, got {shapes}")
         return [(*first[:axis], sum(t.shape[axis] for t in node.inputs), *first[axis + 1 :])]
 
     def gradient(self, node, upstream, needs):
@@ -53,7 +55,8 @@ class _Concatenate(Operation):
             cols = prod(tensor.shape[axis:])
             rows = low.count(tensor) // max(1, cols)
             low.call(
-                "chain", out=low.at(out, start), x=tensor, rows=rows, cols=cols, ld_out=width, ld_x=cols, work=rows * cols
+                "chain", out=low.at(out, start), x=tensor, rows=rows, cols=cols, ld_out=width, ld_x=cols,
+                work=rows * cols,
             )  # fmt: skip
             start += cols
 
@@ -73,7 +76,10 @@ class _Slice(Operation):
         width, cols = x.shape[axis] * inner, item.node.attributes["size"] * inner
         rows = low.count(x) // max(1, width)
         start = item.node.attributes["start"] * inner
-        low.call("chain", out=item.output, x=low.at(x, start), rows=rows, cols=cols, ld_out=cols, ld_x=width, work=rows * cols)
+        low.call(
+            "chain", out=item.output, x=low.at(x, start), rows=rows, cols=cols, ld_out=cols, ld_x=width,
+            work=rows * cols,
+        )  # fmt: skip
 
 
 _RESHAPE = _Reshape()
@@ -88,7 +94,7 @@ def reshape(x: Tensor, shape: Sequence[int]) -> Tensor:
 
 def flatten(x: Tensor) -> Tensor:
     """Each sample as one row."""
-    return x if x.rank == 2 else reshape(x, (prod(x.shape[1:]),))
+    return x if x.rank == 2 else reshape(x, (prod(x.concrete(1)[1:]),))
 
 
 def concatenate(tensors: Sequence[Tensor], axis: int = -1) -> Tensor:

@@ -34,7 +34,9 @@ class _SoftmaxGradient(Operation):
     def lower(self, item, low):
         dy, y = item.node.inputs
         cols = y.shape[-1]
-        low.call(self.name, dx=item.output, dy=dy, y=y, rows=low.count(y) // max(1, cols), cols=cols, work=4 * low.count(y))
+        low.call(
+            self.name, dx=item.output, dy=dy, y=y, rows=low.count(y) // max(1, cols), cols=cols, work=4 * low.count(y)
+        )
 
 
 _SOFTMAX = _Softmax("softmax")

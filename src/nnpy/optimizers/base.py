@@ -161,7 +161,9 @@ class Updater:
         ops: list[Op] = []
         scales: list[np.ndarray | None] = [None] * len(stretches)
         if optimizer.clipvalue is not None:
-            ops += [op for start, end in stretches for op in _clip_values(store, start, end, optimizer.clipvalue, threads)]
+            ops += [
+                op for start, end in stretches for op in _clip_values(store, start, end, optimizer.clipvalue, threads)
+            ]
         elif optimizer.global_clipnorm is not None and stretches:
             ops, shared = _clip_norm(store, stretches, optimizer.global_clipnorm, threads)
             scales = [shared] * len(stretches)

@@ -41,8 +41,8 @@ class SGD(Optimizer):
 
     def prepare(self, rule, state, dtype):
         return Op(
-            "sgd_prepare", rule=rule, state=state, dtype=dtype, threads=1, nesterov=self.nesterov, momentum=self.momentum,
-            weight_decay=self.weight_decay or 0.0,
+            "sgd_prepare", rule=rule, state=state, dtype=dtype, threads=1, nesterov=self.nesterov,
+            momentum=self.momentum, weight_decay=self.weight_decay or 0.0,
         )  # fmt: skip
 
     def fused(self, *, w, slots, rule):
