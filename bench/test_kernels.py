@@ -64,6 +64,8 @@ def _batches():
     x, result, state = _normal(ROWS, COLS), np.empty((ROWS, COLS), np.float32), nncore.new_state(0)
     state[SLOTS] = result.ctypes.data
     yield _Case("scatter", dict(x=x, state=state, rows=ROWS, cols=COLS), lambda: np.copyto(result, x), keep=(result,))
+    narrow, turned = _normal(10, UNITS), np.empty((UNITS, 10), np.float32)
+    yield _Case("transpose", dict(out=turned, x=narrow, rows=10, cols=UNITS), lambda: reference.transpose(narrow))
 
 
 def _products():

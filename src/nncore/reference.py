@@ -44,6 +44,11 @@ def scatter(data, x, row):
     return out
 
 
+def transpose(x):
+    """x[rows, cols] as [cols, rows]."""
+    return np.ascontiguousarray(x.T)
+
+
 # gemm
 
 

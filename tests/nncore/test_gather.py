@@ -120,3 +120,15 @@ def test_scatter(rng, isa, dtype, shape, every_thread_count):
         return [data]
 
     np.testing.assert_array_equal(every_thread_count(compute)[0], reference.scatter(before, x, 3))
+
+
+def test_transpose(run, rng, dtype, isa, every_thread_count):
+    for rows, cols in ((0, 3), (3, 0), (1, 1), (2, 17), (10, 256), (16, 33)):
+        x = rng.standard_normal((rows, cols)).astype(dtype)
+
+        def compute(threads):
+            out = np.empty((cols, rows), dtype)
+            run("transpose", threads=threads, dtype=dtype, isa=isa, out=out, x=x, rows=rows, cols=cols)
+            return [out]
+
+        np.testing.assert_array_equal(every_thread_count(compute)[0], reference.transpose(x))

@@ -55,7 +55,8 @@ def multiply(a, b, *, a_t=False, b_t=False, packed=True, isa=None, accumulate=0,
         module = kernels.family("gemm", a.dtype, isa)
         share = min(module.ROOM, -(-n // module.NR) * module.NR * min(k, module.KC))
         operand = np.ascontiguousarray(b.T) if b_t else b
-        strides = dict(ldb=1 if b_t else n, cs_b=k if b_t else 1, share=share, room=np.full(share * threads, np.nan, a.dtype))
+        room = np.full(share * threads, np.nan, a.dtype)
+        strides = dict(ldb=1 if b_t else n, cs_b=k if b_t else 1, share=share, room=room)
     elif packed:
         op, operand = pack(b, transposed=b_t, isa=isa)
         ops.append(op)
@@ -93,7 +94,7 @@ def shapes(isa, dtype):
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize(
     "layout",
-    [dict(a_t=a_t, b_t=b_t, packed=packed) for a_t in (0, 1) for b_t, packed in ((0, 0), (0, 1), (1, 1), (0, 2), (1, 2))],
+    [dict(a_t=a_t, b_t=b_t, packed=p) for a_t in (0, 1) for b_t, p in ((0, 0), (0, 1), (1, 1), (0, 2), (1, 2))],
     ids=str,
 )
 def test_values(layout, isa, dtype):
@@ -121,7 +122,7 @@ def test_wide_matrix_crosses_column_blocks(isa, packed):
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize(
     "layout",
-    [dict(packed=0), dict(packed=1), dict(packed=1, a_t=1), dict(packed=1, b_t=1), dict(packed=2), dict(packed=2, b_t=1)],
+    [dict(packed=p, **t) for p, t in ((0, {}), (1, {}), (1, {"a_t": 1}), (1, {"b_t": 1}), (2, {}), (2, {"b_t": 1}))],
     ids=str,
 )
 def test_same_bits_for_any_number_of_threads(layout, isa, dtype):

@@ -161,5 +161,18 @@ cdef void scatter(const Op* op, int thread, int threads) noexcept nogil:
         memcpy(out + state[STATE_ROW] * cols + first, x + first, (last - first) * sizeof(real))
 
 
-TABLE = {"gather": <size_t>&gather, "gather_index": <size_t>&gather_index, "scatter": <size_t>&scatter}
+# p: out, x. n: rows, cols
+cdef void transpose(const Op* op, int thread, int threads) noexcept nogil:
+    """out[cols, rows] = x[rows, cols] transposed, for few rows: a strip of x at a time is read along all its rows."""
+    cdef real* out = <real*>op.p[0]
+    cdef const real* x = <const real*>op.p[1]
+    cdef int64_t rows = op.n[0], cols = op.n[1], first = 0, last = 0, r, c
+    split(cols, thread, threads, &first, &last)
+    for c in range(first, last):
+        for r in range(rows):
+            out[c * rows + r] = x[r * cols + c]
+
+
+TABLE = {"gather": <size_t>&gather, "gather_index": <size_t>&gather_index, "scatter": <size_t>&scatter,
+         "transpose": <size_t>&transpose}
 LAYOUT = layout()

@@ -27,6 +27,7 @@ SIGNATURES = {
     "gather": _signature("gather", "out! state", "slot rows cols row_stride source"),
     "gather_index": _signature("gather", "out! state", "slot rows cols row_stride source"),
     "scatter": _signature("gather", "x state", "slot rows cols"),
+    "transpose": _signature("gather", "out! x", "rows cols"),
     # gemm: c[m, n] = steps(a[m, k] @ b[k, n]); b as it is, packed by pack_b, or on the way; block: columns of
     # b to keep in L2 at a time (0: 1024, which is 1 MB)
     "gemm": _signature(

@@ -114,6 +114,9 @@ class Lowering:
     ) -> None:
         """item.output = steps(a @ b); ``sums``: column sums of b, which fall out of packing it."""
         core = kernels.family("gemm", self.dtype)
+        if a_strides[0] == 1 and b_strides[1] == 1 and n <= core.LANES < m and not item.steps:
+            self._narrow_gemm(item.output, a, b, m, n, k, sums)
+            return
         nanoseconds = 2 * m * n * k / _FLOPS_PER_NS
         threads = self._threads(nanoseconds)
         arguments = dict(m=m, n=n, k=k, rs_a=a_strides[0], cs_a=a_strides[1], ldc=n)
@@ -130,6 +133,15 @@ class Lowering:
             room = self.scratch(share * threads * self.dtype.itemsize)
             arguments.update(b=b, packed=2, ldb=b_strides[0], cs_b=b_strides[1], room=room, share=share)
         self._emit("gemm", threads, dict(c=item.output, a=a, **arguments), item.steps, n)
+
+    def _narrow_gemm(self, output, a, b, m: int, n: int, k: int, sums: Tensor | None) -> None:
+        """output = a @ b for a narrow b: as its transpose b' @ a', whose rows fill the vectors."""
+        if sums is not None:
+            self.call("column_sum", out=sums, x=b, rows=k, cols=n, ld=n, work=k * n)
+        turned = self.scratch(m * n * self.dtype.itemsize)
+        arguments = dict(c=turned, a=b, b=a, m=n, n=m, k=k, rs_a=1, cs_a=n, ldb=m, ldc=m)
+        self._emit("gemm", self._threads(2 * m * n * k / _FLOPS_PER_NS), arguments, (), m)
+        self.call("transpose", out=output, x=turned, rows=n, cols=m, work=4 * m * n)
 
     def chain(self, item: Item) -> None:
         """item.output = steps(item.source)."""
