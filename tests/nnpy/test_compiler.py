@@ -26,7 +26,7 @@ def _trained(optimizer, shared=False, epochs=3):
     x = nn.Input((40,))
     layer = nn.Dense(40, activation="tanh")
     h = layer(layer(x)) if shared else layer(x)
-    model = nn.Model(x, nn.Dense(5)(h))
+    model = nn.Model(x, nn.Dense(32)(h))
     model.compile(optimizer=optimizer, loss=nn.losses.SparseCategoricalCrossentropy(from_logits=True))
     model.fit(X, Y, batch_size=32, epochs=epochs, verbose=0)
     return model
