@@ -46,7 +46,7 @@ class Update(Protocol):
         must be there first."""
 
     def ops(self, done: Container[Parameter]) -> list[Op]:
-        """What updates all other parameters than ``done``."""
+        """What updates all other parameters than ``done``: those that need nothing more."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,8 @@ def compile_request(request: Request, store: Store, state: np.ndarray) -> Execut
         low.buffer(tensor).held = True
     code, arena = low.finish()
     if update is not None:
-        code = [*(update.prepare() if done else ()), *code, *update.ops(done)]
+        idle = {p for p in trained if p not in parameter_gradients}  # the loss does not depend on them: they stay
+        code = [*(update.prepare() if done else ()), *code, *update.ops(done | idle)]
     values = {t: low.view(final[t], arena) for t in request.keep}
     slopes = {t: low.view(gradient, arena) for t, gradient in kept.items()}
     return Executable(Program(code, state), store, state, values, slopes, arena.nbytes)

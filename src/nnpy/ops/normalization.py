@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from nnpy.graph import Parameter, Tensor, apply
 from nnpy.ops.base import Elementwise, Operation, StepSpec, label
+from nnpy.ops.elementwise import multiply
+from nnpy.ops.linear import COLUMN_SUM
 
 
 def _check_parameters(node, features: int) -> None:
@@ -36,7 +38,11 @@ class _BatchNorm(Operation):
     def inference(self, node, inputs):
         attributes = node.attributes
         scale = apply(_BATCH_NORM_FOLD, inputs[1:], names=attributes["names"], epsilon=attributes["epsilon"])
-        return apply(_SCALE_SHIFT, [inputs[0], scale, scale.made_by.outputs[1]])
+        # What scale and shift were made of comes along for the gradients by gamma and beta; the kernel reads none of it.
+        return apply(
+            _SCALE_SHIFT, [inputs[0], scale, scale.made_by.outputs[1], *inputs[1:]], names=attributes["names"],
+            epsilon=attributes["epsilon"],
+        )  # fmt: skip
 
     def lower(self, item, low):
         node = item.node
@@ -91,7 +97,7 @@ class _BatchNormFold(Operation):
 
 
 class _ScaleShift(Elementwise):
-    """x * scale + shift, both of them rows; fuses into the GEMM before it."""
+    """x * scale + shift, both of them rows; fuses into the GEMM before it. The other inputs are those of the fold."""
 
     name = "scale_shift"
 
@@ -102,7 +108,21 @@ class _ScaleShift(Elementwise):
         return [StepSpec("mul_row", p=node.inputs[1]), StepSpec("add_row", p=node.inputs[2])]
 
     def gradient(self, node, upstream, needs):
-        return [apply(_SCALE, [upstream, node.inputs[1]]), None, None]
+        x, scale, _, mean, variance, *rest = node.inputs
+        dx = apply(_SCALE, [upstream, scale]) if needs[0] else None
+        named = dict(zip(node.attributes["names"], rest, strict=True))
+        wanted = dict(zip(named, needs[5:], strict=True))
+        slopes: dict[str, Tensor] = {}
+        if wanted.get("beta"):
+            slopes["beta"] = apply(COLUMN_SUM, [upstream])
+        if wanted.get("gamma"):  # the sum of upstream times the normalized x
+            rstd = apply(_BATCH_NORM_FOLD, [mean, variance], names=(), epsilon=node.attributes["epsilon"])
+            normalized = apply(
+                _SCALE_SHIFT, [x, rstd, rstd.made_by.outputs[1], mean, variance], names=(),
+                epsilon=node.attributes["epsilon"],
+            )  # fmt: skip
+            slopes["gamma"] = apply(COLUMN_SUM, [multiply(upstream, normalized)])
+        return [dx, None, None, None, None, *(slopes.get(name) for name in named)]
 
 
 class _Scale(Elementwise):

@@ -156,7 +156,7 @@ class Updater:
             stretches = [
                 (start, start + parameter.value.size)
                 for parameter, start in store.offsets.items()
-                if parameter.trainable and parameter.value.size
+                if parameter.trainable and parameter not in done and parameter.value.size
             ]
         ops: list[Op] = []
         scales: list[np.ndarray | None] = [None] * len(stretches)

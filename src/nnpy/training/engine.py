@@ -217,13 +217,18 @@ class Engine:
         """Train ``steps`` steps on the samples in ``order``, the last batch perhaps smaller; yields after each stretch
         how many it was: about 50 ms, or without ``slices`` one step."""
         assert self.settings is not None
-        state = self.train_state
-        rates = self.settings.optimizer.rates(int(state[STEP]), steps)
+        state, optimizer = self.train_state, self.settings.optimizer
+        first, rate = int(state[STEP]), optimizer.learning_rate
+        rates = optimizer.rates(first, steps)
         setup = {INDICES: 0 if order is None else address(order), RATES: address(rates), LOCAL: 0, ROW: 0}
         for size, count in parts(samples.count, batch, steps):
             program = self.training(size, samples).program
             setup[BATCH] = size
             while count:
+                if optimizer.learning_rate is not rate:  # a callback has set it
+                    rate = optimizer.learning_rate
+                    rates = optimizer.rates(first, steps)
+                    setup[RATES] = address(rates)
                 with self.train_lock:
                     bind(state, samples.arrays, setup)
                     done = program.run(count if slices else 1, SLICE)
