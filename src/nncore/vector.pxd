@@ -101,25 +101,13 @@ cdef inline vf vcopysign(vf x, vf sign) noexcept nogil:
 
 
 cdef inline vf vmax(vf a, vf b) noexcept nogil:
-    """a > b ? a : b, so b where either is NaN. One instruction: GCC knows the loop."""
-    cdef real[16] x, y
-    cdef int i
-    vstore(x, a)
-    vstore(y, b)
-    for i in range(LANES):
-        x[i] = x[i] if x[i] > y[i] else y[i]
-    return vload(x)
+    """a > b ? a : b, so b where either is NaN. Not a loop over lanes: GCC unrolls it into scalars in larger functions."""
+    return vselect(vgt(a, b), a, b)
 
 
 cdef inline vf vmin(vf a, vf b) noexcept nogil:
     """a < b ? a : b, so b where either is NaN."""
-    cdef real[16] x, y
-    cdef int i
-    vstore(x, a)
-    vstore(y, b)
-    for i in range(LANES):
-        x[i] = x[i] if x[i] < y[i] else y[i]
-    return vload(x)
+    return vselect(vgt(b, a), a, b)
 
 
 cdef inline vf vsqrt(vf x) noexcept nogil:

@@ -39,9 +39,11 @@ cdef inline int step_layout() noexcept nogil:
 
 
 cdef struct Tile:           # rows x cols elements; cols is a multiple of LANES
-    real* t                 # the first element; ld: elements from one row to the next
+    const real* v           # the first element of what is read, t in place; ldv: elements from one row to the next
+    real* t                 # the first element of the result, with row stride ld
     const real* p           # the first of the operands (t where there is none), with row stride ldp
     const real* q
+    int64_t ldv
     int64_t ld
     int64_t ldp
     int64_t rows
@@ -53,9 +55,10 @@ cdef extern from *:
     #define nn_each(tile, expression) do { \\
         for (int64_t r_ = 0; r_ < (tile)->rows; ++r_) { \\
             real *t_ = (tile)->t + r_ * (tile)->ld; \\
+            const real *v_ = (tile)->v + r_ * (tile)->ldv; \\
             const real *p_ = (tile)->p + r_ * (tile)->ldp, *q_ = (tile)->q + r_ * (tile)->ldp; \\
             for (int64_t c_ = 0; c_ < (tile)->cols; c_ += LANES) { \\
-                const vf v = vload(t_ + c_), p = vload(p_ + c_), q = vload(q_ + c_); \\
+                const vf v = vload(v_ + c_), p = vload(p_ + c_), q = vload(q_ + c_); \\
                 (void)v; (void)p; (void)q; vstore(t_ + c_, expression); } } } while (0)
     #define each_map(tile, f) nn_each(tile, f(v))
     #define each_scaled(tile, f, a) nn_each(tile, f(v, a))
@@ -232,8 +235,9 @@ cdef inline void run_edge(int64_t kind, vf a, const Tile* tile) noexcept nogil:
     """One step on fewer than LANES columns, packed to whole vectors: the same code gives the same bits."""
     cdef real[EDGE_ROWS * 16] t, p, q
     cdef Tile edge
-    cdef bint has_p = tile.p != tile.t, has_q = tile.q != tile.t
+    cdef bint has_p = tile.p != tile.v, has_q = tile.q != tile.v
     cdef int64_t r, n
+    edge.v = t
     edge.t = t
     edge.p = t
     edge.q = t
@@ -241,13 +245,14 @@ cdef inline void run_edge(int64_t kind, vf a, const Tile* tile) noexcept nogil:
         edge.p = p
     if has_q:
         edge.q = q
+    edge.ldv = LANES
     edge.ld = LANES
     edge.ldp = LANES if tile.ldp else 0
     edge.cols = LANES
     for r in range(0, tile.rows, 16):
         n = tile.rows - r if tile.rows - r < EDGE_ROWS else EDGE_ROWS
         edge.rows = n
-        pack_edge(t, tile.t + r * tile.ld, tile.ld, n, tile.cols)
+        pack_edge(t, tile.v + r * tile.ldv, tile.ldv, n, tile.cols)
         if has_p:
             pack_edge(p, tile.p + r * tile.ldp, tile.ldp, n if tile.ldp else 1, tile.cols)
         if has_q:
@@ -288,22 +293,31 @@ cdef inline void update_tile(const StepRecord* step, const real* g, int64_t ld, 
             c += LANES
 
 
-cdef inline void apply_steps(const StepRecord* steps, int64_t n_steps, real* tile, int64_t ld, int64_t row0,
-                             int64_t rows, int64_t col0, int64_t cols) noexcept nogil:
-    """Do the steps, in order, in place, on a tile of a matrix.
+cdef inline void copy_tile(real* t, int64_t ld, const real* x, int64_t ldx, int64_t rows, int64_t cols) noexcept nogil:
+    cdef int64_t r
+    if ld == cols and ldx == cols:
+        cols *= rows
+        rows = 1
+    for r in range(rows):
+        memcpy(t + r * ld, x + r * ldx, cols * sizeof(real))
 
-    ``tile`` points at element (row0, col0) and has row stride ``ld``; operands are whole matrices (or, for add_row and
-    mul_row, one whole row). An element's bits do not depend on the tile that it is in.
-    """
+
+cdef inline void apply_steps_to(const real* x, int64_t ldx, const StepRecord* steps, int64_t n_steps, real* tile,
+                                int64_t ld, int64_t row0, int64_t rows, int64_t col0, int64_t cols) noexcept nogil:
+    """tile = steps(x), ``x`` being the same tile of another matrix; else as apply_steps."""
     cdef const StepRecord* step
     cdef const real* p
     cdef Tile part
-    cdef int64_t i, r, kind, rest
+    cdef int64_t i, kind, rest
     cdef vf a
     cdef bint flat
     for i in range(n_steps):
         step = &steps[i]
         kind = step.kind
+        if x != tile and (kind == DROPOUT or kind == STORE or kind >= STEP_SGD):     # these work in place
+            copy_tile(tile, ld, x, ldx, rows, cols)
+            x = tile
+            ldx = ld
         if kind == DROPOUT:
             flat = ld == cols and step.width == cols
             dropout(tile, ld, row0 * step.width + col0, step.width, 1 if flat else rows, rows * cols if flat else cols,
@@ -314,15 +328,16 @@ cdef inline void apply_steps(const StepRecord* steps, int64_t n_steps, real* til
             continue
         p = <const real*>step.p
         if kind == STORE:
-            for r in range(rows):
-                memcpy(<real*>p + (row0 + r) * step.ld + col0, tile + r * ld, cols * sizeof(real))
+            copy_tile(<real*>p + row0 * step.ld + col0, step.ld, tile, ld, rows, cols)
             continue
         a = vsplat(<real>step.s0)
+        part.v = x
         part.t = tile
-        part.p = tile
-        part.q = tile
+        part.p = x
+        part.q = x
+        part.ldv = ldx
         part.ld = ld
-        part.ldp = ld
+        part.ldp = ldx
         part.rows = rows
         part.cols = cols
         if kind == ADD_ROW or kind == MUL_ROW:
@@ -337,7 +352,7 @@ cdef inline void apply_steps(const StepRecord* steps, int64_t n_steps, real* til
             part.ldp = step.ld
             if step.q != NULL:
                 part.q = <const real*>step.q + row0 * step.ld + col0
-        if ld == cols and part.ldp == cols:
+        if ld == cols and ldx == cols and part.ldp == cols:
             part.rows = 1
             part.cols = rows * cols
         rest = part.cols % LANES
@@ -345,8 +360,23 @@ cdef inline void apply_steps(const StepRecord* steps, int64_t n_steps, real* til
         if part.cols:
             run_step(kind, a, &part)
         if rest:
+            part.v += part.cols
             part.t += part.cols
             part.p += part.cols
             part.q += part.cols
             part.cols = rest
             run_edge(kind, a, &part)
+        x = tile
+        ldx = ld
+    if x != tile:
+        copy_tile(tile, ld, x, ldx, rows, cols)
+
+
+cdef inline void apply_steps(const StepRecord* steps, int64_t n_steps, real* tile, int64_t ld, int64_t row0,
+                             int64_t rows, int64_t col0, int64_t cols) noexcept nogil:
+    """Do the steps, in order, in place, on a tile of a matrix.
+
+    ``tile`` points at element (row0, col0) and has row stride ``ld``; operands are whole matrices (or, for add_row and
+    mul_row, one whole row). An element's bits do not depend on the tile that it is in.
+    """
+    apply_steps_to(tile, ld, steps, n_steps, tile, ld, row0, rows, col0, cols)

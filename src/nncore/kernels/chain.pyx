@@ -1,7 +1,7 @@
 """chain: out = steps(x), element by element."""
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
-from nncore.kernels.chain cimport StepRecord, Tile, apply_steps, each_map, step_layout
+from nncore.kernels.chain cimport StepRecord, Tile, apply_steps, apply_steps_to, each_map, step_layout
 from nncore.op cimport Op, layout, split
 from nncore.vector cimport real, verf
 
@@ -35,12 +35,9 @@ cdef void chain(const Op* op, int thread, int threads) noexcept nogil:
         if x == NULL:
             for r in range(h):
                 memset(t + r * ld_out, 0, w * sizeof(real))
-        elif x != out and w == ld_out and w == ld_x:
-            memcpy(t, x + row * ld_x, h * w * sizeof(real))
-        elif x != out:
-            for r in range(h):
-                memcpy(t + r * ld_out, x + (row + r) * ld_x + col, w * sizeof(real))
-        apply_steps(steps, n_steps, t, ld_out, row, h, col, w)
+            apply_steps(steps, n_steps, t, ld_out, row, h, col, w)
+        else:
+            apply_steps_to(x + row * ld_x + col, ld_x, steps, n_steps, t, ld_out, row, h, col, w)
 
 
 cdef void erf(const Op* op, int thread, int threads) noexcept nogil:
@@ -51,6 +48,7 @@ cdef void erf(const Op* op, int thread, int threads) noexcept nogil:
     memcpy(op.p[0], op.p[1], op.n[0] * sizeof(real))
     memset(&tile, 0, sizeof(Tile))
     tile.t = <real*>op.p[0]
+    tile.v = tile.t
     tile.p = tile.t
     tile.q = tile.t
     tile.rows = 1
