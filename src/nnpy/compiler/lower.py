@@ -23,7 +23,7 @@ _FLOPS_PER_NS = 100
 _VISITS_PER_NS = 4
 _MANY_ROWS = 192
 _MOST_ROOMS = 8  # threads that can pack a GEMM's operand on the way: each has memory for it
-_IN_CACHE = 1 << 20
+_IN_CACHE = 1 << 19
 
 
 @dataclass(eq=False)
