@@ -54,7 +54,7 @@ cdef extern from *:
 
 cdef void barrier_wait(Barrier* barrier, int threads) noexcept nogil:
     """Spin, then sleep: on a busy machine the thread that is waited for gets the core."""
-    cdef int generation, spin
+    cdef int generation, spin = 0
     if threads == 1:
         return
     generation = nn_load(&barrier.generation)
@@ -64,10 +64,11 @@ cdef void barrier_wait(Barrier* barrier, int threads) noexcept nogil:
         if nn_load(&barrier.sleepers):
             nn_wake(&barrier.generation)
         return
-    for spin in range(barrier.spins):
+    while spin < barrier.spins:
         if nn_load(&barrier.generation) != generation:
             return
         nn_pause()
+        spin += 1
     nn_add(&barrier.sleepers, 1)
     while nn_load(&barrier.generation) == generation:
         nn_sleep(&barrier.generation, generation)

@@ -4,7 +4,7 @@
 # `room` counts the elements that may be read from a place on, `ahead` those that this thread has yet to write (none if
 # the output is an input): partial vectors at the end of a row use both. An output overlaps no input partly.
 from libc.stdint cimport int32_t, int64_t
-from nncore.op cimport Op, split
+from nncore.op cimport Op, layout, split
 from nncore.vector cimport (INFINITY, LANES, real, vabs, vand, vandnot, vdiv, veq, vexp, vf, vge, vgt, vload, vlog,
                             vlog1p_unit, vmax, vselect, vsplat)
 from nncore.kernels.lanes cimport (LANE_NUMBER, lanes_max, lanes_sum, load_part, store_ahead, vfirst)
@@ -401,3 +401,4 @@ cdef void mean_squared_error(const Op* op, int thread, int threads) noexcept nog
 TABLE = {"softmax": <size_t>&softmax, "softmax_grad": <size_t>&softmax_grad, "log_softmax": <size_t>&log_softmax,
          "log_softmax_grad": <size_t>&log_softmax_grad, "softmax_crossentropy": <size_t>&softmax_crossentropy,
          "binary_crossentropy": <size_t>&binary_crossentropy, "mean_squared_error": <size_t>&mean_squared_error}
+LAYOUT = layout()

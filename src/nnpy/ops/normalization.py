@@ -38,7 +38,7 @@ class _BatchNorm(Operation):
     def inference(self, node, inputs):
         attributes = node.attributes
         scale = apply(_BATCH_NORM_FOLD, inputs[1:], names=attributes["names"], epsilon=attributes["epsilon"])
-        # What scale and shift were made of comes along for the gradients by gamma and beta; the kernel reads none of it.
+        # What they were made of comes along for the gradients by gamma and beta; the kernel reads none of it.
         return apply(
             _SCALE_SHIFT, [inputs[0], scale, scale.made_by.outputs[1], *inputs[1:]], names=attributes["names"],
             epsilon=attributes["epsilon"],
