@@ -358,3 +358,21 @@ def test_other_libraries_in_the_same_process_do_not_slow_a_step(library):
     code = PROGRAM.format(before="") + TIMED + f"before = fastest()\n{use}print(before, fastest())"
     before, after = map(float, run(code).split()[-2:])
     assert after < 2 * before
+
+
+def test_five_epochs_of_mlp_mnist_have_the_same_bits_at_any_thread_count():
+    (x, y), _ = nn.data.load_mnist()
+    x = x.reshape(len(x), -1).astype("float32") / 255
+
+    def trained(threads):
+        nn.set_num_threads(threads)
+        nn.set_seed(0)
+        hidden = [nn.Dense(512, activation="relu"), nn.BatchNormalization(), nn.Dense(256, activation="relu")]
+        model = nn.Sequential([*hidden, nn.Dense(10)])
+        model.compile(nn.Adam(1e-3), loss=nn.losses.SparseCategoricalCrossentropy(from_logits=True))
+        model.fit(x, y, batch_size=128, epochs=5, verbose=0)
+        return b"".join(weight.tobytes() for weight in model.get_weights())
+
+    alone = trained(1)
+    assert trained(2) == alone
+    assert trained(3) == alone
