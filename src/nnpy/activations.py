@@ -30,6 +30,8 @@ class Activation(Configurable):
                 raise TypeError(f"activation {name}: unknown parameter {key!r}; it has {has}")
             check = flag if isinstance(_PARAMETERS[name][key], bool) else real
             self.parameters[key] = check(f"activation {name}", key, value)
+            if self.parameters[key] < 0:  # the derivative is found from the result, whose sign tells that of x
+                raise ValueError(f"activation {name}: expected {key} >= 0, got {value!r}")
 
     def __call__(self, x: Tensor | None = None, **parameters) -> Any:
         """Applied to a tensor; without one, this activation with other parameters."""

@@ -24,6 +24,8 @@ _scopes: list[str] = []
 class Tensor:
     """A value in the graph. ``shape``: ``(None, ...)``, None being the batch; ``kind``: "real" or "index" (int32)."""
 
+    __array_ufunc__ = None  # array + tensor is an error, not an array of tensors
+
     def __init__(self, shape: Shape, node: Node | None = None, name: str = "", kind: str = "real"):
         self.shape = tuple(shape)
         self.node = node
@@ -59,12 +61,22 @@ class Tensor:
 
         return ops.subtract(self, other) if isinstance(other, Tensor) else ops.affine(self, 1.0, -other)
 
+    def __rsub__(self, other):
+        from nnpy import ops
+
+        return ops.affine(self, -1.0, other)
+
     def __mul__(self, other):
         from nnpy import ops
 
         return ops.multiply(self, other) if isinstance(other, Tensor) else ops.affine(self, other, 0.0)
 
     __rmul__ = __mul__
+
+    def __truediv__(self, other):
+        from nnpy import ops
+
+        return ops.divide(self, other) if isinstance(other, Tensor) else ops.affine(self, 1.0 / other, 0.0)
 
     def __neg__(self):
         from nnpy import ops
@@ -132,6 +144,11 @@ def apply(operation: Operation, inputs: Iterable[Tensor], **attributes) -> Tenso
         if not isinstance(tensor, Tensor):
             raise TypeError(f"{operation.name}: expected input {position} to be a Tensor, got {type(tensor).__name__}")
     node = Node(operation, inputs, attributes)
+    if not operation.takes_indices and any(tensor.kind == "index" for tensor in inputs):
+        raise TypeError(
+            f"{node.scope or operation.name}: expected real numbers, got the indices of an Input of integers; "
+            "without its dtype, Input takes integers too and converts them"
+        )
     results = operation.infer(node)
     node.outputs = tuple(
         Tensor(shape, node, f"{node.scope}/{operation.name}" if node.scope else operation.name) for shape in results

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnpy.checks import integer
 from nnpy.files import write_whole
 from nnpy.graph import Parameter
 from nnpy.layers.base import Layer
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _FORMAT = 1
 _KEY = "nnpy"  # of our JSON among the metadata
 _SLOT = "optimizer/"
+_POSITION = ("step", "epochs", "seed")
 
 
 def weight_names(weights: Sequence[Parameter]) -> list[str]:
@@ -93,6 +95,8 @@ class _File:
             self.value: dict[str, Any] | None = None if text is None else json.loads(text)
         except (SafetensorError, json.JSONDecodeError) as error:
             raise ValueError(f"{self.path}: not a safetensors file, or a damaged one: {error}") from error
+        if self.value is not None and not isinstance(self.value, dict):
+            raise ValueError(f"{self.path}: not a file of nnpy, or a damaged one: its metadata are no JSON object")
         if self.value is not None and self.value.get("format") != _FORMAT:
             raise ValueError(
                 f"{self.path}: expected format {_FORMAT}, got {self.value.get('format')!r}, of another version of nnpy"
@@ -122,22 +126,33 @@ def load_model(path: str | os.PathLike) -> Model:
         raise ValueError(f"{file.path}: holds weights alone, no model: build the model and call load_weights(path)")
     try:
         model = from_json(file.value["model"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{file.path}: cannot make its model: {error}") from error
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{file.path}: cannot make its model: {_told(error)}") from error
     if not isinstance(model, Model):
         raise ValueError(f"{file.path}: expected a model, got {type(model).__name__}")
+    if file.value.get("dtype") not in ("float32", "float64"):
+        raise ValueError(f"{file.path}: expected dtype 'float32' or 'float64', got {file.value.get('dtype')!r}")
     model.dtype = file.value["dtype"]
     _assign(model, file)
-    if file.value["settings"] is not None:
-        model._set(Settings.from_json(file.value["settings"]))
-    if file.value["position"] is not None:
-        _restore(model, file)
+    try:
+        if file.value["settings"] is not None:
+            model._set(Settings.from_json(file.value["settings"]))
+        position = file.value["position"]
+        if position is not None:
+            position = {name: integer("position", name, position[name], least=0) for name in _POSITION}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{file.path}: cannot compile its model: {_told(error)}") from error
+    if position is not None:
+        _restore(model, file, position)
     return model
 
 
-def _restore(model: Model, file: _File) -> None:
+def _told(error: Exception) -> str:
+    return f"{error} is missing" if isinstance(error, KeyError) else str(error)
+
+
+def _restore(model: Model, file: _File, position: dict[str, int]) -> None:
     """The optimizer's state."""
-    assert file.value is not None
     engine = model.engine
     store = engine.claim()
     slots = engine.optimizer_slots()
@@ -147,7 +162,7 @@ def _restore(model: Model, file: _File) -> None:
         if slot not in slots or weight not in names or file.shape(name) != names[weight].shape:
             raise ValueError(f"{file.path}: optimizer state {name!r} fits neither the optimizer nor the weights")
         store.state_view(slots[slot], names[weight])[...] = file[name]
-    engine.set_position(file.value["position"])
+    engine.set_position(position)
 
 
 def load_weights(model: Model, path: str | os.PathLike) -> None:

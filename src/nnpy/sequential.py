@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from nnpy.checks import shown
 from nnpy.graph import Tensor
 from nnpy.layers.base import InputLayer, Layer
 from nnpy.model import Model
@@ -22,6 +23,8 @@ class Sequential(Model):
         super().__init__(name=name)
         self._layers: list[Layer] = []
         self._input: Tensor | None = None
+        if layers is not None and (isinstance(layers, Layer | Tensor | str) or not isinstance(layers, Iterable)):
+            raise TypeError(f"{self}: expected a list of layers, got {shown(layers)}")
         for layer in layers or ():
             self._append(layer)
         self._grow()

@@ -201,11 +201,19 @@ def class_weights(value: Any, labels: np.ndarray, classes: int | None) -> np.nda
     """
     if not isinstance(value, Mapping):
         raise TypeError(f"class_weight: expected a dict {{class: weight}}, got {type(value).__name__}")
-    numbers_of = (
-        labels.argmax(axis=1) if labels.ndim == 2 and labels.shape[1] > 1 else labels.reshape(-1).astype(np.int64)
-    )
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        numbers_of = labels.argmax(axis=1)
+    else:
+        numbers_of = labels.reshape(-1).astype(np.int64)
+        strange = (numbers_of != labels.reshape(-1)) | (numbers_of < 0) | (numbers_of >= (classes or math.inf))
+        if strange.any():
+            row, most = int(np.argmax(strange)), "" if classes is None else f" ... {classes - 1}"
+            raise ValueError(
+                f"class_weight: expected y to be class numbers 0{most}, got {labels.reshape(-1)[row]} in row {row}; "
+                "use sample_weight"
+            )
     count = classes if classes is not None else int(numbers_of.max()) + 1
-    table = np.ones(max(count, int(numbers_of.max()) + 1))
+    table = np.ones(count)
     for key, weight in value.items():
         if isinstance(key, bool) or not hasattr(key, "__index__") or not 0 <= key < count:
             raise ValueError(f"class_weight: expected classes 0 to {count - 1} as keys, got {key!r}")

@@ -74,11 +74,12 @@ def probe(model: Model, x: Any, y: Any = None) -> Probe:
             keep_gradients=True,
         )
         store = engine.claim()
-        store.gradients[:] = 0
     request = Request(samples.count, False, feeds(tensors, samples.sources), keep=list(named.values()), **options)
     executable = compile_request(request, store, state)
     bind(state, samples.arrays, {BATCH: samples.count})
-    with engine.train_lock:
+    with engine.train_lock:  # the flat gradients are those of training
+        if y is not None:
+            store.gradients[:] = 0
         executable.program.run(1)
         result = Probe()
         for name, tensor in named.items():

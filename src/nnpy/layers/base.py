@@ -209,14 +209,19 @@ class Layer(Configurable):
         return [np.array(parameter.value) for parameter in self.weights]
 
     def set_weights(self, values: Sequence[np.ndarray]) -> None:
-        """Copy ``values`` in. ValueError for a wrong number or shape; then nothing is changed."""
+        """Copy ``values`` in. ValueError for a wrong number or shape, TypeError for what holds no real numbers; then
+        nothing is changed."""
         weights = self.weights
+        if not isinstance(values, list | tuple | np.ndarray):
+            raise TypeError(f"{self}: expected a list of {len(weights)} arrays, got {shown(values)}")
         if len(values) != len(weights):
             raise ValueError(f"{self}: expected {len(weights)} arrays, got {len(values)}")
         arrays = [np.asarray(value) for value in values]
         for parameter, array in zip(weights, arrays, strict=True):
             if array.shape != parameter.shape:
                 raise ValueError(f"{self}: {parameter.name}: expected shape {parameter.shape}, got {array.shape}")
+            if array.dtype.kind not in "fiub":
+                raise TypeError(f"{self}: {parameter.name}: expected real numbers, got dtype {array.dtype}")
         for parameter, array in zip(weights, arrays, strict=True):
             parameter.assign(array)
 

@@ -35,6 +35,8 @@ class Operation:
     name = ""
     #: its nodes can become the head of a fused group: the kernel applies steps to its result
     takes_steps = False
+    #: it can read indices (class numbers); all other operations compute with real numbers
+    takes_indices = False
 
     def infer(self, node: Node) -> list[Shape]:
         """The shapes of the outputs. Raises ValueError for inputs that do not fit."""

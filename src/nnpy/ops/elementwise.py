@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import numbers
 
 from nncore import jit
 from nncore.steps import CODES, SAVES
+from nnpy.checks import shown
 from nnpy.graph import Node, Tensor, apply
 from nnpy.ops.base import Elementwise, StepSpec, label
 
@@ -128,15 +130,23 @@ class _Custom(Elementwise):
         return [apply(_CUSTOM_GRADIENT, [upstream, node.inputs[0]], derivative=node.attributes["derivative"])]
 
     def lower(self, item, low):
-        kernel = jit.scalar_kernel(item.node.attributes["forward"], 1, low.dtype)
+        kernel = _compiled(jit.scalar_kernel, item.node, "forward", low.dtype)
         low.scalar_function(kernel, item.output, [item.node.inputs[0]])
+
+
+def _compiled(make, node: Node, which: str, dtype) -> jit.ScalarKernel:
+    """The kernel of a user's function; errors name the layer."""
+    try:
+        return make(node.attributes[which], dtype=dtype)
+    except TypeError as error:
+        raise TypeError(f"{label(node)}: {error}") from None
 
 
 class _CustomGradient(Elementwise):
     name = "custom_gradient"
 
     def lower(self, item, low):
-        kernel = jit.gradient_kernel(item.node.attributes["derivative"], low.dtype)
+        kernel = _compiled(jit.gradient_kernel, item.node, "derivative", low.dtype)
         low.scalar_function(kernel, item.output, item.node.inputs)
 
 
@@ -188,6 +198,9 @@ def minimum(x: Tensor, y: Tensor) -> Tensor:
 
 def affine(x: Tensor, scale: float, shift: float) -> Tensor:
     """x * scale + shift with finite constants."""
+    for value in (scale, shift):
+        if isinstance(value, bool) or not isinstance(value, numbers.Real):
+            raise TypeError(f"expected a Tensor or a finite number beside {x!r}, got {shown(value)}")
     scale, shift = float(scale), float(shift)
     if not (math.isfinite(scale) and math.isfinite(shift)):
         raise ValueError(f"affine: expected finite constants, got scale {scale} and shift {shift}")

@@ -15,6 +15,8 @@ from nnpy.ops.base import Operation, label
 class LossOperation(Operation):
     """Inputs: prediction, then what ``names`` says; ``kernel`` is that of nncore."""
 
+    takes_indices = True  # labels
+
     def __init__(self, name: str, has_hits: bool):
         self.name, self.has_hits = name, has_hits
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from nnpy.checks import shown
+
 logger = logging.getLogger("nnpy")
 Logs = dict[str, float]
 
@@ -94,6 +96,8 @@ def callback_wants_batches(callback: Callback) -> bool:
 def as_list(callbacks: Callback | Sequence[Callback] | None) -> list[Callback]:
     if callbacks is None:
         return []
+    if not isinstance(callbacks, Callback | list | tuple):
+        raise TypeError(f"callbacks: expected a Callback or a list of them, got {shown(callbacks)}")
     return [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
 
 
@@ -227,13 +231,25 @@ class ModelCheckpoint(Callback):
         self._compare = Monitor(monitor, mode)
         self.best = self._compare.worst if initial_value_threshold is None else initial_value_threshold
 
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        """Training is the user's time: a folder that is missing is refused before it."""
+        folder = Path(self.filepath).parent
+        if "{" not in str(folder) and not folder.is_dir():
+            raise FileNotFoundError(f"ModelCheckpoint: cannot write {self.filepath}: there is no folder {folder}")
+
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         if self.save_best_only:
             value = self._compare.read(logs, "ModelCheckpoint")
             if value is None or not self._compare.better(value, self.best):
                 return
             self.best = value
-        path = self.filepath.format(epoch=epoch + 1, **(logs or {}))
+        try:
+            path = self.filepath.format(epoch=epoch + 1, **(logs or {}))
+        except (KeyError, IndexError) as error:
+            known = ", ".join(["epoch", *(logs or {})])
+            raise ValueError(
+                f"ModelCheckpoint: expected names among {known} in {self.filepath!r}, got {error}"
+            ) from None
         (self.model.save_weights if self.save_weights_only else self.model.save)(path)
         if self.verbose:
             print(f"epoch {epoch + 1}: saved {path}")

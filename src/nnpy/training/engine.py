@@ -23,6 +23,7 @@ from nnpy.training.samples import Samples, Source, source
 from nnpy.training.settings import Head, Objective, Settings
 
 if TYPE_CHECKING:
+    from nnpy.layers.base import Layer
     from nnpy.model import Model
 
 SLICE = 0.05  # seconds between two looks at signals and progress
@@ -75,6 +76,7 @@ class Engine:
         self.settings = settings
         self.parameters = model.weights
         self.trainable = {parameter: parameter.trainable for parameter in self.parameters}
+        self.layers = {layer: layer.trainable for layer in _inside(model)}  # frozen normalization asks them
         self.heads: list[Head] = settings.resolve(model) if settings is not None else []
         columns = sum(1 + len(head.metrics) + len(head.weighted) for head in self.heads)
         self.totals = {mode: np.zeros((columns, 2)) for mode in ("train", "test")}
@@ -116,15 +118,20 @@ class Engine:
 
     @contextmanager
     def _as_compiled(self) -> Iterator[None]:
-        """Which parameters are trainable is what it was at compile()."""
+        """Which parameters and layers are trainable is what it was at compile()."""
         now = {parameter: parameter.trainable for parameter in self.parameters}
+        layers = {layer: layer.trainable for layer in self.layers}
         try:
             for parameter, trainable in self.trainable.items():
                 parameter.trainable = trainable
+            for layer, trainable in self.layers.items():
+                layer._trainable = trainable  # of this layer alone
             yield
         finally:
             for parameter, trainable in now.items():
                 parameter.trainable = trainable
+            for layer, trainable in layers.items():
+                layer._trainable = trainable
 
     def readable(self) -> Store:
         """A store for Programs that only read."""
@@ -311,6 +318,13 @@ class FastPredict:
             state[SLOTS + 1] = result.__array_interface__["data"][0]
             self.program.run(1)
         return result
+
+
+def _inside(layer: Layer) -> Iterator[Layer]:
+    """The layers inside a layer, at any depth."""
+    for inner in layer.sublayers():
+        yield inner
+        yield from _inside(inner)
 
 
 def feeds(tensors: Sequence[Tensor], sources: Sequence[Source]) -> list[Feed]:

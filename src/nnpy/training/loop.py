@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from nnpy import seeds
+from nnpy.checks import flag
 from nnpy.data import inputs as adapt
 from nnpy.training.callbacks import CallbackList, as_list
 from nnpy.training.evaluation import BATCH, evaluate_data, limit, validation
@@ -49,6 +50,7 @@ def fit(
         batch if validation_batch_size is None else adapt.positive(validation_batch_size, "validation_batch_size")
     )
     validates = _validation_epochs(validation_freq)
+    shuffle = flag("fit", "shuffle", shuffle)
     if steps_per_epoch is not None:
         steps_per_epoch = adapt.positive(steps_per_epoch, "steps_per_epoch")
     if validation_steps is not None:

@@ -93,7 +93,7 @@ class Progress(Callback):
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         line = epoch_line(epoch, self.params["epochs"], logs or {}, self.seconds, self.samples)
         if self._bar is not None:
-            self._bar.console.print(line, highlight=False)
+            self._bar.console.print(line, highlight=False, soft_wrap=True)
         elif self.verbose:
             print(line, flush=True)
 
