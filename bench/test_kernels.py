@@ -68,9 +68,9 @@ def _batches():
         arguments = dict(out=out, state=state, rows=ROWS, cols=cols, row_stride=data.strides[0], source=source)
         take = lambda data=data, order=order, out=out: data[order[:ROWS]].astype(out.dtype)  # noqa: E731
         yield _Case(kernel, arguments, take, keep=(data, order))
-    x, result, state = _normal(ROWS, COLS), _empty((ROWS, COLS)), nncore.new_state(0)
+    x, result, state = _normal(ROWS, 10), _empty((ROWS, 10)), nncore.new_state(0)  # a batch of predictions
     state[SLOTS] = result.ctypes.data
-    yield _Case("scatter", dict(x=x, state=state, rows=ROWS, cols=COLS), lambda: np.copyto(result, x), keep=(result,))
+    yield _Case("scatter", dict(x=x, state=state, rows=ROWS, cols=10), lambda: np.copyto(result, x), keep=(result,))
     narrow, turned = _normal(10, UNITS), _empty((UNITS, 10))
     yield _Case("transpose", dict(out=turned, x=narrow, rows=10, cols=UNITS), lambda: reference.transpose(narrow))
 
@@ -83,6 +83,11 @@ def _products():
     yield _Case(
         "gemm", dict(c=c, a=x, b=w, m=ROWS, n=UNITS, k=COLS, rs_a=COLS, cs_a=1, ldb=UNITS, ldc=UNITS),
         lambda: np.matmul(x, w, out=c), work=2 * ROWS * COLS * UNITS,
+    )  # fmt: skip
+    head, scores = _normal(COLS, 10), _empty((ROWS, 10))
+    yield _Case(
+        "gemm_narrow", dict(c=scores, a=x, b=head, m=ROWS, n=10, k=COLS, lda=COLS, rs_b=10, cs_b=1),
+        lambda: np.matmul(x, head, out=scores), work=2 * ROWS * COLS * 10,
     )  # fmt: skip
     yield _Case(
         "pack_b", dict(out=packed, b=w, sums=sums, k=COLS, n=UNITS, rs=UNITS, cs=1),
@@ -256,9 +261,12 @@ def test_activation(kind, guard):
 @pytest.mark.benchmark(group="steps")
 @pytest.mark.parametrize("kind", sorted(SAVES))
 def test_derivative(kind, guard):
+    """The gradients of two branches added, and the derivative. A product of two arrays alone, as exponential's is, only
+    measures the memory, on both sides."""
     x, saved, out = _normal(ROWS, COLS), np.abs(_normal(ROWS, COLS)) % 1, _empty((ROWS, COLS))
-    steps = [Step("d_" + kind, p=saved, ld=COLS, s0=0.2)]
-    guard(_chain(steps, x, out), lambda: x * reference_steps.DERIVATIVES[kind](saved, 0.2))
+    other = _normal(ROWS, COLS)
+    steps = [Step("add", p=other, ld=COLS), Step("d_" + kind, p=saved, ld=COLS, s0=0.2)]
+    guard(_chain(steps, x, out), lambda: (x + other) * reference_steps.DERIVATIVES[kind](saved, 0.2))
 
 
 @pytest.mark.benchmark(group="steps")

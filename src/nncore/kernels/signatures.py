@@ -33,6 +33,8 @@ SIGNATURES = {
     "gemm": _signature(
         "gemm", "c! a b steps? room!?", "m n k rs_a cs_a ldb packed ldc accumulate n_steps block cs_b share"
     ),
+    # the same for at most 16 columns of b, whose element (p, j) is at b[p*rs_b + j*cs_b]; rows of a are lda apart
+    "gemm_narrow": _signature("narrow", "c! a b steps?", "m n k lda rs_b cs_b n_steps"),
     "pack_b": _signature("gemm", "out! b sums!?", "k n rs cs"),
     # chain: out[rows, cols] = steps(x[rows, cols]). The chain family's table also has "erf", which only its test calls.
     "chain": _signature("chain", "out! x? steps?", "rows cols ld_out ld_x n_steps"),

@@ -115,10 +115,14 @@ class Lowering:
         """item.output = steps(a @ b); ``sums``: column sums of b, which fall out of packing it."""
         core = kernels.family("gemm", self.dtype)
         if a_strides[0] == 1 and b_strides[1] == 1 and n <= core.LANES < m and not item.steps:
-            self._narrow_gemm(item.output, a, b, m, n, k, sums)
+            self._turned_gemm(item.output, a, b, m, n, k, sums)
             return
         nanoseconds = 2 * m * n * k / _FLOPS_PER_NS
         threads = self._threads(nanoseconds)
+        if a_strides[1] == 1 and n <= kernels.family("narrow", self.dtype).FASTER and k >= 8 * n and sums is None:
+            strides = dict(lda=a_strides[0], rs_b=b_strides[0], cs_b=b_strides[1])
+            self._emit("gemm_narrow", threads, dict(c=item.output, a=a, b=b, m=m, n=n, k=k, **strides), item.steps, n)
+            return
         arguments = dict(m=m, n=n, k=k, rs_a=a_strides[0], cs_a=a_strides[1], ldc=n)
         panels = -(-n // core.NR) * core.NR  # columns, padded to whole panels
         if sums is not None:
@@ -134,7 +138,7 @@ class Lowering:
             arguments.update(b=b, packed=2, ldb=b_strides[0], cs_b=b_strides[1], room=room, share=share)
         self._emit("gemm", threads, dict(c=item.output, a=a, **arguments), item.steps, n)
 
-    def _narrow_gemm(self, output, a, b, m: int, n: int, k: int, sums: Tensor | None) -> None:
+    def _turned_gemm(self, output, a, b, m: int, n: int, k: int, sums: Tensor | None) -> None:
         """output = a @ b for a narrow b: as its transpose b' @ a', whose rows fill the vectors."""
         if sums is not None:
             self.call("column_sum", out=sums, x=b, rows=k, cols=n, ld=n, work=k * n)
