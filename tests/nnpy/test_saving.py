@@ -204,6 +204,46 @@ def test_files_of_other_versions_and_unknown_layers(tmp_path):
         nn.load_model(path)
 
 
+def _drop(*names):
+    def change(value):
+        for name in names[:-1]:
+            value = value[name]
+        del value[names[-1]]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change, text",
+    [
+        (lambda value: value.update(dtype="int8"), "expected dtype 'float32' or 'float64', got 'int8'"),
+        (lambda value: value.update(model={}), "expected a model, got dict"),
+        (lambda value: value.update(model=[]), "expected a model, got list"),
+        (_drop("model", "config", "name"), "cannot make its model: 'name' is missing"),
+        (_drop("position", "seed"), "cannot compile its model: 'seed' is missing"),
+        (lambda value: value["position"].update(step=-1), "cannot compile its model: position: expected step"),
+        (_drop("settings", "optimizer"), "cannot compile its model"),
+    ],
+)
+def test_damaged_metadata(change, text, tmp_path):
+    path = tmp_path / "net.safetensors"
+    net = small()
+    net.compile("adam", "mse")
+    net.fit(np.zeros((4, 3)), np.zeros((4, 2)), verbose=0)
+    net.save(path)
+    edited(path, change)
+    with pytest.raises(ValueError, match=text) as caught:
+        nn.load_model(path)
+    assert str(path) in str(caught.value)
+
+
+def test_metadata_that_are_no_object(tmp_path):
+    path = tmp_path / "net.safetensors"
+    save_file({"hidden/kernel": np.zeros((3, 4), "f4")}, path, {"nnpy": "[]"})
+    with pytest.raises(ValueError, match="its metadata are no JSON object"):
+        nn.load_model(path)
+
+
 def test_plain_safetensors_from_elsewhere(tmp_path):
     path = tmp_path / "w.safetensors"
     net = small()
