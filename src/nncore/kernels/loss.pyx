@@ -1,154 +1,14 @@
-# Softmax over the last axis, and the losses: loss[rows] and, in the same pass, its gradient by the prediction.
+# The losses: loss[rows] and, in the same pass, its gradient by the prediction.
 #
-# A thread owns whole rows. An output may be an input itself: what is needed of a row is read before the row is written.
-# `room` counts the elements that may be read from a place on, `ahead` those that this thread has yet to write (none if
-# the output is an input): partial vectors at the end of a row use both. An output overlaps no input partly.
+# A thread owns whole rows. An output may be an input itself: what is needed of a row is read before the row is written. An
+# output overlaps no input partly. `room`, `ahead`: kernels/rows.pxd.
 from libc.stdint cimport int32_t, int64_t
 from nncore.op cimport Op, layout, split
-from nncore.vector cimport (INFINITY, LANES, real, vabs, vand, vandnot, vdiv, veq, vexp, vf, vge, vgt, vload, vlog,
-                            vlog1p_unit, vmax, vselect, vsplat)
-from nncore.kernels.lanes cimport (LANE_NUMBER, lanes_max, lanes_sum, load_part, store_ahead, vfirst)
-
-cdef inline real largest(const real* x, int64_t cols, int64_t room) noexcept nogil:
-    """The maximum of a row; ``room``: elements that may be read from x on."""
-    cdef vf top = vsplat(-INFINITY)
-    cdef int64_t c = 0
-    while c < cols:
-        top = vmax(load_part(x + c, cols - c, room - c, -INFINITY), top)
-        c += LANES
-    return lanes_max(top)
-
-
-cdef inline real exponentials(real* y, const real* x, int64_t cols, int64_t room, int64_t ahead,
-                              real top) noexcept nogil:
-    """y = exp(x - top) (y may be NULL), and its sum."""
-    cdef vf total = vsplat(0), less = vsplat(top), v
-    cdef int64_t c = 0
-    while c < cols:
-        v = vexp(load_part(x + c, cols - c, room - c, -INFINITY) - less)
-        total = total + v
-        if y != NULL:
-            store_ahead(y + c, v, cols - c, ahead - c)
-        c += LANES
-    return lanes_sum(total)
-
-
-cdef inline real log_of(real x) noexcept nogil:
-    cdef vf v = vlog(vsplat(x))
-    return vfirst(v)
-
-
-# p: y, x. n: rows, cols
-cdef void softmax(const Op* op, int thread, int threads) noexcept nogil:
-    """y = exp(x - max) / sum of them, in each row. y may be x."""
-    cdef int64_t rows = op.n[0], cols = op.n[1], r = 0, last = 0, c, room, ahead
-    cdef bint apart = op.p[0] != op.p[1]
-    cdef real* y
-    cdef const real* x
-    cdef vf e
-    cdef real total
-    split(rows, thread, threads, &r, &last)
-    while r < last:
-        y = <real*>op.p[0] + r * cols
-        x = <const real*>op.p[1] + r * cols
-        room = (rows - r) * cols
-        ahead = (last - r) * cols if apart else 0
-        if cols <= LANES:
-            e = load_part(x, cols, room, -INFINITY)
-            e = vexp(e - vsplat(lanes_max(e)))
-            store_ahead(y, e * vsplat(1 / lanes_sum(e)), cols, ahead)
-        else:
-            total = exponentials(y, x, cols, room, ahead, largest(x, cols, room))
-            c = 0
-            while c < cols:
-                store_ahead(y + c, load_part(y + c, cols - c, room - c, 0) * vsplat(1 / total), cols - c, ahead - c)
-                c += LANES
-        r += 1
-
-
-# p: y, x. n: rows, cols
-cdef void log_softmax(const Op* op, int thread, int threads) noexcept nogil:
-    """y = x - max - log(sum(exp(x - max))), in each row. y may be x."""
-    cdef int64_t rows = op.n[0], cols = op.n[1], r = 0, last = 0, c, room, ahead
-    cdef bint apart = op.p[0] != op.p[1]
-    cdef real* y
-    cdef const real* x
-    cdef real top
-    cdef vf less, log_sum
-    split(rows, thread, threads, &r, &last)
-    while r < last:
-        y = <real*>op.p[0] + r * cols
-        x = <const real*>op.p[1] + r * cols
-        room = (rows - r) * cols
-        ahead = (last - r) * cols if apart else 0
-        top = largest(x, cols, room)
-        less = vsplat(top)
-        log_sum = vlog(vsplat(exponentials(NULL, x, cols, room, 0, top)))
-        c = 0
-        while c < cols:
-            store_ahead(y + c, (load_part(x + c, cols - c, room - c, 0) - less) - log_sum, cols - c, ahead - c)
-            c += LANES
-        r += 1
-
-
-# p: dx, dy, y. n: rows, cols
-cdef void softmax_grad(const Op* op, int thread, int threads) noexcept nogil:
-    """dx = y * (dy - sum(dy * y)), in each row. dx may be dy."""
-    cdef int64_t rows = op.n[0], cols = op.n[1], r = 0, last = 0, c, room, ahead
-    cdef bint apart = op.p[0] != op.p[1] and op.p[0] != op.p[2]
-    cdef real* dx
-    cdef const real* dy
-    cdef const real* y
-    cdef vf total, v
-    split(rows, thread, threads, &r, &last)
-    while r < last:
-        dx = <real*>op.p[0] + r * cols
-        dy = <const real*>op.p[1] + r * cols
-        y = <const real*>op.p[2] + r * cols
-        room = (rows - r) * cols
-        ahead = (last - r) * cols if apart else 0
-        total = vsplat(0)
-        c = 0
-        while c < cols:
-            total = total + load_part(dy + c, cols - c, room - c, 0) * load_part(y + c, cols - c, room - c, 0)
-            c += LANES
-        total = vsplat(lanes_sum(total))
-        c = 0
-        while c < cols:
-            v = load_part(dy + c, cols - c, room - c, 0) - total
-            store_ahead(dx + c, load_part(y + c, cols - c, room - c, 0) * v, cols - c, ahead - c)
-            c += LANES
-        r += 1
-
-
-# p: dx, dy, y. n: rows, cols
-cdef void log_softmax_grad(const Op* op, int thread, int threads) noexcept nogil:
-    """dx = dy - exp(y) * sum(dy), in each row. dx may be dy."""
-    cdef int64_t rows = op.n[0], cols = op.n[1], r = 0, last = 0, c, room, ahead
-    cdef bint apart = op.p[0] != op.p[1] and op.p[0] != op.p[2]
-    cdef real* dx
-    cdef const real* dy
-    cdef const real* y
-    cdef vf total, v
-    split(rows, thread, threads, &r, &last)
-    while r < last:
-        dx = <real*>op.p[0] + r * cols
-        dy = <const real*>op.p[1] + r * cols
-        y = <const real*>op.p[2] + r * cols
-        room = (rows - r) * cols
-        ahead = (last - r) * cols if apart else 0
-        total = vsplat(0)
-        c = 0
-        while c < cols:
-            total = total + load_part(dy + c, cols - c, room - c, 0)
-            c += LANES
-        total = vsplat(lanes_sum(total))
-        c = 0
-        while c < cols:
-            v = vexp(load_part(y + c, cols - c, room - c, 0)) * total
-            store_ahead(dx + c, load_part(dy + c, cols - c, room - c, 0) - v, cols - c, ahead - c)
-            c += LANES
-        r += 1
+from nncore.vector cimport (INFINITY, LANES, real, vabs, vand, vdiv, veq, vexp, vf, vge, vgt, vload, vlog, vlog1p_unit,
+                            vmax, vselect, vsplat)
+from nncore.kernels.gemm_micro cimport transpose
+from nncore.kernels.lanes cimport LANE_NUMBER, lanes_sum, load_part, store_ahead, store_part
+from nncore.kernels.rows cimport exponentials, largest, log_of
 
 
 cdef inline int64_t first_largest(const real* t, int64_t cols, int64_t room) noexcept nogil:
@@ -168,6 +28,93 @@ cdef inline real is_first_largest(const real* x, int64_t label, real top) noexce
     for c in range(label):
         earlier |= x[c] == top
     return 0 if earlier else 1
+
+
+cdef struct Block:
+    # LANES rows (the last ones may be missing) of softmax_crossentropy, for rows of at most one vector.
+    real* loss
+    real* dx                # or NULL
+    real* hits              # or NULL
+    const real* x
+    const real* t           # targets, or NULL: labels
+    const int32_t* labels
+    const real* weights     # or NULL
+    int64_t rows
+    int64_t cols
+    int64_t room
+    int64_t ahead
+    real scale
+    real keep               # 1 - smoothing
+    real spread             # smoothing / cols
+
+
+cdef inline void load_columns(vf* out, const real* x, int64_t rows, int64_t cols, int64_t room) noexcept nogil:
+    """out[c] = column c of ``rows`` rows, a lane each."""
+    cdef int i
+    for i in range(LANES):
+        out[i] = load_part(x + i * cols, cols, room - i * cols, 0) if i < rows else vsplat(0)
+    transpose(out)
+    for i in range(LANES, 16):      # never read, but GCC cannot know
+        out[i] = vsplat(0)
+
+
+cdef inline vf first_maximum(vf* top, const vf* x, int64_t cols) noexcept nogil:
+    """The column of each row's first maximum, or -1 where all is NaN; and ``top``, the maxima."""
+    cdef vf at = vsplat(-1)
+    cdef int64_t c
+    top[0] = vsplat(-INFINITY)
+    for c in range(cols):
+        top[0] = vmax(x[c], top[0])
+    for c in range(cols - 1, -1, -1):
+        at = vselect(veq(x[c], top[0]), vsplat(<real>c), at)
+    return at
+
+
+cdef inline void crossentropy_block(const Block* b) noexcept nogil:
+    """LANES rows at once, each a lane: nothing is summed across lanes."""
+    cdef vf x[16]
+    cdef vf t[16]
+    cdef vf zero = vsplat(0), top = zero, other = zero, total = zero, mass = vsplat(1), cross = zero
+    cdef vf best, label, weight, factor
+    cdef real lane[16]
+    cdef int64_t i, c
+    load_columns(x, b.x, b.rows, b.cols, b.room)
+    best = first_maximum(&top, x, b.cols)
+    if b.t == NULL:
+        for i in range(LANES):
+            lane[i] = <real>b.labels[i] if i < b.rows else 0
+        label = vload(lane)
+        for c in range(b.cols):
+            t[c] = vand(veq(label, vsplat(<real>c)), vsplat(b.keep)) + vsplat(b.spread)
+        for c in range(b.cols, 16):
+            t[c] = zero
+    else:
+        load_columns(t, b.t, b.rows, b.cols, b.room)
+        label = first_maximum(&other, t, b.cols)
+        mass = zero
+        for c in range(b.cols):
+            t[c] = t[c] * vsplat(b.keep) + vsplat(b.spread)
+            mass = mass + t[c]
+    if b.hits != NULL:
+        store_part(b.hits, vand(veq(best, label), vsplat(1)), b.rows)
+    for c in range(b.cols):
+        x[c] = x[c] - top
+        cross = cross + vselect(veq(t[c], zero), zero, t[c] * x[c])     # a zero of t silences an infinite x
+        x[c] = vexp(x[c])
+        total = total + x[c]
+    weight = vsplat(1)
+    if b.weights != NULL:
+        weight = load_part(b.weights, b.rows, b.rows, 0)
+    store_part(b.loss, weight * (mass * vlog(total) - cross), b.rows)
+    if b.dx == NULL:
+        return
+    factor = weight * vsplat(b.scale)
+    total = vdiv(mass * factor, total)
+    for c in range(b.cols):
+        x[c] = x[c] * total - t[c] * factor
+    transpose(x)
+    for i in range(b.rows):
+        store_ahead(b.dx + i * b.cols, x[i], b.cols, b.ahead - i * b.cols)
 
 
 cdef struct Row:
@@ -202,7 +149,25 @@ cdef void softmax_crossentropy(const Op* op, int thread, int threads) noexcept n
     row.cols = cols
     row.keep = <real>(1 - op.s[1])
     row.spread = <real>(op.s[1] / cols if cols > 0 else 0)
+    cdef Block block
     split(rows, thread, threads, &r, &last)
+    block.cols = cols
+    block.scale = <real>op.s[0]
+    block.keep = row.keep
+    block.spread = row.spread
+    while r < last and cols <= LANES:
+        block.loss = loss + r
+        block.dx = <real*>op.p[1] + r * cols if op.p[1] != NULL else NULL
+        block.hits = hits + r if hits != NULL else NULL
+        block.x = <const real*>op.p[3] + r * cols
+        block.t = <const real*>op.p[5] + r * cols if op.p[5] != NULL else NULL
+        block.labels = labels + r if labels != NULL else NULL
+        block.weights = weights + r if weights != NULL else NULL
+        block.rows = min(<int64_t>LANES, last - r)
+        block.room = (rows - r) * cols
+        block.ahead = (last - r) * cols if apart else 0
+        crossentropy_block(&block)
+        r += LANES
     while r < last:
         row.dx = <real*>op.p[1] + r * cols if op.p[1] != NULL else NULL
         row.x = <const real*>op.p[3] + r * cols
@@ -212,42 +177,13 @@ cdef void softmax_crossentropy(const Op* op, int thread, int threads) noexcept n
         row.ahead = (last - r) * cols if apart else 0
         row.weight = weights[r] if weights != NULL else 1
         row.factor = row.weight * <real>op.s[0]
-        if cols <= LANES:
-            loss[r] = crossentropy_narrow(&row, &hit)
-        else:
-            loss[r] = crossentropy_wide(&row, &hit)
+        loss[r] = crossentropy_row(&row, &hit)
         if hits != NULL:
             hits[r] = hit
         r += 1
 
 
-cdef inline real crossentropy_narrow(const Row* row, real* hit) noexcept nogil:
-    """The loss of a row that is one vector: no memory between the load of x and the store of dx."""
-    cdef vf number = vload(LANE_NUMBER), zero = vsplat(0), one = vsplat(1), label = vsplat(<real>row.label)
-    cdef vf x = load_part(row.x, row.cols, row.room, -INFINITY), e, t, top
-    cdef real total, mass = 1, cross
-    top = vsplat(lanes_max(x))
-    hit[0] = 1 if row.x[row.label] == vfirst(top) and lanes_max(vand(veq(x, top) & vgt(label, number), one)) == 0 else 0
-    x = x - top
-    e = vexp(x)
-    total = lanes_sum(e)
-    if row.t == NULL:
-        t = vand(veq(number, label), vsplat(row.keep)) + vsplat(row.spread)
-    else:
-        t = load_part(row.t, row.cols, row.room, 0) * vsplat(row.keep) + vsplat(row.spread)
-    t = vandnot(vge(number, vsplat(<real>row.cols)), t)
-    if row.t != NULL:
-        mass = lanes_sum(t)
-    if row.t == NULL and row.spread == 0:
-        cross = row.keep * (row.x[row.label] - vfirst(top))
-    else:   # a zero of t silences an infinite x
-        cross = lanes_sum(vselect(veq(t, zero), zero, t * x))
-    if row.dx != NULL:
-        store_ahead(row.dx, e * vsplat(mass * row.factor / total) - t * vsplat(row.factor), row.cols, row.ahead)
-    return row.weight * (mass * log_of(total) - cross)
-
-
-cdef inline real crossentropy_wide(const Row* row, real* hit) noexcept nogil:
+cdef inline real crossentropy_row(const Row* row, real* hit) noexcept nogil:
     """The loss of a row of any length."""
     cdef real top = largest(row.x, row.cols, row.room), total, mass = 1, cross = 0
     hit[0] = is_first_largest(row.x, row.label, top)
@@ -398,7 +334,6 @@ cdef void mean_squared_error(const Op* op, int thread, int threads) noexcept nog
         r += 1
 
 
-TABLE = {"softmax": <size_t>&softmax, "softmax_grad": <size_t>&softmax_grad, "log_softmax": <size_t>&log_softmax,
-         "log_softmax_grad": <size_t>&log_softmax_grad, "softmax_crossentropy": <size_t>&softmax_crossentropy,
-         "binary_crossentropy": <size_t>&binary_crossentropy, "mean_squared_error": <size_t>&mean_squared_error}
+TABLE = {"softmax_crossentropy": <size_t>&softmax_crossentropy, "binary_crossentropy": <size_t>&binary_crossentropy,
+         "mean_squared_error": <size_t>&mean_squared_error}
 LAYOUT = layout()

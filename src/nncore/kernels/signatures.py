@@ -39,10 +39,10 @@ SIGNATURES = {
     # chain: out[rows, cols] = steps(x[rows, cols]). The chain family's table also has "erf", which only its test calls.
     "chain": _signature("chain", "out! x? steps?", "rows cols ld_out ld_x n_steps"),
     # softmax over the last axis, and the losses: loss[rows] and its gradient by the prediction
-    "softmax": _signature("loss", "y! x", "rows cols"),
-    "softmax_grad": _signature("loss", "dx! dy y", "rows cols"),
-    "log_softmax": _signature("loss", "y! x", "rows cols"),
-    "log_softmax_grad": _signature("loss", "dx! dy y", "rows cols"),
+    "softmax": _signature("softmax", "y! x", "rows cols"),
+    "softmax_grad": _signature("softmax", "dx! dy y", "rows cols"),
+    "log_softmax": _signature("softmax", "y! x", "rows cols"),
+    "log_softmax_grad": _signature("softmax", "dx! dy y", "rows cols"),
     "softmax_crossentropy": _signature(
         "loss", "loss! dx!? hits!? x labels? targets? weights?", "rows cols", "scale smoothing"
     ),
