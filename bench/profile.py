@@ -1,7 +1,7 @@
 """python -m bench.profile WORKLOAD: where a training step spends its time, op by op.
 
-Each op of the step's Program is run alone, many times in a row, on the threads that the step gives it: what it touches is
-then in cache as far as it fits. The whole step is measured beside: what it takes more is barriers and cold caches.
+Each op of the step's Program is run alone, many times in a row, on the threads that the step gives it: what it touches
+is then in cache as far as it fits. The whole step is measured beside: what it takes more is barriers and cold caches.
 """
 
 from __future__ import annotations

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from operator import index
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from nncore import kernels
-from nncore.kernels.signatures import SIGNATURES
+from nncore.kernels.signatures import ROWS, SIGNATURES
 
 ALL = 1 << 20  # more threads than any team has
 
@@ -35,6 +36,24 @@ def ref(array: np.ndarray | Ref) -> Ref:
     return Ref(low, sum(abs(step) for step in steps) + array.itemsize, array)
 
 
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Memory of which a thread touches the rows that are its share: ``count`` rows (0: one for each thread), ``nbytes``
+    from one to the next."""
+
+    address: int
+    nbytes: int
+    count: int
+
+
+class Touch(NamedTuple):
+    """Memory from byte ``start`` to ``end`` that an op reads or writes; ``rows``: how threads share it, or None."""
+
+    start: int
+    end: int
+    rows: Rows | None
+
+
 class Op:
     """``Op("gemm", c=c, a=a, b=b, m=3, ...)``: arguments by the names of ``kernels.signatures``.
 
@@ -55,18 +74,22 @@ class Op:
         self.address = kernels.address(name, dtype, isa)
         self.threads = _team(name, threads)
         self.keep: list = []
-        self.reads: list[tuple[int, int]] = []
-        self.writes: list[tuple[int, int]] = []
+        self.reads: list[Touch] = []
+        self.writes: list[Touch] = []
         if steps:
             from nncore.steps import encode
 
             arguments["steps"], arguments["n_steps"] = encode(steps, dtype), len(steps)
-            for step in steps:
-                for memory, written in step.memory():
-                    self._touch(memory, written)
-        self.pointers = [self._pointer(pointer, arguments) for pointer in signature.pointers]
-        self.sizes = [_number(name, size, arguments.pop(size, 0), index, "whole number") for size in signature.sizes]
+        numbers = {size: _number(name, size, arguments.pop(size, 0), index, "whole number") for size in signature.sizes}
+        self.sizes = list(numbers.values())
         self.scalars = [_number(name, s, arguments.pop(s, 0.0), float, "number") for s in signature.scalars]
+        count, widths = _rows(name, numbers)
+        itemsize = np.dtype(dtype).itemsize
+        for step in steps or ():
+            for memory, written, width in step.memory():
+                rows = Rows(memory.address, width * itemsize, count) if count and width else None
+                self._touch(memory, written, rows)
+        self.pointers = [self._pointer(pointer, arguments, widths, count, itemsize) for pointer in signature.pointers]
         if arguments:
             known = " ".join(signature.pointers + signature.sizes + signature.scalars)
             raise TypeError(f"Op {name!r}: unknown arguments {', '.join(sorted(arguments))}; it takes {known}")
@@ -83,7 +106,7 @@ class Op:
         self.sizes, self.scalars = [int(n) for n in sizes], [float(s) for s in scalars]
         return self
 
-    def _pointer(self, pointer: str, arguments: dict) -> int:
+    def _pointer(self, pointer: str, arguments: dict, widths: dict[str, int], count: int, itemsize: int) -> int:
         name = pointer.rstrip("!?")
         value = arguments.pop(name, None)
         if value is None:
@@ -95,12 +118,16 @@ class Op:
             raise TypeError(f"Op {self.name!r}: expected {name!r} to be a NumPy array or Ref, got {came}")
         if "!" in pointer and isinstance(value, np.ndarray) and not value.flags.writeable:
             raise TypeError(f"Op {self.name!r}: it writes {name!r}, and got a read-only array")
-        return self._touch(ref(value), "!" in pointer)
+        memory = ref(value)
+        size = 4 if name == "labels" or self.name == "gather_index" else itemsize
+        rows = Rows(memory.address, widths[name] * size, count if name != "room" else 0) if widths.get(name) else None
+        return self._touch(memory, "!" in pointer, rows)
 
-    def _touch(self, memory: Ref, written: bool) -> int:
+    def _touch(self, memory: Ref, written: bool, rows: Rows | None = None) -> int:
         self.keep.append(memory.owner)
         if memory.nbytes:
-            (self.writes if written else self.reads).append((memory.address, memory.address + memory.nbytes))
+            touches = self.writes if written else self.reads
+            touches.append(Touch(memory.address, memory.address + memory.nbytes, rows))
         return memory.address
 
     def __repr__(self) -> str:
@@ -120,22 +147,40 @@ def _number(name: str, argument: str, value, convert, expected: str):
         raise TypeError(f"Op {name!r}: expected {argument!r} to be a {expected}, got {value!r}") from None
 
 
-def _overlap(some: list[tuple[int, int]], others: list[tuple[int, int]]) -> bool:
-    return any(a < d and c < b for a, b in some for c, d in others)
+def _rows(name: str, sizes: dict[str, int]) -> tuple[int, dict[str, int]]:
+    """How many rows the threads share, and for each pointer of which they touch their own the elements in a row."""
+    if name not in ROWS or not sizes.get("by_rows", 1):
+        return 0, {"room": sizes.get("share", 0)}
+    counted, lengths = ROWS[name]
+    widths = {pointer: 1 if size == "1" else sizes[size] for pointer, size in lengths.items()}
+    widths["room"] = sizes.get("share", 0)
+    if name == "gemm" and sizes["cs_a"] != 1:  # the rows of its result are columns of a
+        del widths["a"]
+    return sizes[counted], widths
+
+
+def _conflict(some: list[Touch], others: list[Touch], same_team: bool) -> bool:
+    """Whether memory overlaps that is not shared out among the same threads in the same way."""
+    return any(
+        a.start < b.end and b.start < a.end and not (same_team and a.rows is not None and a.rows == b.rows)
+        for a in some
+        for b in others
+    )
 
 
 def place_barriers(ops) -> list[bool]:
     """Which ops must wait for all threads: those that touch what an op since the last barrier wrote, or write what it
-    read. Ops that run on one thread run on the same one, so between two of them order is enough."""
+    read. Ops that run on one thread run on the same one, so between two of them order is enough; and so it is where as
+    many threads share the rows of what both touch."""
     barriers: list[bool] = []
     pending: list[Op] = []
     for op in ops:
         wait = any(
             (op.threads > 1 or before.threads > 1)
             and (
-                _overlap(op.reads, before.writes)
-                or _overlap(op.writes, before.writes)
-                or _overlap(op.writes, before.reads)
+                _conflict(op.reads, before.writes, op.threads == before.threads)
+                or _conflict(op.writes, before.writes, op.threads == before.threads)
+                or _conflict(op.writes, before.reads, op.threads == before.threads)
             )
             for before in pending
         )

@@ -4,7 +4,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 from nncore.op cimport (Kernel, Op, POINTERS, SCALARS, SIZES, STATE_BATCH, STATE_INDICES, STATE_LOCAL, STATE_RATES,
                         STATE_ROW, STATE_SEED, STATE_SIZE, STATE_SLOTS, STATE_STEP, layout)
-from nncore.threads cimport Barrier, barrier_wait, run_team
+from nncore.threads cimport Barrier, barrier_enter, barrier_open, run_team
 import os
 import threading
 import numpy as np
@@ -67,19 +67,18 @@ cdef void walk(void* argument, int thread, int threads) noexcept nogil:
     while True:
         for i in range(run.count):
             op = &run.ops[i]
-            if op.barrier:
-                barrier_wait(&run.barrier, threads)
+            if op.barrier and barrier_enter(&run.barrier, threads):
+                barrier_open(&run.barrier, threads)
             share = op.threads if op.threads < threads else threads
             if thread < share:
                 op.kernel(op, thread, share)
-        barrier_wait(&run.barrier, threads)
-        if thread == 0:
+        if barrier_enter(&run.barrier, threads):        # whoever comes last prepares the next step for all
             run.state[STATE_STEP] += 1
             run.state[STATE_ROW] += run.state[STATE_BATCH]
             run.state[STATE_LOCAL] += 1
             run.done += 1
             run.more = run.done < run.steps and (run.until == 0 or now() < run.until)
-        barrier_wait(&run.barrier, threads)
+            barrier_open(&run.barrier, threads)
         if not run.more:
             return
 

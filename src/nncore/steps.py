@@ -108,12 +108,13 @@ class Step:
             raise ValueError(f"Step: unknown kind {self.kind!r}; expected one of {', '.join(KINDS)}")
 
     def memory(self):
-        """(Ref, written) of each operand."""
+        """(Ref, written, elements in a row of which a row's elements touch no other; 0: any) of each operand."""
         from nncore.ops import ref
 
         written = self.kind in UPDATES or self.kind == "store"
-        operands = [(operand, written) for operand in (self.p, self.q, self.r)] + [(self.rule, False)]
-        return [(ref(operand), writes) for operand, writes in operands if operand is not None]
+        width = 0 if self.kind in ("add_row", "mul_row", "dropout") else self.ld
+        operands = [(operand, written, width) for operand in (self.p, self.q, self.r)] + [(self.rule, False, 0)]
+        return [(ref(operand), writes, elements) for operand, writes, elements in operands if operand is not None]
 
 
 def encode(steps, dtype) -> np.ndarray:

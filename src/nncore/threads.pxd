@@ -7,5 +7,6 @@ cdef struct Barrier:
     int spins               # how long to spin before going to sleep
     int padding[12]         # a cache line of its own
 
-cdef void barrier_wait(Barrier* barrier, int threads) noexcept nogil
+cdef bint barrier_enter(Barrier* barrier, int threads) noexcept nogil
+cdef void barrier_open(Barrier* barrier, int threads) noexcept nogil
 cdef void run_team(TeamFunction function, void* argument, int threads) noexcept nogil

@@ -52,27 +52,35 @@ cdef extern from *:
     int nn_add(int* p, int v) noexcept nogil
 
 
-cdef void barrier_wait(Barrier* barrier, int threads) noexcept nogil:
-    """Spin, then sleep: on a busy machine the thread that is waited for gets the core."""
+cdef bint barrier_enter(Barrier* barrier, int threads) noexcept nogil:
+    """True for the last thread to arrive, which must call barrier_open; the others return when it has."""
     cdef int generation, spin = 0
     if threads == 1:
-        return
+        return True
     generation = nn_load(&barrier.generation)
     if nn_add(&barrier.arrived, 1) == threads:
-        barrier.arrived = 0
-        nn_store(&barrier.generation, generation + 1)
-        if nn_load(&barrier.sleepers):
-            nn_wake(&barrier.generation)
-        return
+        return True
+    # Spin, then sleep: on a busy machine the thread that is waited for gets the core.
     while spin < barrier.spins:
         if nn_load(&barrier.generation) != generation:
-            return
+            return False
         nn_pause()
         spin += 1
     nn_add(&barrier.sleepers, 1)
     while nn_load(&barrier.generation) == generation:
         nn_sleep(&barrier.generation, generation)
     nn_add(&barrier.sleepers, -1)
+    return False
+
+
+cdef void barrier_open(Barrier* barrier, int threads) noexcept nogil:
+    """Let the others go on."""
+    if threads == 1:
+        return
+    barrier.arrived = 0
+    nn_store(&barrier.generation, barrier.generation + 1)
+    if nn_load(&barrier.sleepers):
+        nn_wake(&barrier.generation)
 
 
 cdef void run_member(TeamFunction function, void* argument, int thread, int threads) noexcept nogil:

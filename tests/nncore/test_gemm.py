@@ -8,14 +8,14 @@ import nncore
 from nncore import Op, Program, Step, kernels, new_state
 
 
-def pack(b, *, transposed=False, isa=None, sums=None):
+def pack(b, *, transposed=False, isa=None):
     """B[k, n] packed; stored column by column if ``transposed``."""
     k, n = b.shape
     nr = kernels.family("gemm", b.dtype, isa).NR
     out = np.full(-(-n // nr) * nr * k, np.nan, b.dtype)
     stored = np.ascontiguousarray(b.T) if transposed else b
     strides = dict(rs=1, cs=k) if transposed else dict(rs=n, cs=1)
-    return Op("pack_b", dtype=b.dtype, isa=isa, out=out, b=stored, sums=sums, k=k, n=n, **strides), out
+    return Op("pack_b", dtype=b.dtype, isa=isa, out=out, b=stored, k=k, n=n, **strides), out
 
 
 @pytest.fixture(autouse=True)
@@ -123,20 +123,11 @@ def test_pack_b(transposed, isa, dtype):
             padded = np.zeros((k, panels * nr), dtype)
             padded[:, :n] = b
             expected = padded.reshape(k, panels, nr).transpose(1, 0, 2).ravel()
-            results = []
             for threads in (1, 2, 3, 7):
-                sums = np.full(n + 1, GUARD, dtype)
                 nncore.set_num_threads(threads)
-                op, out = pack(b, transposed=transposed, isa=isa, sums=sums[:n])
-                plain, copy = pack(b, transposed=transposed, isa=isa)
-                Program([op, plain], new_state()).run()
+                op, out = pack(b, transposed=transposed, isa=isa)
+                Program([op], new_state()).run()
                 np.testing.assert_array_equal(out, expected)
-                np.testing.assert_array_equal(copy, expected)
-                assert sums[n] == GUARD
-                results.append(sums.tobytes())
-                bound = (4 + k) * np.finfo(dtype).eps * (np.abs(b).sum(0, dtype=np.float64).max(initial=0) + 1)
-                assert np.abs(sums[:n] - b.sum(0, dtype=np.float64)).max(initial=0) <= bound
-            assert len(set(results)) == 1, f"k={k} n={n}: the sums depend on the number of threads"
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])

@@ -12,22 +12,26 @@ cdef enum:
 cdef void chain(const Op* op, int thread, int threads) noexcept nogil:
     """out[r, c] (row stride ld_out) = steps(x[r, c] (row stride ld_x)), or of 0 without x; out may be x.
 
-    The matrix is cut into tiles in a way that depends on its shape alone.
+    Threads share the tiles, or (``by_rows``) the rows.
     """
     cdef real* out = <real*>op.p[0]
     cdef const real* x = <const real*>op.p[1]
     cdef const StepRecord* steps = <const StepRecord*>op.p[2]
     cdef int64_t rows = op.n[0], cols = op.n[1], ld_out = op.n[2], ld_x = op.n[3], n_steps = op.n[4]
-    cdef int64_t first = 0, last = 0, width, height, across, tile, row, col, h, w, r
+    cdef int64_t first = 0, last = 0, width, height, across, tile, row, col, h, w, r, row0 = 0
     cdef real* t
     if rows <= 0 or cols <= 0:
         return
     width = cols if cols < TILE else TILE
     height = TILE // width
     across = (cols + width - 1) // width
-    split(across * ((rows + height - 1) // height), thread, threads, &first, &last)
+    if op.n[5]:
+        split(rows, thread, threads, &row0, &rows)
+        last = across * ((rows - row0 + height - 1) // height)
+    else:
+        split(across * ((rows + height - 1) // height), thread, threads, &first, &last)
     for tile in range(first, last):
-        row = tile // across * height
+        row = row0 + tile // across * height
         col = tile % across * width
         h = rows - row if rows - row < height else height
         w = cols - col if cols - col < width else width

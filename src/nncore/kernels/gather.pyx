@@ -1,7 +1,8 @@
 # The batch: rows of the user's arrays, converted to the training type, and results copied back.
 #
 # A source is state[STATE_SLOTS + slot]; its rows may be any number of bytes apart (negative too) and need no alignment;
-# the elements of a row are contiguous. Work is split by elements, so that one wide row occupies all threads.
+# the elements of a row are contiguous. Work is split by elements, so that one wide row occupies all threads, or (by_rows)
+# by whole rows.
 from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t
 from libc.string cimport memcpy
 from nncore.op cimport (Op, STATE_INDICES, STATE_ROW, STATE_SLOTS, layout, split)
@@ -114,7 +115,12 @@ cdef inline void gather_share(const Op* op, Convert convert_row, int64_t out_byt
     cdef int64_t wanted = min(cols * item, <int64_t>AHEAD)
     cdef const char* now
     cdef const char* after
-    split(rows * cols, thread, threads, &first, &last)
+    if op.n[5]:
+        split(rows, thread, threads, &first, &last)
+        first *= cols
+        last *= cols
+    else:
+        split(rows * cols, thread, threads, &first, &last)
     if first >= last:
         return
     row = first // cols
@@ -138,7 +144,7 @@ cdef inline void gather_share(const Op* op, Convert convert_row, int64_t out_byt
         col = 0
 
 
-# p: out, state. n: slot, rows, cols, row_stride (bytes), source
+# p: out, state. n: slot, rows, cols, row_stride (bytes), source, by_rows
 cdef void gather(const Op* op, int thread, int threads) noexcept nogil:
     """out[rows, cols] = the batch's rows of the array at ``slot``, converted."""
     gather_share(op, converter(<real*>NULL, op.n[4]), sizeof(real), thread, threads)

@@ -138,12 +138,11 @@ cdef void copy_lines(int64_t k, int64_t whole, int width, int wide, const real* 
 
 
 # ---- B into panels ----
-cdef void pack_lines(const real* b, int64_t k, int width, int64_t rs, int64_t whole, real* out,
-                     vf* sums) noexcept nogil:
+cdef void pack_lines(const real* b, int64_t k, int width, int64_t rs, int64_t whole, real* out) noexcept nogil:
     """A panel's rows from row-major B."""
     cdef int64_t p
     cdef int j
-    cdef vf x, y, s0 = sums[0], s1 = sums[1]
+    cdef vf x, y
     for p in range(k):
         if p < whole:
             x = vload(b)
@@ -160,20 +159,15 @@ cdef void pack_lines(const real* b, int64_t k, int width, int64_t rs, int64_t wh
             y = vload(out + LANES)
         vstore(out, x)
         vstore(out + LANES, y)
-        s0 = s0 + x
-        s1 = s1 + y
         b += rs
         out += NN_NR
-    sums[0] = s0
-    sums[1] = s1
 
 
-cdef void pack_columns(const real* b, int64_t k, int width, int64_t cs, real* out, vf* sums) noexcept nogil:
+cdef void pack_columns(const real* b, int64_t k, int width, int64_t cs, real* out) noexcept nogil:
     """A panel's rows from column-major B: LANES x LANES blocks, transposed in registers."""
     cdef vf t[16]
     cdef int64_t p = 0
     cdef int half, i, j
-    cdef vf s
     while p <= k - LANES:
         for half in range(2):
             if width >= (half + 1) * LANES:
@@ -186,30 +180,23 @@ cdef void pack_columns(const real* b, int64_t k, int width, int64_t cs, real* ou
                     if half * LANES + i < width:
                         t[i] = vload(b + (half * LANES + i) * cs + p)
             transpose(t)
-            s = sums[half]
             for i in range(LANES):
                 vstore(out + i * NN_NR + half * LANES, t[i])
-                s = s + t[i]
-            sums[half] = s
         out += LANES * NN_NR
         p += LANES
     while p < k:
         for j in range(NN_NR):
             out[j] = b[j * cs + p] if j < width else 0
-        sums[0] = sums[0] + vload(out)
-        sums[1] = sums[1] + vload(out + LANES)
         out += NN_NR
         p += 1
 
 
-cdef inline void pack_panel(const real* b, int64_t k, int width, int64_t rs, int64_t cs, real* out, vf* sums) noexcept nogil:
-    """out[k][NR] = b[k, width], zero padded; ``sums`` becomes its column sums."""
-    sums[0] = vsplat(0)
-    sums[1] = vsplat(0)
+cdef inline void pack_panel(const real* b, int64_t k, int width, int64_t rs, int64_t cs, real* out) noexcept nogil:
+    """out[k][NR] = b[k, width], zero padded."""
     if cs == 1:
-        pack_lines(b, k, width, rs, k if width == NN_NR else 0, out, sums)
+        pack_lines(b, k, width, rs, k if width == NN_NR else 0, out)
     else:
-        pack_columns(b, k, width, cs, out, sums)
+        pack_columns(b, k, width, cs, out)
 
 
 # ---- the share of a thread ----
@@ -246,7 +233,8 @@ cdef void gemm(const Op* op, int thread, int threads) noexcept nogil:
     """c[m, n] = steps(a[m, k] @ b[k, n]), or c += with accumulate. Sizes: kernels/signatures.py.
 
     ``packed``: 0: b is row-major with row stride ldb. 1: as pack_b leaves it. 2: element (p, j) is at b[p*ldb + j*cs_b],
-    one of the strides 1, and each thread packs the blocks that it uses into its part of ``room``: ``share`` elements, which ROOM always suffices for.
+    one of the strides 1, and each thread packs the blocks that it uses into its part of ``room``: ``share`` elements, which
+    ROOM always suffices for. ``by_rows``: threads split the rows alone.
     """
     cdef real* c = <real*>op.p[0]
     cdef const real* a = <const real*>op.p[1]
@@ -259,7 +247,6 @@ cdef void gemm(const Op* op, int thread, int threads) noexcept nogil:
     cdef int64_t most = max(<int64_t>1, min(op.n[10] // NN_NR, <int64_t>NN_NC)) if op.n[10] > 0 else NN_NC
     cdef int64_t cs_b = op.n[11], q
     cdef real* room = <real*>op.p[4]
-    cdef vf unused[2]
     cdef Grid g
     cdef real a_copy[NN_A_COPY]
     cdef real b_edge[NN_B_EDGE]
@@ -272,8 +259,11 @@ cdef void gemm(const Op* op, int thread, int threads) noexcept nogil:
     cdef real* z
     if m == 0 or n == 0:
         return
-    if threads == 1:
-        g.row0, g.row1, g.panel0, g.panel1 = 0, m, 0, panels
+    if threads == 1 or op.n[13]:
+        split(m, thread, threads, &g.row0, &g.row1)
+        g.panel0, g.panel1 = 0, panels
+        if g.row0 == g.row1:
+            return
     else:
         share(&g, m, panels, not packing, thread, threads)
         if g.row0 == g.row1:
@@ -298,7 +288,7 @@ cdef void gemm(const Op* op, int thread, int threads) noexcept nogil:
                 next_b = (k1 - k0) * NN_NR
                 for q in range(q0, q1):
                     pack_panel(b + k0 * ldb + q * NN_NR * cs_b, k1 - k0, width if q == q1 - 1 else NN_NR, ldb, cs_b,
-                               room + (q - q0) * next_b, unused)
+                               room + (q - q0) * next_b)
                 block_b = room
             elif packed:
                 block_b = b + (q0 * k + k0) * NN_NR
@@ -338,31 +328,18 @@ cdef void gemm(const Op* op, int thread, int threads) noexcept nogil:
 
 # ---- pack_b ----
 cdef void pack_b(const Op* op, int thread, int threads) noexcept nogil:
-    """out[panel][k][NR] = b[k, n], zero padded to whole panels; sums[n] (if asked for) = the sum of b over k."""
+    """out[panel][k][NR] = b[k, n], zero padded to whole panels. Threads share panels and stretches of k."""
     cdef real* out = <real*>op.p[0]
     cdef const real* b = <const real*>op.p[1]
-    cdef real* sums = <real*>op.p[2]
     cdef int64_t k = op.n[0], n = op.n[1], rs = op.n[2], cs = op.n[3]
-    cdef int64_t panels = (n + NN_NR - 1) // NN_NR, chunks, item, first = 0, last = 0, q
+    cdef int64_t panels = (n + NN_NR - 1) // NN_NR, chunks = max(<int64_t>1, k // 64), item, first = 0, last = 0, q
     cdef int64_t k0 = 0, k1 = 0
-    cdef int width, j
-    cdef vf total[2]
-    cdef real total_row[NN_NR_MAX]
-    if n == 0:
-        return
-    # A sum has one owner; a plain copy is cut along k too, so that all threads have work.
-    chunks = 1 if sums != NULL else max(<int64_t>1, k // 64)
     split(panels * chunks, thread, threads, &first, &last)
     for item in range(first, last):
         q = item // chunks
         split(k, item - q * chunks, chunks, &k0, &k1)
-        width = <int>min(<int64_t>NN_NR, n - q * NN_NR)
-        pack_panel(b + k0 * rs + q * NN_NR * cs, k1 - k0, width, rs, cs, out + (q * k + k0) * NN_NR, total)
-        if sums != NULL:
-            vstore(total_row, total[0])
-            vstore(total_row + LANES, total[1])
-            for j in range(width):
-                sums[q * NN_NR + j] = total_row[j]
+        pack_panel(b + k0 * rs + q * NN_NR * cs, k1 - k0, <int>min(<int64_t>NN_NR, n - q * NN_NR), rs, cs,
+                   out + (q * k + k0) * NN_NR)
 
 
 TABLE = {"gemm": <size_t>&gemm, "pack_b": <size_t>&pack_b}

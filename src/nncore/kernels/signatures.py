@@ -24,20 +24,20 @@ SOURCES = (
 
 SIGNATURES = {
     # gather: user's arrays -> batch, batch -> user's array
-    "gather": _signature("gather", "out! state", "slot rows cols row_stride source"),
-    "gather_index": _signature("gather", "out! state", "slot rows cols row_stride source"),
+    "gather": _signature("gather", "out! state", "slot rows cols row_stride source by_rows"),
+    "gather_index": _signature("gather", "out! state", "slot rows cols row_stride source by_rows"),
     "scatter": _signature("gather", "x state", "slot rows cols"),
     "transpose": _signature("gather", "out! x", "rows cols"),
     # gemm: c[m, n] = steps(a[m, k] @ b[k, n]); b as it is, packed by pack_b, or on the way; block: columns of
     # b to keep in L2 at a time (0: 1024, which is 1 MB)
     "gemm": _signature(
-        "gemm", "c! a b steps? room!?", "m n k rs_a cs_a ldb packed ldc accumulate n_steps block cs_b share"
+        "gemm", "c! a b steps? room!?", "m n k rs_a cs_a ldb packed ldc accumulate n_steps block cs_b share by_rows"
     ),
     # the same for at most 16 columns of b, whose element (p, j) is at b[p*rs_b + j*cs_b]; rows of a are lda apart
     "gemm_narrow": _signature("narrow", "c! a b steps?", "m n k lda rs_b cs_b n_steps"),
-    "pack_b": _signature("gemm", "out! b sums!?", "k n rs cs"),
+    "pack_b": _signature("gemm", "out! b", "k n rs cs"),
     # chain: out[rows, cols] = steps(x[rows, cols]). The chain family's table also has "erf", which only its test calls.
-    "chain": _signature("chain", "out! x? steps?", "rows cols ld_out ld_x n_steps"),
+    "chain": _signature("chain", "out! x? steps?", "rows cols ld_out ld_x n_steps by_rows"),
     # softmax over the last axis, and the losses: loss[rows] and its gradient by the prediction
     "softmax": _signature("softmax", "y! x", "rows cols"),
     "softmax_grad": _signature("softmax", "dx! dy y", "rows cols"),
@@ -76,3 +76,28 @@ SIGNATURES = {
     "triad": _signature("roofline", "a! b c", "count passes", "s"),
     "copy": _signature("roofline", "a! b", "count passes"),
 }
+
+# Kernels whose threads share the rows and touch no others of the pointers named: the size that counts them, and for
+# each pointer the size that says how many elements a row of it is (1: one). Those that have a size ``by_rows`` do so
+# only where it is set. What a kernel's steps touch is rows too.
+ROWS: dict[str, tuple[str, dict[str, str]]] = {
+    "gather": ("rows", {"out": "cols"}),
+    "gather_index": ("rows", {"out": "cols"}),
+    "gemm": ("m", {"c": "ldc", "a": "rs_a"}),  # a: where it is row-major
+    "gemm_narrow": ("m", {"c": "n", "a": "lda"}),
+    "chain": ("rows", {"out": "ld_out", "x": "ld_x"}),
+    "softmax": ("rows", {"y": "cols", "x": "cols"}),
+    "softmax_grad": ("rows", {"dx": "cols", "dy": "cols", "y": "cols"}),
+    "log_softmax": ("rows", {"y": "cols", "x": "cols"}),
+    "log_softmax_grad": ("rows", {"dx": "cols", "dy": "cols", "y": "cols"}),
+    "softmax_crossentropy": (
+        "rows", {"loss": "1", "dx": "cols", "hits": "1", "x": "cols", "labels": "1", "targets": "cols", "weights": "1"},
+    ),
+    "binary_crossentropy": (
+        "rows", {"loss": "1", "dx": "cols", "hits": "1", "x": "cols", "targets": "cols", "weights": "1"},
+    ),
+    "mean_squared_error": ("rows", {"loss": "1", "dx": "cols", "x": "cols", "targets": "cols", "weights": "1"}),
+    "layer_norm": ("rows", {"y": "cols", "x": "cols", "mean": "1", "rstd": "1"}),
+    "layer_norm_grad": ("rows", {"dx": "cols", "dy": "cols", "x": "cols", "mean": "1", "rstd": "1"}),
+    "row_sum": ("rows", {"out": "1", "x": "ld"}),
+}  # fmt: skip

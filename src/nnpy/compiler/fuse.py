@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from nnpy.graph import Node, Parameter, Tensor
 from nnpy.ops.base import Elementwise, StepSpec
 from nnpy.ops.elementwise import unfused
-from nnpy.ops.linear import BY_WEIGHT, COLUMN_SUM
+from nnpy.ops.linear import BY_WEIGHT
 
 _WIDE = 32  # narrower weights are updated faster as part of the flat buffer than row by row
 
@@ -22,7 +22,6 @@ class Item:
     output: Tensor
     steps: list[StepSpec] = field(default_factory=list)
     source: Tensor | None = None
-    extra: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def open(self) -> bool:
@@ -59,7 +58,6 @@ def fuse(order: Sequence[Node], aliases: Aliases, held: Iterable[Tensor]) -> lis
     """Items in order. ``held`` tensors are read from outside and must exist in memory."""
     root = aliases.root
     uses = Counter(root(t) for node in order if node not in aliases.nodes for t in node.inputs)
-    outside = {root(t) for t in held}
     uses.update(root(t) for t in held)
     items: list[Item] = []
     made_at: dict[Tensor, int] = {}  # the item that makes a tensor; leaves are not in it
@@ -80,10 +78,7 @@ def fuse(order: Sequence[Node], aliases: Aliases, held: Iterable[Tensor]) -> lis
         if node in aliases.nodes:
             continue
         if not isinstance(operation, Elementwise) or unfused(node):
-            item = Item(node, node.output)
-            if operation is BY_WEIGHT:
-                _take_sums(item, items, (made_at, head_of), lambda t: t in outside and uses[t] == 1, root)
-            emit(item, node.outputs)
+            emit(Item(node, node.output), node.outputs)
             continue
         best: tuple[int, int] | None = None
         for primary in range(len(node.inputs) if operation.commutative else 1):
@@ -127,19 +122,3 @@ def fuse_updates(items: Sequence[Item], gradients: dict[Parameter, Tensor], step
             items[position].steps.append(StepSpec(step.kind, ready=step))
             done.add(parameter)
     return done
-
-
-def _take_sums(item: Item, items: list[Item], positions: tuple[dict[Tensor, int], ...], final, root) -> None:
-    """The bias gradient falls out of packing dy for the weight gradient: an item of its own that computes it goes, if
-    the sums are ``final``: no node reads them."""
-    dy = root(item.node.inputs[1])
-    for index, other in enumerate(items):
-        if other.node.operation is COLUMN_SUM and root(other.node.inputs[0]) is dy and final(other.output):
-            item.extra["sums"] = other.output
-            del items[index]
-            for position in positions:
-                for tensor, at in position.items():
-                    if at > index:
-                        position[tensor] = at - 1
-            positions[0][other.output] = len(items)
-            return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -11,30 +11,20 @@ import numpy as np
 
 import nncore
 from nncore import Op, Ref, Step, kernels
+from nncore.ops import ALL
 from nnpy.compiler.fuse import Aliases, Item
 from nnpy.compiler.memory import Buffer, Slot, plan
+from nnpy.compiler.schedule import Call, schedule
 from nnpy.graph import Node, Parameter, Tensor
 from nnpy.ops.base import StepSpec
 from nnpy.parameters import Store
 
-# The cost model: how many threads an op is worth. Bits do not depend on it.
-_NS_PER_THREAD = 2500  # less work than this for each thread is not worth a barrier
+# The cost model: the work of a call, by which it is given threads.
 _FLOPS_PER_NS = 100
 _VISITS_PER_NS = 4
 _MANY_ROWS = 192
 _MOST_ROOMS = 8  # threads that can pack a GEMM's operand on the way: each has memory for it
 _IN_CACHE = 1 << 19
-
-
-@dataclass(eq=False)
-class Call:
-    """A kernel with its arguments: Slots, arrays and numbers."""
-
-    name: str
-    arguments: dict[str, Any]
-    steps: list[tuple[StepSpec, dict[str, Any]]] = field(default_factory=list)
-    threads: int = 0
-    function: Any = None  # of nncore.jit, in place of a kernel from the tables
 
 
 class Lowering:
@@ -107,44 +97,34 @@ class Lowering:
     # -- what it may emit --
     def call(self, kernel: str, *, work: int, steps: Sequence[StepSpec] = (), step_ld: int = 0, **arguments) -> None:
         """A kernel of nncore. ``work``: element visits, from which the number of threads follows."""
-        self._emit(kernel, self._threads(work / _VISITS_PER_NS), arguments, steps, step_ld)
+        self._emit(kernel, work / _VISITS_PER_NS, arguments, steps, step_ld)
 
-    def gemm(
-        self, item: Item, *, a, b, m: int, n: int, k: int, a_strides, b_strides, sums: Tensor | None = None
-    ) -> None:
-        """item.output = steps(a @ b); ``sums``: column sums of b, which fall out of packing it."""
+    def gemm(self, item: Item, *, a, b, m: int, n: int, k: int, a_strides, b_strides) -> None:
+        """item.output = steps(a @ b)."""
         core = kernels.family("gemm", self.dtype)
         if a_strides[0] == 1 and b_strides[1] == 1 and n <= core.LANES < m and not item.steps:
-            self._turned_gemm(item.output, a, b, m, n, k, sums)
+            self._turned_gemm(item.output, a, b, m, n, k)
             return
         nanoseconds = 2 * m * n * k / _FLOPS_PER_NS
-        threads = self._threads(nanoseconds)
-        if a_strides[1] == 1 and n <= kernels.family("narrow", self.dtype).FASTER and k >= 8 * n and sums is None:
+        if a_strides[1] == 1 and n <= kernels.family("narrow", self.dtype).FASTER and k >= 8 * n:
             strides = dict(lda=a_strides[0], rs_b=b_strides[0], cs_b=b_strides[1])
-            self._emit("gemm_narrow", threads, dict(c=item.output, a=a, b=b, m=m, n=n, k=k, **strides), item.steps, n)
+            arguments = dict(c=item.output, a=a, b=b, m=m, n=n, k=k, **strides)
+            self._emit("gemm_narrow", nanoseconds, arguments, item.steps, n)
             return
         arguments = dict(m=m, n=n, k=k, rs_a=a_strides[0], cs_a=a_strides[1], ldc=n)
-        panels = -(-n // core.NR) * core.NR  # columns, padded to whole panels
-        if sums is not None:
-            packed = self.scratch(panels * k * self.dtype.itemsize)
-            self.call("pack_b", out=packed, b=b, sums=sums, k=k, n=n, rs=b_strides[0], cs=b_strides[1], work=2 * n * k)
-            arguments.update(b=packed, packed=1)
-        elif b_strides[1] == 1 and (m < _MANY_ROWS or k * n * self.dtype.itemsize <= _IN_CACHE):
+        if b_strides[1] == 1 and (m < _MANY_ROWS or k * n * self.dtype.itemsize <= _IN_CACHE):
             arguments.update(b=b, ldb=b_strides[0])  # read in place as fast as a packed one
         else:
-            threads = min(threads, _MOST_ROOMS)
-            share = min(core.ROOM, panels * min(k, core.KC))  # what a thread needs at most
-            room = self.scratch(share * threads * self.dtype.itemsize)
-            arguments.update(b=b, packed=2, ldb=b_strides[0], cs_b=b_strides[1], room=room, share=share)
-        self._emit("gemm", threads, dict(c=item.output, a=a, **arguments), item.steps, n)
+            panels = -(-n // core.NR) * core.NR  # columns, padded to whole panels
+            arguments.update(b=b, packed=2, ldb=b_strides[0], cs_b=b_strides[1], room=self.scratch(0))
+            arguments["share"] = min(core.ROOM, panels * min(k, core.KC))  # what a thread needs at most
+        self._emit("gemm", nanoseconds, dict(c=item.output, a=a, **arguments), item.steps, n)
 
-    def _turned_gemm(self, output, a, b, m: int, n: int, k: int, sums: Tensor | None) -> None:
+    def _turned_gemm(self, output, a, b, m: int, n: int, k: int) -> None:
         """output = a @ b for a narrow b: as its transpose b' @ a', whose rows fill the vectors."""
-        if sums is not None:
-            self.call("column_sum", out=sums, x=b, rows=k, cols=n, ld=n, work=k * n)
         turned = self.scratch(m * n * self.dtype.itemsize)
         arguments = dict(c=turned, a=b, b=a, m=n, n=m, k=k, rs_a=1, cs_a=n, ldb=m, ldc=m)
-        self._emit("gemm", self._threads(2 * m * n * k / _FLOPS_PER_NS), arguments, (), m)
+        self._emit("gemm", 2 * m * n * k / _FLOPS_PER_NS, arguments, (), m)
         self.call("transpose", out=output, x=turned, rows=n, cols=m, work=4 * m * n)
 
     def chain(self, item: Item) -> None:
@@ -153,6 +133,8 @@ class Lowering:
         cols = item.output.shape[-1] if item.output.shape else 1
         if all(step.kind not in ("add_row", "mul_row") for step in item.steps) or cols is None:
             cols = count  # no step cares where a row ends
+            if item.output.shape[:1] == (None,):
+                cols //= max(1, self.batch)  # a row for each sample: threads can share them
         rows = count // max(1, cols)
         self.call(
             "chain", out=item.output, x=item.source, rows=rows, cols=cols, ld_out=cols, ld_x=cols,
@@ -163,10 +145,19 @@ class Lowering:
         """output = compiled(inputs) element by element; ``compiled`` is a kernel of nncore.jit."""
         count = self.count(output)
         arguments = {"out": output, "count": count, **{f"x{i}": t for i, t in enumerate(inputs)}}
-        self._record(Call("custom", arguments, threads=self._threads(4 * count), function=compiled))
+        self._record(Call("custom", arguments, nanoseconds=4 * count, function=compiled))
 
     def finish(self) -> tuple[list[Op], np.ndarray]:
-        """Plan the memory; the Ops and the arena they work in."""
+        """Schedule the calls and plan their memory; the Ops and the arena they work in."""
+        self.calls = schedule(self.calls, self.batch)
+        for position, call in enumerate(self.calls):
+            if "room" in call.arguments:
+                nbytes = call.arguments["share"] * min(call.threads, _MOST_ROOMS) * self.dtype.itemsize
+                room = call.arguments["room"].buffer
+                room.nbytes = nbytes
+                call.arguments["room"] = Slot(room, 0, nbytes)
+            for slot, _ in call.slots():
+                slot.buffer.touch(position)
         if nncore.debug_build():
             for buffer in self._all:  # each in an allocation of its own, so that AddressSanitizer sees its ends
                 buffer.external = nncore.ref(nncore.aligned(buffer.nbytes, np.uint8))
@@ -188,11 +179,7 @@ class Lowering:
         self._all.append(buffer)
         return buffer
 
-    @staticmethod
-    def _threads(nanoseconds: float) -> int:
-        return max(1, int(nanoseconds // _NS_PER_THREAD))
-
-    def _emit(self, kernel: str, threads: int, arguments: dict, specs: Sequence[StepSpec], ld: int) -> None:
+    def _emit(self, kernel: str, nanoseconds: float, arguments: dict, specs: Sequence[StepSpec], ld: int) -> None:
         steps = []
         for spec in specs:
             values: dict[str, Any] = dict(ld=ld, s0=spec.s0, s1=spec.s1)
@@ -204,15 +191,14 @@ class Lowering:
                 stream = self._streams.setdefault(spec.stream, len(self._streams))
                 values.update(p=self.state, index=stream, width=ld)
             steps.append((spec, values))
-        self._record(Call(kernel, arguments, steps, threads=threads))
+        most = _MOST_ROOMS if "room" in arguments else ALL
+        self._record(Call(kernel, arguments, steps, nanoseconds, most))
 
     def _record(self, call: Call) -> None:
         for values in (call.arguments, *(values for _, values in call.steps)):
             for name, value in values.items():
                 if isinstance(value, Tensor):
-                    values[name] = value = self.slot(value)
-                if isinstance(value, Slot):
-                    value.buffer.touch(len(self.calls))
+                    values[name] = self.slot(value)
         self.calls.append(call)
 
     def _ref(self, value: Any, arena: np.ndarray):

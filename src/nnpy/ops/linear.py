@@ -53,7 +53,7 @@ class _ByInput(Operation):
 
 
 class _ByWeight(Operation):
-    """The gradient by w: x' (k, rows) @ dy (rows, n); the column sums of dy (the bias gradient) come along."""
+    """The gradient by w: x' (k, rows) @ dy (rows, n)."""
 
     name = "matmul_by_weight"
     takes_steps = True
@@ -66,7 +66,7 @@ class _ByWeight(Operation):
         x, dy = item.node.inputs
         k, n = x.shape[-1], dy.shape[-1]
         rows = low.count(x) // k
-        low.gemm(item, a=x, b=dy, m=k, n=n, k=rows, a_strides=(1, k), b_strides=(n, 1), sums=item.extra.get("sums"))
+        low.gemm(item, a=x, b=dy, m=k, n=n, k=rows, a_strides=(1, k), b_strides=(n, 1))
 
 
 class _BiasAdd(Elementwise):
@@ -99,8 +99,9 @@ class _ColumnSum(Operation):
         x = item.node.inputs[0]
         cols = prod(x.shape[-1:])
         low.call(
-            "column_sum", out=item.output, x=x, rows=low.count(x) // max(1, cols), cols=cols, ld=cols, work=low.count(x)
-        )
+            "column_sum", out=item.output, x=x, rows=low.count(x) // max(1, cols), cols=cols, ld=cols,
+            work=low.count(x) // 8,
+        )  # fmt: skip
 
 
 _MATMUL = _MatMul()

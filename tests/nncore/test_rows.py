@@ -1,0 +1,212 @@
+"""Kernels whose threads share out rows: each thread alone, called by its address, writes its rows and reads no others.
+
+Between such kernels a Program needs no barrier, so a thread that reached over would race.
+"""
+
+import ctypes
+
+import numpy as np
+import pytest
+
+from nncore import Op, Step, kernels, new_state
+from nncore.kernels.signatures import ROWS, SIGNATURES
+from nncore.memory import LAYOUT, SLOTS
+from nncore.ops import Rows, place_barriers
+
+THREADS = 3
+
+
+class _Op(ctypes.Structure):
+    _fields_ = [
+        ("kernel", ctypes.c_void_p), ("p", ctypes.c_void_p * LAYOUT["POINTERS"]),
+        ("n", ctypes.c_int64 * LAYOUT["SIZES"]), ("s", ctypes.c_double * LAYOUT["SCALARS"]),
+        ("threads", ctypes.c_int32), ("barrier", ctypes.c_int32),
+    ]  # fmt: skip
+
+
+def call(op, thread, threads):
+    """What one thread of a team does."""
+    assert ctypes.sizeof(_Op) == LAYOUT["OP_BYTES"]
+    record = _Op(kernel=op.address)
+    for array, values in ((record.p, op.pointers), (record.n, op.sizes), (record.s, op.scalars)):
+        for position, value in enumerate(values):
+            array[position] = value
+    ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int, ctypes.c_int)(op.address)(
+        ctypes.addressof(record), thread, threads
+    )
+
+
+def shares(rows, threads):
+    each, rest = divmod(rows, threads)
+    ends = np.cumsum([each + (t < rest) for t in range(threads)])
+    return [slice(end - each - (t < rest), end) for t, end in enumerate(ends)]
+
+
+R, C, K = 19, 21, 13
+rng = np.random.default_rng(0)
+
+
+def normal(*shape):
+    return rng.standard_normal(shape)
+
+
+def cases(dtype):
+    """name -> (arguments that are whole, arguments by rows, outputs by rows, sizes and scalars, steps)."""
+    labels = rng.integers(0, C, R).astype(np.int32)
+    size = dict(rows=R, cols=C)
+    yield (
+        "gemm",
+        {"b": normal(K, C)},
+        {"a": normal(R, K)},
+        {"c": (R, C)},
+        dict(m=R, n=C, k=K, rs_a=K, cs_a=1, ldb=C, ldc=C, by_rows=1),
+    )
+    yield (
+        "gemm_narrow",
+        {"b": normal(K, 3)},
+        {"a": normal(R, K)},
+        {"c": (R, 3)},
+        dict(m=R, n=3, k=K, lda=K, rs_b=3, cs_b=1),
+    )
+    yield "chain", {}, {"x": normal(R, C)}, {"out": (R, C)}, dict(ld_x=C, ld_out=C, by_rows=1, **size)
+    yield "softmax", {}, {"x": normal(R, C)}, {"y": (R, C)}, size
+    yield "log_softmax", {}, {"x": normal(R, C)}, {"y": (R, C)}, size
+    for name in ("softmax_grad", "log_softmax_grad"):
+        yield name, {}, {"dy": normal(R, C), "y": normal(R, C)}, {"dx": (R, C)}, size
+    losses = {"loss": (R,), "dx": (R, C)}
+    for few in (0, 1):  # classes: more, and fewer, than a vector holds
+        narrow = 2 if few else C
+        yield "softmax_crossentropy", {}, {"x": normal(R, narrow), "labels": labels % narrow, "weights": normal(R)}, {
+            "loss": (R,), "hits": (R,), "dx": (R, narrow),
+        }, dict(rows=R, cols=narrow, scale=1.0)  # fmt: skip
+    yield (
+        "binary_crossentropy",
+        {},
+        {"x": normal(R, C), "targets": normal(R, C), "weights": normal(R)},
+        losses | {"hits": (R,)},
+        dict(scale=1.0, **size),
+    )
+    yield (
+        "mean_squared_error",
+        {},
+        {"x": normal(R, C), "targets": normal(R, C), "weights": normal(R)},
+        losses,
+        dict(scale=1.0, **size),
+    )
+    statistics = {"mean": normal(R), "rstd": normal(R)}
+    yield (
+        "layer_norm",
+        {"gamma": normal(C)},
+        {"x": normal(R, C)},
+        {"y": (R, C), "mean": (R,), "rstd": (R,)},
+        dict(epsilon=1e-3, **size),
+    )
+    yield (
+        "layer_norm_grad",
+        {"gamma": normal(C)},
+        {"dy": normal(R, C), "x": normal(R, C), **statistics},
+        {"dx": (R, C)},
+        size,
+    )
+    yield "row_sum", {}, {"x": normal(R, C)}, {"out": (R,)}, dict(ld=C, **size)
+
+
+CASES = {f"{name} {number}": case for number, (name, *case) in enumerate(cases("float32"))}
+GATHERS = {"gather", "gather_index"}  # what they read is the user's, and never written
+
+
+def test_every_kernel_by_rows_is_here():
+    assert {name.partition(" ")[0] for name in CASES} | GATHERS == set(ROWS)
+
+
+def arrays(values, dtype):
+    return {n: v if v.dtype == np.int32 else v.astype(dtype) for n, v in values.items()}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_thread_keeps_to_its_rows(case, dtype, isa):
+    name = case.partition(" ")[0]
+    whole, by_rows, outputs, numbers = CASES[case]
+    whole, by_rows = arrays(whole, dtype), arrays(by_rows, dtype)
+    steps = []
+    if "n_steps" in SIGNATURES[name].sizes:
+        width = next(iter(outputs.values()))[-1]
+        bias, other = arrays({"bias": normal(width), "other": normal(R, width)}, dtype).values()
+        by_rows["step"] = other
+        steps = [("add_row", bias, 0), ("relu", None, 0), ("mul", other, width)]
+
+    def run(given, threads, team):
+        """The outputs after these threads of a team."""
+        made = {n: np.full(shape, 77, dtype) for n, shape in outputs.items()}
+        given = dict(given)
+        operand = given.pop("step", None)
+        chain = [Step(kind, p=operand if kind == "mul" else p, ld=ld) for kind, p, ld in steps]
+        op = Op(name, dtype=dtype, isa=isa, steps=chain, **whole, **given, **made, **numbers)
+        touched = {touch.rows for touch in op.writes}
+        assert touched <= {Rows(a.ctypes.data, a.strides[0], R) for a in made.values()}, "ROWS says otherwise"
+        for thread in threads:
+            call(op, thread, team)
+        return made
+
+    expected = run(by_rows, [0], 1)
+    for thread, mine in enumerate(shares(R, THREADS)):
+        poisoned = {}
+        for n, array in by_rows.items():
+            poisoned[n] = np.full_like(array, 1 if array.dtype == np.int32 else np.nan)
+            poisoned[n][mine] = array[mine]
+        made = run(poisoned, [thread], THREADS)
+        for n, array in made.items():
+            assert array[mine].tobytes() == expected[n][mine].tobytes(), f"{n}: reads rows of another thread"
+            array[mine] = 77
+            assert (array == 77).all(), f"{n}: writes rows of another thread"
+
+
+@pytest.mark.parametrize("name", sorted(GATHERS))
+def test_gather_by_rows(name, isa):
+    data, state = (rng.standard_normal((R, C)) * 100).astype(np.float32), new_state(R)
+    state[SLOTS] = data.ctypes.data
+    kind = np.int32 if name == "gather_index" else np.float32
+    for thread, mine in enumerate(shares(R, THREADS)):
+        out = np.full((R, C), 77, kind)
+        call(
+            Op(name, isa=isa, out=out, state=state, rows=R, cols=C, row_stride=data.strides[0], by_rows=1),
+            thread,
+            THREADS,
+        )
+        np.testing.assert_array_equal(out[mine], data[mine].astype(kind))
+        out[mine] = 77
+        assert (out == 77).all()
+
+
+def test_barriers_between_rows():
+    x, y, z = (np.zeros((R, C), np.float32) for _ in range(3))
+    b = np.zeros((C, C), np.float32)
+    size = dict(rows=R, cols=C, ld_x=C, ld_out=C)
+
+    def chain(out, x, **more):
+        return Op("chain", out=out, x=x, **size | more)
+
+    def product(c, a, **more):
+        return Op("gemm", c=c, a=a, b=b, m=R, n=C, k=C, rs_a=C, cs_a=1, ldb=C, ldc=C, **more)
+
+    rows = dict(by_rows=1, threads=2)
+    assert place_barriers([chain(y, x, **rows), product(z, y, **rows), chain(x, z, **rows)]) == [False] * 3
+    assert place_barriers([chain(y, x), product(z, y, by_rows=1)]) == [False, True]  # tiles, then rows
+    assert place_barriers([chain(y, x, **rows), product(z, y, by_rows=1, threads=3)]) == [False, True]  # another team
+    assert place_barriers([chain(b, b, rows=C, **rows), product(z, y, **rows)]) == [False, True]  # b is read whole
+    half = dict(rows=R, cols=7, ld_x=7, ld_out=7)
+    short = Op("chain", out=x.reshape(-1)[: R * 7].reshape(R, 7), x=y.reshape(-1)[: R * 7], **half, **rows)
+    assert place_barriers([chain(x, z, **rows), short]) == [False, True]  # the same memory in other rows
+    step = Op("chain", out=y, x=z, steps=[Step("add", p=x, ld=C)], **size, **rows)
+    assert place_barriers([chain(x, b, **rows), step]) == [False, False]  # an operand's rows
+    by_column = Op("chain", out=y, x=z, steps=[Step("add_row", p=x)], **size, **rows)
+    assert place_barriers([chain(x, b, **rows), by_column]) == [False, True]  # an operand that all read
+
+
+def test_rows_name_arguments_that_exist():
+    for name, (counted, widths) in ROWS.items():
+        signature = SIGNATURES[name]
+        pointers = {pointer.rstrip("!?") for pointer in signature.pointers}
+        assert counted in signature.sizes and set(widths) <= pointers
+        assert set(widths.values()) - {"1"} <= set(signature.sizes)
+        assert kernels.address(name)
