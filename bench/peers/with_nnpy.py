@@ -30,7 +30,8 @@ def trainer(w: Workload, threads: int, framework: str):
     lacking = missing(w, nn)
     if lacking:
         raise Unavailable(f"layers not there yet: {', '.join(lacking)}")
-    nn.set_num_threads(threads)
+    if nn.get_num_threads() != threads:  # where OMP_NUM_THREADS says so, a step takes fewer if that is faster
+        nn.set_num_threads(threads)
     nn.set_seed(0)
     model = build(w, nn)
     optimizer = nn.Adam(w.learning_rate) if w.optimizer == "adam" else nn.SGD(w.learning_rate, momentum=0.9)

@@ -8,8 +8,9 @@ from nncore.threads cimport Barrier, barrier_enter, barrier_open, run_team
 import os
 import threading
 import numpy as np
-from nncore.threads import forked, get_num_threads
 from nncore.ops import place_barriers
+from nncore.pace import Pace
+from nncore.threads import get_num_threads, team_is_fixed
 
 cdef extern from "time.h" nogil:
     struct timespec:
@@ -95,7 +96,8 @@ cdef class Program:
     cdef int64_t* cells             # the state array's memory
     cdef readonly object state
     cdef readonly tuple records
-    cdef readonly int threads     # the most threads that any op can use
+    cdef readonly int threads       # the most threads that any op can use
+    cdef readonly object pace
 
     def __cinit__(self, ops, state):
         self.ops = NULL
@@ -115,6 +117,7 @@ cdef class Program:
         if self.ops == NULL:
             raise MemoryError(f"Program: no memory for {len(self.records)} ops")
         self.count = len(self.records)
+        self.pace = Pace()
         barriers = place_barriers(self.records)
         self.threads = 1
         for i in range(self.count):
@@ -144,13 +147,31 @@ cdef class Program:
     def run(self, int64_t steps=1, double seconds=0.0):
         """Run up to ``steps`` steps, at least one, without the GIL; stop early after ``seconds`` (0: no limit).
 
-        Returns the number of steps done. The state's step, row and local position advance by that many.
+        Returns the number of steps done. The state's step, row and local position advance by that many. Unless
+        ``set_num_threads`` has fixed the team, the Program finds out whether it is faster on one thread.
         """
-        cdef Run run
         cdef int threads
+        cdef int64_t done = 0
+        cdef double start, end, until
         if steps < 1 or self.count == 0:
             return 0
         threads = min(get_num_threads(), self.threads)
+        if threads == 1 or team_is_fixed():
+            return self._walk(steps, seconds, threads)
+        start = now()
+        until = start + seconds if seconds > 0 else 1e300
+        while True:
+            alone, stretch = self.pace.choose(start)
+            count = self._walk(steps - done, min(stretch, until - start), 1 if alone else threads)
+            end = now()
+            self.pace.saw(alone, count, start, end)
+            done += count
+            if done == steps or end >= until:
+                return done
+            start = end
+
+    cdef int64_t _walk(self, int64_t steps, double seconds, int threads):
+        cdef Run run
         memset(&run, 0, sizeof(Run))
         run.ops = self.ops
         run.count = self.count

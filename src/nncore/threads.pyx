@@ -120,8 +120,14 @@ def get_num_threads():
     return _chosen or openmp.omp_get_max_threads()
 
 
+def team_is_fixed():
+    """True after ``set_num_threads(n)`` with n > 0: Programs do not try one thread for themselves."""
+    return _chosen > 0
+
+
 def set_num_threads(threads):
-    """Fix the team's size. 0: back to OpenMP's choice. Raises TypeError or ValueError for anything but a whole number from 0 to 1024."""
+    """Fix the team's size. 0: back to OpenMP's choice, of which a Program uses one thread where that is faster. Raises
+    TypeError or ValueError for anything but a whole number from 0 to 1024."""
     global _chosen
     if isinstance(threads, bool) or not hasattr(threads, "__index__"):
         raise TypeError(f"set_num_threads: expected a whole number, got {threads!r}")
