@@ -1,7 +1,8 @@
 """Pace: whether a Program is faster on its whole team or on one thread, found while it runs.
 
-Bits do not depend on the number of threads, so it may change at any time. One thread wins for small networks, whose work
-is not worth the meetings of a team, and on a machine whose cores are busy, where each meeting waits for a time slice.
+Bits do not depend on the number of threads, so it may change at any time. One thread wins for small networks, the work
+of which is not worth the meetings of a team, and on a machine whose cores are busy, where each meeting waits for a time
+slice.
 """
 
 from __future__ import annotations

@@ -261,6 +261,25 @@ cdef inline void run_edge(int64_t kind, vf a, const Tile* tile) noexcept nogil:
         unpack_edge(tile.t + r * tile.ld, t, tile.ld, n, tile.cols)
 
 
+cdef inline void update_part(const Rule* rule, int64_t kind, real* w, real* m, real* v, const real* g,
+                             int64_t width) noexcept nogil:
+    """The optimizer's step for at most LANES weights."""
+    cdef vf gi = load_part(g, width, width, 0), wi = load_part(w, width, width, 0), mi, vi
+    if kind == STEP_ADAM:
+        mi = load_part(m, width, width, 0)
+        vi = load_part(v, width, width, 0)
+        wi = adam_step(rule, wi, &mi, &vi, gi)
+        store_part(m, mi, width)
+        store_part(v, vi, width)
+    elif m != NULL:
+        mi = load_part(m, width, width, 0)
+        wi = momentum_step(rule, wi, &mi, gi)
+        store_part(m, mi, width)
+    else:
+        wi = sgd_step(rule, wi, gi)
+    store_part(w, wi, width)
+
+
 cdef inline void update_tile(const StepRecord* step, const real* g, int64_t ld, int64_t row0, int64_t rows, int64_t col0,
                              int64_t cols) noexcept nogil:
     """The optimizer's step for the weights whose gradient the tile is."""
@@ -268,28 +287,17 @@ cdef inline void update_tile(const StepRecord* step, const real* g, int64_t ld, 
     cdef real* w = <real*>step.p
     cdef real* m = <real*>step.q
     cdef real* v = <real*>step.r
-    cdef int64_t i, r, c, width
-    cdef vf wi, mi, vi, gi
+    cdef int64_t i, r, c
     for r in range(rows):
         i = (row0 + r) * step.ld + col0
         c = 0
+        if step.kind == STEP_ADAM:
+            while c <= cols - LANES:
+                update_part(&rule, STEP_ADAM, w + i + c, m + i + c, v + i + c, g + r * ld + c, LANES)
+                c += LANES
         while c < cols:
-            width = cols - c
-            gi = load_part(g + r * ld + c, width, width, 0)
-            wi = load_part(w + i + c, width, width, 0)
-            if step.kind == STEP_ADAM:
-                mi = load_part(m + i + c, width, width, 0)
-                vi = load_part(v + i + c, width, width, 0)
-                wi = adam_step(&rule, wi, &mi, &vi, gi)
-                store_part(m + i + c, mi, width)
-                store_part(v + i + c, vi, width)
-            elif m != NULL:
-                mi = load_part(m + i + c, width, width, 0)
-                wi = momentum_step(&rule, wi, &mi, gi)
-                store_part(m + i + c, mi, width)
-            else:
-                wi = sgd_step(&rule, wi, gi)
-            store_part(w + i + c, wi, width)
+            update_part(&rule, step.kind, w + i + c, m + i + c if m != NULL else NULL, v + i + c if v != NULL else NULL,
+                        g + r * ld + c, cols - c)
             c += LANES
 
 

@@ -76,8 +76,8 @@ cdef inline int64_t readable(int64_t start, int64_t width, int64_t extent, int64
     return min(count, room // ld + 1)
 
 
-cdef void copy_rows(int mr, int64_t k, const real* a, int64_t sa, real* out) noexcept nogil:
-    """out[i, p] at out[i*NN_KPAD + p] = a[i*sa + p]"""
+cdef void copy_rows(int mr, int64_t k, const real* a, int64_t sa, int64_t ahead, real* out) noexcept nogil:
+    """out[i, p] at out[i*NN_KPAD + p] = a[i*sa + p]; what is ``ahead`` comes into L2."""
     cdef int _
     cdef int64_t p
     for _ in range(mr):
@@ -85,7 +85,7 @@ cdef void copy_rows(int mr, int64_t k, const real* a, int64_t sa, real* out) noe
             p = 0
             while p <= k - LANES:
                 vstore(out + p, vload(a + p))
-                nn_fetch_l2(a + mr * sa + p)        # of the next tile
+                nn_fetch_l2(a + ahead + p)
                 p += LANES
             if p < k:
                 vstore(out + k - LANES, vload(a + k - LANES))
@@ -96,8 +96,8 @@ cdef void copy_rows(int mr, int64_t k, const real* a, int64_t sa, real* out) noe
         out += NN_KPAD
 
 
-cdef void copy_transposed(int mr, int64_t k, const real* a, int64_t sa, real* out) noexcept nogil:
-    """out[i, p] at out[p*NN_AW + i] = a[i*sa + p]"""
+cdef void copy_transposed(int mr, int64_t k, const real* a, int64_t sa, int64_t ahead, real* out) noexcept nogil:
+    """out[i, p] at out[p*NN_AW + i] = a[i*sa + p]; what is ``ahead`` comes into L2."""
     cdef vf t[16]
     cdef int part, i
     cdef int64_t p = 0
@@ -107,7 +107,7 @@ cdef void copy_transposed(int mr, int64_t k, const real* a, int64_t sa, real* ou
                 t[i] = vsplat(0)
                 if part * LANES + i < mr:
                     t[i] = vload(a + (part * LANES + i) * sa + p)
-                    nn_fetch_l2(a + (part * LANES + i + mr) * sa + p)       # of the next tile
+                    nn_fetch_l2(a + (part * LANES + i) * sa + ahead + p)
             transpose(t)
             for i in range(LANES):
                 vstore(out + i * NN_AW + part * LANES, t[i])
@@ -252,7 +252,7 @@ cdef void gemm(const Op* op, int thread, int threads) noexcept nogil:
     cdef real b_edge[NN_B_EDGE]
     cdef int by_row = cs_a == 1 and not (rs_a == 1 and k == 1)
     cdef int mr, width, add, transposing, rows_copied
-    cdef int64_t k_blocks, kb, k0 = 0, k1 = 0, block, blocks, q0 = 0, q1 = 0, row_tiles, t, i0 = 0, i1 = 0
+    cdef int64_t k_blocks, kb, k0 = 0, k1 = 0, block, blocks, q0 = 0, q1 = 0, row_tiles, t, i0 = 0, i1 = 0, ahead_a
     cdef int64_t whole, sb = NN_NR if packed or packing else ldb, next_b = k * NN_NR if packed else NN_NR
     cdef const real* block_b
     cdef const real* y
@@ -301,13 +301,15 @@ cdef void gemm(const Op* op, int thread, int threads) noexcept nogil:
                 split(g.row1 - g.row0, t, row_tiles, &i0, &i1)
                 i0 += g.row0
                 mr = <int>(i1 + g.row0 - i0)
+                # The rows of the next tile; of another thread's they would only be taken away.
+                ahead_a = mr * rs_a if t + 1 < row_tiles else 0
                 if transposing:
-                    copy_transposed(mr, k1 - k0, a + i0 * rs_a + k0, rs_a, a_copy)
+                    copy_transposed(mr, k1 - k0, a + i0 * rs_a + k0, rs_a, ahead_a, a_copy)
                 elif by_row:
-                    copy_rows(mr, k1 - k0, a + i0 * rs_a + k0, rs_a, a_copy)
+                    copy_rows(mr, k1 - k0, a + i0 * rs_a + k0, rs_a, ahead_a, a_copy)
                 else:
                     copy_lines(k1 - k0, readable(i0, NN_AW, m, cs_a, k) - k0, mr, NN_AW, a + i0 + k0 * cs_a,
-                               cs_a, 2 * mr, a_copy)
+                               cs_a, 2 * ahead_a, a_copy)
                 y = block_b
                 z = c + i0 * ldc + q0 * NN_NR
                 whole = q1 - q0 - (width < NN_NR)
