@@ -46,6 +46,19 @@ def _restore_threads():
 
 
 @pytest.fixture
+def teams(monkeypatch):
+    """Programs compiled in the test give all threads of the team work, however small they are."""
+    from nnpy.compiler import schedule
+    from nnpy.optimizers import base
+
+    for module, name, value in (
+        (schedule, "_NS_PER_THREAD", 1e-3), (schedule, "_NS_OF_ONE", 0), (schedule, "_LEAST_ROWS", 1), (base, "_SHARE", 1),
+    ):  # fmt: skip
+        assert hasattr(module, name)
+        monkeypatch.setattr(module, name, value)
+
+
+@pytest.fixture
 def run():
     """run(name, ..., threads=1, state=None): one kernel, once; arguments as ``nncore.Op``."""
 

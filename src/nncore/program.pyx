@@ -151,26 +151,29 @@ cdef class Program:
         ``set_num_threads`` has fixed the team, the Program finds out whether it is faster on one thread.
         """
         cdef int threads
-        cdef int64_t done = 0
+        cdef int64_t done = 0, count
         cdef double start, end, until
         if steps < 1 or self.count == 0:
             return 0
         threads = min(get_num_threads(), self.threads)
         if threads == 1 or team_is_fixed():
-            return self._walk(steps, seconds, threads)
-        start = now()
-        until = start + seconds if seconds > 0 else 1e300
-        while True:
-            alone, stretch = self.pace.choose(start)
-            count = self._walk(steps - done, min(stretch, until - start), 1 if alone else threads)
-            end = now()
-            self.pace.saw(alone, count, start, end)
-            done += count
-            if done == steps or end >= until:
-                return done
-            start = end
+            with _turn:
+                return self._walk(steps, seconds, threads)
+        with _turn:     # waiting for it is not the Program's time
+            start = now()
+            until = start + seconds if seconds > 0 else 1e300
+            while True:
+                alone, stretch = self.pace.choose(start, threads)
+                count = self._walk(steps - done, min(stretch, until - start), 1 if alone else threads)
+                end = now()
+                self.pace.saw(alone, count, start, end)
+                done += count
+                if done == steps or end >= until:
+                    return done
+                start = end
 
     cdef int64_t _walk(self, int64_t steps, double seconds, int threads):
+        """To be called in turn."""
         cdef Run run
         memset(&run, 0, sizeof(Run))
         run.ops = self.ops
@@ -178,10 +181,9 @@ cdef class Program:
         run.state = self.cells
         run.steps = steps
         run.barrier.spins = SPINS if threads <= CORES else 0
-        with _turn:
-            with nogil:
-                run.until = now() + seconds if seconds > 0 else 0
-                run_team(walk, &run, threads)
+        with nogil:
+            run.until = now() + seconds if seconds > 0 else 0
+            run_team(walk, &run, threads)
         return run.done
 
 

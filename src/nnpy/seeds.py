@@ -22,7 +22,9 @@ _drawn: Counter[str] = Counter()
 def set_seed(seed: int) -> None:
     """Seed all that follows: initial weights, dropout, shuffling. ``seed``: 0 <= seed < 2**63; 0 before any call.
 
-    The same seed and the same sequence of calls give the same numbers. Raises TypeError or ValueError otherwise.
+    The same seed and the same sequence of calls give the same numbers. Models compiled under one seed shuffle their
+    samples and drop their units alike: for the members of an ensemble set a seed each. Raises TypeError or ValueError
+    for anything but such a number.
     """
     global _seed
     seed = integer("set_seed", "seed", seed, least=0)
@@ -46,8 +48,3 @@ def stream(purpose: str, number: int | None = None, seed: int | None = None) -> 
             _drawn[purpose] += 1
         key = [_seed if seed is None else seed, (zlib.crc32(purpose.encode()) << 32) | (number & 0xFFFFFFFF)]
     return np.random.Generator(np.random.Philox(key=np.array(key, np.uint64)))
-
-
-def draw(purpose: str) -> int:
-    """A seed for something with random numbers of its own (a model's dropout): 0 <= result < 2**63."""
-    return int(stream(purpose).integers(2**63))

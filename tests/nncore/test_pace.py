@@ -7,14 +7,14 @@ import pytest
 
 import nncore
 from nncore import Op, Program, new_state
-from nncore.pace import SHARE, TRIAL, Pace
+from nncore.pace import LONGEST, SHARE, TRIAL, Pace
 
 
-def simulate(team, alone, until, start=0.0):
+def simulate(team, alone, until, threads=2):
     """Seconds spent in each way until a time; ``team(now)`` and ``alone(now)`` are seconds a step."""
-    pace, now, spent = Pace(), start, {False: 0.0, True: 0.0}
+    pace, now, spent = Pace(), 0.0, {False: 0.0, True: 0.0}
     while now < until:
-        one, stretch = pace.choose(now)
+        one, stretch = pace.choose(now, threads)
         assert stretch > 0
         took = (alone if one else team)(now)
         steps = max(1, int(min(stretch, 0.05) / took))
@@ -30,6 +30,19 @@ def test_the_faster_way_is_found_and_trials_are_cheap(team, alone):
     assert pace.alone == (alone < team)
     wrong = spent[not pace.alone]
     assert wrong <= 60 / SHARE + 3 * max(TRIAL, 2 * SHARE * min(team, alone) if team > TRIAL else 0, team, alone)
+
+
+@pytest.mark.parametrize("threads, team", [(16, 0.06), (64, 0.5), (64, 1e-3), (2, 0.03)])
+def test_no_trial_keeps_a_signal_waiting(threads, team):
+    longest = []
+
+    def alone(now):
+        longest.append(threads * team)
+        return threads * team
+
+    _, spent = simulate(lambda now: team, alone, 60.0, threads)
+    assert max(longest, default=0) <= LONGEST
+    assert spent[True] <= 60 / SHARE + LONGEST
 
 
 def test_a_busy_machine_is_noticed_and_so_is_its_end():

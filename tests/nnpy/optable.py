@@ -129,11 +129,27 @@ _PARAMETER = {"leaky_relu": 0.2, "elu": 1.5}
 
 
 
-def _batch_norm(x, gamma=None, beta=None):
+def _batch_norm(x, gamma=None, beta=None, frozen=False):
     features, dtype = x.shape[-1], (x if gamma is None else gamma).value.dtype
-    mean = Parameter(np.zeros(features, dtype), "moving_mean", trainable=False)
-    variance = Parameter(np.ones(features, dtype), "moving_variance", trainable=False)
-    return ops.batch_norm(x, mean, variance, gamma, beta, epsilon=1e-3)
+    mean = Parameter(np.full(features, 0.3, dtype), "moving_mean", trainable=False)
+    variance = Parameter(np.full(features, 1.7, dtype), "moving_variance", trainable=False)
+    return ops.batch_norm(x, mean, variance, gamma, beta, epsilon=1e-3, frozen=lambda: frozen)
+
+
+def _frozen_batch_norm(x, gamma=None, beta=None):
+    return _batch_norm(x, gamma, beta, frozen=True)
+
+
+def _with_running_statistics(x, gamma, beta):
+    return gamma * (x - 0.3) / np.sqrt(1.7 + 1e-3) + beta
+
+
+def _cubed(x):
+    return x * x * x + x
+
+
+def _slope_of_cubed(x):
+    return 3 * x * x + 1
 
 
 def _normalized(x, axes, gamma=1.0, beta=0.0):
@@ -191,6 +207,22 @@ TABLE = [
         "batch_norm between", lambda x, w, g, b: ops.activation(_batch_norm(ops.matmul(x, w), g, b), "relu"),
         lambda x, w, g, b: np.maximum(_normalized(x @ w, 0, g, b), 0), (((6, 5), (5, 9), (9,), (9,)),),
         rtol=1e-3, atol=1e-4,
+    ),
+    Row(
+        "batch_norm frozen", _frozen_batch_norm, _with_running_statistics,
+        (((7, 3), (3,), (3,)), ((5, 17), (17,), (17,)), ((2, 3, 4), (4,), (4,))), rtol=1e-4, atol=1e-5,
+    ),
+    Row(
+        "batch_norm frozen behind a product", lambda x, w, g, b: _frozen_batch_norm(ops.matmul(x, w), g, b),
+        lambda x, w, g, b: _with_running_statistics(x @ w, g, b), (((6, 5), (5, 9), (9,), (9,)),), rtol=1e-4, atol=1e-5,
+    ),
+    Row(
+        "custom", lambda x: ops.custom(x, _cubed, _slope_of_cubed), lambda x: x**3 + x, _ONE, rtol=1e-4, atol=1e-5
+    ),
+    Row(
+        "slice", lambda x, y: ops.concatenate([ops.activation(ops.concatenate([x, y]), "tanh"), y]),
+        lambda x, y: np.concatenate([np.tanh(np.concatenate([x, y], -1)), y], -1),
+        (((2, 3), (2, 4)), ((3, 1), (3, 17))),
     ),
     Row(
         "layer_norm", lambda x, g, b: ops.layer_norm(x, g, b), lambda x, g, b: _normalized(x, (-1,), g, b),

@@ -163,3 +163,31 @@ def test_a_loss_that_is_none_is_refused():
         compile_request(
             Request(2, True, (), objective=[(y, 1.0)], keep_gradients=True), Store([w]), nncore.new_state(2)
         )
+
+
+def test_row_steps_do_not_fuse_across_a_reshape(rng):
+    """Steps by column work on the rows of the kernel, not on those that a reshape makes of them."""
+
+    def scaled(norm, x):
+        return (x - norm.moving_mean.value) / np.sqrt(norm.moving_variance.value + 1e-3) * norm.gamma.value + norm.beta.value
+
+    def with_statistics(features):
+        norm = nn.BatchNormalization()
+        norm.build((None, features))
+        norm.built = True
+        for parameter, low in zip(norm.weights, (0.5, -1, -1, 0.5), strict=True):
+            parameter.assign(rng.uniform(low, 2, features))
+        return norm
+
+    x = rng.normal(size=(6, 5)).astype("float32")
+    dense, norm = nn.Dense(12), with_statistics(4)
+    net = nn.Sequential([nn.Input((5,)), dense, nn.Reshape((3, 4)), nn.Activation("relu"), norm])
+    kernel, bias = dense.get_weights()
+    expected = scaled(norm, np.maximum(x @ kernel + bias, 0).reshape(-1, 3, 4))
+    np.testing.assert_allclose(net.predict(x), expected, rtol=1e-4, atol=1e-5)
+
+    first, last = with_statistics(4), with_statistics(12)
+    net = nn.Sequential([nn.Input((3, 4)), first, nn.Flatten(), nn.Activation("relu"), last])
+    x = rng.normal(size=(6, 3, 4)).astype("float32")
+    expected = scaled(last, np.maximum(scaled(first, x).reshape(6, 12), 0))
+    np.testing.assert_allclose(net.predict(x), expected, rtol=1e-4, atol=1e-5)

@@ -49,12 +49,13 @@ def test_gradients(row):
             )
 
 
-def test_same_bits_at_any_thread_count(row, threads):
+def test_same_bits_at_any_thread_count(row, threads, teams):
     sample = max(row.samples, key=lambda s: sum(np.prod(shape) for shape in s))
     results = []
     for count in THREADS:
         threads(count)
         graph = Graph(row.build, row.arrays(sample))
+        assert graph.executable.program.threads > 1
         results.append([graph.run(), *graph.gradients()])
     for other in results[1:]:
         for a, b in zip(results[0], other, strict=True):
@@ -92,9 +93,26 @@ def test_bad_input_is_refused(row):
             row.build(*(Parameter(np.zeros(shape), "x") for shape in shapes))
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_random_graphs(seed, threads):
-    """Any DAG: values used several times, dense layers, activations, joins. Gradients by central differences."""
+@pytest.mark.parametrize("seed", range(24))
+def test_random_graphs(seed, threads, teams):
+    """Any DAG: values used several times, dense layers, activations, joins, normalizations of the values in other shapes.
+    Gradients by central differences."""
+
+    def normalized(a, row, rng):
+        """A normalization of ``a``, or of its rows cut in two, and something element-wise around it."""
+        rows = ops.reshape(a, (2, 3)) if rng.integers(2) else a
+        scale = rows.shape[-1] == 6
+        if rng.integers(2):
+            rows = ops.activation(rows, "tanh")
+        if rng.integers(2):
+            y = ops.layer_norm(rows, row if scale else None)
+        else:
+            features = rows.shape[-1]
+            mean, variance = (Parameter(np.full(features, v), "moving", trainable=False) for v in (0.1, 1.3))
+            frozen = bool(rng.integers(2))
+            y = ops.batch_norm(rows, mean, variance, row if scale else None, frozen=lambda: frozen)
+        y = ops.activation(y, "sigmoid") if rng.integers(2) else y
+        return ops.flatten(y)
 
     def build(*parameters):
         rng = np.random.default_rng(seed)
@@ -102,7 +120,7 @@ def test_random_graphs(seed, threads):
         values = [x]
         for _ in range(8):
             a, b = (values[i] for i in rng.integers(len(values), size=2))
-            choice = rng.integers(5)
+            choice = rng.integers(7)
             if choice == 0:
                 values.append(ops.add(a, b))
             elif choice == 1:
@@ -116,15 +134,17 @@ def test_random_graphs(seed, threads):
                 )
             elif choice == 3:
                 values.append(ops.subtract(ops.softmax(a), b))
-            else:
+            elif choice == 4:
                 values.append(ops.dropout(a, 0.4))
+            else:
+                values.append(normalized(a, bias[int(rng.integers(3))], rng))
         return ops.concatenate(values[-3:])
 
     rng = np.random.default_rng(100 + seed)
     arrays = [
-        rng.standard_normal((3, 5)),
-        *(0.5 * rng.standard_normal((5, 5)) for _ in range(3)),
-        *(rng.standard_normal(5) for _ in range(3)),
+        rng.standard_normal((3, 6)),
+        *(0.5 * rng.standard_normal((6, 6)) for _ in range(3)),
+        *(rng.standard_normal(6) for _ in range(3)),
     ]
     graph = Graph(build, arrays, "float64")
     numeric = central_differences(graph)

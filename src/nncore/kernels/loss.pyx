@@ -3,9 +3,10 @@
 # A thread owns whole rows. An output may be an input itself: what is needed of a row is read before the row is written. An
 # output overlaps no input partly. `room`, `ahead`: kernels/rows.pxd.
 from libc.stdint cimport int32_t, int64_t
+from libc.string cimport memset
 from nncore.op cimport Op, layout, split
-from nncore.vector cimport (INFINITY, LANES, real, vabs, vand, vdiv, veq, vexp, vf, vge, vgt, vload, vlog, vlog1p_unit,
-                            vmax, vselect, vsplat)
+from nncore.vector cimport (INFINITY, LANES, NAN, real, vabs, vand, vdiv, veq, vexp, vf, vge, vgt, vi, vload, vlog,
+                            vlog1p_unit, vmax, vselect, vsplat)
 from nncore.kernels.gemm_micro cimport transpose
 from nncore.kernels.lanes cimport LANE_NUMBER, lanes_sum, load_part, store_ahead, store_part
 from nncore.kernels.rows cimport exponentials, largest, log_of
@@ -76,6 +77,7 @@ cdef inline void crossentropy_block(const Block* b) noexcept nogil:
     cdef vf t[16]
     cdef vf zero = vsplat(0), top = zero, other = zero, total = zero, mass = vsplat(1), cross = zero
     cdef vf best, label, weight, factor
+    cdef vi known
     cdef real lane[16]
     cdef int64_t i, c
     load_columns(x, b.x, b.rows, b.cols, b.room)
@@ -105,10 +107,11 @@ cdef inline void crossentropy_block(const Block* b) noexcept nogil:
     weight = vsplat(1)
     if b.weights != NULL:
         weight = load_part(b.weights, b.rows, b.rows, 0)
-    store_part(b.loss, weight * (mass * vlog(total) - cross), b.rows)
+    known = vge(label, zero) & vgt(vsplat(<real>b.cols), label)
+    store_part(b.loss, vselect(known, weight * (mass * vlog(total) - cross), vsplat(NAN)), b.rows)
     if b.dx == NULL:
         return
-    factor = weight * vsplat(b.scale)
+    factor = vand(known, weight * vsplat(b.scale))
     total = vdiv(mass * factor, total)
     for c in range(b.cols):
         x[c] = x[c] * total - t[c] * factor
@@ -137,7 +140,8 @@ cdef void softmax_crossentropy(const Op* op, int thread, int threads) noexcept n
     """With t the one-hot labels or the targets, smoothed to t (1 - smoothing) + smoothing / cols:
     loss[r] = weight * (sum(t) log(sum(exp(x))) - sum(t x)), x less its maximum;
     dx = (softmax(x) sum(t) - t) * weight * scale;
-    hits[r] = 1 where the first maximum of x is the label (the first maximum of the targets), else 0."""
+    hits[r] = 1 where the first maximum of x is the label (the first maximum of the targets), else 0.
+    A label that is no column (it was changed after it was checked) gives loss NaN and dx 0."""
     cdef int64_t rows = op.n[0], cols = op.n[1], r = 0, last = 0
     cdef real* loss = <real*>op.p[0]
     cdef real* hits = <real*>op.p[2]
@@ -177,6 +181,14 @@ cdef void softmax_crossentropy(const Op* op, int thread, int threads) noexcept n
         row.ahead = (last - r) * cols if apart else 0
         row.weight = weights[r] if weights != NULL else 1
         row.factor = row.weight * <real>op.s[0]
+        if row.label < 0 or row.label >= cols:
+            loss[r] = NAN
+            if hits != NULL:
+                hits[r] = 0
+            if row.dx != NULL:
+                memset(row.dx, 0, cols * sizeof(real))
+            r += 1
+            continue
         loss[r] = crossentropy_row(&row, &hit)
         if hits != NULL:
             hits[r] = hit

@@ -3,7 +3,7 @@
 from libc.math cimport pow, sqrt
 from libc.stdint cimport int64_t
 from nncore.op cimport STATE_LOCAL, STATE_RATES, STATE_STEP
-from nncore.vector cimport real, vbits, vdiv, vf, vfrombits, vi, visplat, vsplat, vsqrt
+from nncore.vector cimport real, vbits, vdiv, vf, vfrombits, vi, visplat, vmin, vsplat, vsqrt
 
 cdef extern from *:
     """
@@ -61,6 +61,7 @@ cdef inline vf over_root(vf m, vf v, vf epsilon) noexcept nogil:
     """
     cdef vf y, d, half
     if FAST_ROOTS:
+        v = vmin(vsplat(3.0e38), v)     # of infinity the guess knows nothing
         half = v * vsplat(0.5)
         y = vfrombits(visplat(0x5f3759df) - (vbits(v) >> 1))
         y = y * (vsplat(1.5) - half * y * y)

@@ -16,17 +16,47 @@ _WIDE = 32  # narrower weights are updated faster as part of the flat buffer tha
 
 @dataclass(eq=False)
 class Item:
-    """``node``'s kernel, then ``steps``; ``output`` is the last step's result. A chain reads ``source`` instead."""
+    """``node``'s kernel, then ``steps``; ``output`` is the last step's result. A chain reads ``source`` instead.
+
+    ``columns``: what a row has for the steps that work by column; None where no step has yet decided (in a chain).
+    A reshape between two steps does not change it.
+    """
 
     node: Node
     output: Tensor
     steps: list[StepSpec] = field(default_factory=list)
     source: Tensor | None = None
+    columns: int | None = None
+
+    @classmethod
+    def of_kernel(cls, node: Node) -> Item:
+        return cls(node, node.output, columns=node.output.shape[-1] if node.output.shape else 1)
+
+    @classmethod
+    def of_steps(cls, node: Node, steps: list[StepSpec]) -> Item:
+        item = cls(node, node.output, source=node.inputs[0])
+        item.extend(steps, node.output)
+        return item
+
+    def extend(self, steps: list[StepSpec], output: Tensor) -> None:
+        """More steps, of which ``output`` is the result."""
+        if by_column(steps):
+            self.columns = output.shape[-1]
+        self.steps += steps
+        self.output = output
+
+    def fits(self, steps: list[StepSpec], tensor: Tensor) -> bool:
+        """Steps that work by column need the columns that the item has."""
+        return not by_column(steps) or self.columns is None or self.columns == tensor.shape[-1]
 
     @property
     def open(self) -> bool:
         """Whether more steps can follow."""
         return self.source is not None or self.node.operation.takes_steps
+
+
+def by_column(steps: Iterable[StepSpec]) -> bool:
+    return any(step.kind in ("add_row", "mul_row") for step in steps)
 
 
 class Aliases:
@@ -69,16 +99,12 @@ def fuse(order: Sequence[Node], aliases: Aliases, held: Iterable[Tensor]) -> lis
         if item.open:
             head_of[item.output] = len(items) - 1
 
-    def fits(steps: list[StepSpec], item: Item, tensor: Tensor) -> bool:
-        """Steps that work by column need the columns that the item has."""
-        return item.output.shape[-1:] == tensor.shape[-1:] or all(s.kind not in ("add_row", "mul_row") for s in steps)
-
     for node in order:
         operation = node.operation
         if node in aliases.nodes:
             continue
         if not isinstance(operation, Elementwise) or unfused(node):
-            emit(Item(node, node.output), node.outputs)
+            emit(Item.of_kernel(node), node.outputs)
             continue
         best: tuple[int, int] | None = None
         for primary in range(len(node.inputs) if operation.commutative else 1):
@@ -87,18 +113,17 @@ def fuse(order: Sequence[Node], aliases: Aliases, held: Iterable[Tensor]) -> lis
                 continue
             steps = operation.steps(node, primary)
             early = all(made_at.get(root(t), -1) < at for step in steps for t in step.operands())
-            if early and fits(steps, items[at], node.inputs[primary]) and (best is None or at > best[0]):
+            if early and items[at].fits(steps, node.inputs[primary]) and (best is None or at > best[0]):
                 best = (at, primary)
         if best is None:
-            emit(Item(node, node.output, operation.steps(node, 0), source=node.inputs[0]), node.outputs)
+            emit(Item.of_steps(node, operation.steps(node, 0)), node.outputs)
             continue
         at, primary = best
         item, taken = items[at], root(node.inputs[primary])
         if uses[taken] > 1:
             item.steps.append(StepSpec("store", p=taken))
-        item.steps += operation.steps(node, primary)
+        item.extend(operation.steps(node, primary), node.output)
         del head_of[taken]
-        item.output = node.output
         made_at[node.output] = at
         head_of[node.output] = at
     return items

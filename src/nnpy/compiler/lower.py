@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
@@ -23,8 +24,12 @@ from nnpy.parameters import Store
 _FLOPS_PER_NS = 100
 _VISITS_PER_NS = 4
 _MANY_ROWS = 192
-_MOST_ROOMS = 8  # threads that can pack a GEMM's operand on the way: each has memory for it
 _IN_CACHE = 1 << 19
+
+
+def _rooms() -> int:
+    """How many threads can pack a GEMM's operand on the way: each has memory for it."""
+    return max(8, os.cpu_count() or 1, nncore.get_num_threads())
 
 
 class Lowering:
@@ -129,12 +134,9 @@ class Lowering:
 
     def chain(self, item: Item) -> None:
         """item.output = steps(item.source)."""
-        count = self.count(item.output)
-        cols = item.output.shape[-1] if item.output.shape else 1
-        if all(step.kind not in ("add_row", "mul_row") for step in item.steps) or cols is None:
-            cols = count  # no step cares where a row ends
-            if item.output.shape[:1] == (None,):
-                cols //= max(1, self.batch)  # a row for each sample: threads can share them
+        count, cols = self.count(item.output), item.columns
+        if cols is None:  # no step cares where a row ends: a row for each sample, which threads can share
+            cols = count // max(1, self.batch) if item.output.shape[:1] == (None,) else count
         rows = count // max(1, cols)
         self.call(
             "chain", out=item.output, x=item.source, rows=rows, cols=cols, ld_out=cols, ld_x=cols,
@@ -152,7 +154,7 @@ class Lowering:
         self.calls = schedule(self.calls, self.batch)
         for position, call in enumerate(self.calls):
             if "room" in call.arguments:
-                nbytes = call.arguments["share"] * min(call.threads, _MOST_ROOMS) * self.dtype.itemsize
+                nbytes = call.arguments["share"] * call.threads * self.dtype.itemsize
                 room = call.arguments["room"].buffer
                 room.nbytes = nbytes
                 call.arguments["room"] = Slot(room, 0, nbytes)
@@ -191,7 +193,7 @@ class Lowering:
                 stream = self._streams.setdefault(spec.stream, len(self._streams))
                 values.update(p=self.state, index=stream, width=ld)
             steps.append((spec, values))
-        most = _MOST_ROOMS if "room" in arguments else ALL
+        most = _rooms() if "room" in arguments else ALL
         self._record(Call(kernel, arguments, steps, nanoseconds, most))
 
     def _record(self, call: Call) -> None:

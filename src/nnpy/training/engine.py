@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from nnpy.model import Model
 
 SLICE = 0.05  # seconds between two looks at signals and progress
+MOST_ARRAYS = nncore.memory.LAYOUT["SIZE"] - SLOTS  # that a Program can be bound to
 _MOST_PROGRAMS = 24
 _MOST_BYTES = 1 << 30  # of their arenas
 
@@ -198,14 +199,22 @@ class Engine:
             self._programs.popitem(last=False)
         return made
 
+    def _check_arrays(self, count: int) -> None:
+        if count > MOST_ARRAYS:
+            raise ValueError(
+                f"{self.model}: expected at most {MOST_ARRAYS} inputs, outputs, targets and weights together, got {count}"
+            )
+
     def _request(self, mode: str, batch: int, sources: tuple[Source, ...], weighted: tuple[bool, ...]) -> Request:
         structure = self.model.structure
         tensors: list[Tensor] = list(structure.inputs)
         if mode == "predict":
+            self._check_arrays(len(tensors) + len(structure.outputs))
             outputs = [(tensor, len(tensors) + position) for position, tensor in enumerate(structure.outputs)]
             return Request(batch, False, feeds(tensors, sources), outputs=outputs)
         objective = self.objective(weighted)
         tensors += [*objective.targets, *(w for w in objective.weights if w is not None)]
+        self._check_arrays(len(tensors))
         totals = [(values, self.totals[mode][i], w) for i, (values, w) in enumerate(objective.totals)]
         update = self._update if mode == "train" else None
         return Request(
@@ -237,6 +246,7 @@ class Engine:
                     rates = optimizer.rates(first, steps)
                     setup[RATES] = address(rates)
                 with self.train_lock:
+                    self.claim()  # a callback may have trained another model that shares parameters
                     bind(state, samples.arrays, setup)
                     done = program.run(count if slices else 1, SLICE)
                     setup.update({ROW: int(state[ROW]), LOCAL: int(state[LOCAL])})
