@@ -51,11 +51,9 @@ def teams(monkeypatch):
     from nnpy.compiler import schedule
     from nnpy.optimizers import base
 
-    for module, name, value in (
-        (schedule, "_NS_PER_THREAD", 1e-3), (schedule, "_NS_OF_ONE", 0), (schedule, "_LEAST_ROWS", 1), (base, "_SHARE", 1),
-    ):  # fmt: skip
-        assert hasattr(module, name)
-        monkeypatch.setattr(module, name, value)
+    for name, value in (("_NS_PER_THREAD", 1e-3), ("_NS_OF_ONE", 0), ("_LEAST_ROWS", 1)):
+        monkeypatch.setattr(schedule, name, value)
+    monkeypatch.setattr(base, "_SHARE", 1)
 
 
 @pytest.fixture

@@ -29,6 +29,20 @@ cdef enum:
     STATE_SIZE = 64
 
 
+cdef extern from *:
+    """
+    #ifndef NN_SIGNATURE
+    #define NN_SIGNATURE 0      /* not a kernel family */
+    #endif
+    """
+    const int NN_SIGNATURE
+
+
+cdef inline int signature() noexcept nogil:
+    """nncore.kernels.signatures.fingerprint of the family when it was compiled."""
+    return NN_SIGNATURE
+
+
 cdef inline int layout() noexcept nogil:
     """What a module was compiled against: every kernel family exports it, and nncore.kernels compares it."""
     return <int>sizeof(Op) * 100 + STATE_SLOTS

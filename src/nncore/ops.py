@@ -79,7 +79,7 @@ class Op:
         if steps:
             from nncore.steps import encode
 
-            arguments["steps"], arguments["n_steps"] = encode(steps, dtype), len(steps)
+            arguments["steps"], arguments["n_steps"] = encode(steps), len(steps)
         numbers = {size: _number(name, size, arguments.pop(size, 0), index, "whole number") for size in signature.sizes}
         self.sizes = list(numbers.values())
         self.scalars = [_number(name, s, arguments.pop(s, 0.0), float, "number") for s in signature.scalars]

@@ -117,7 +117,7 @@ class Step:
         return [(ref(operand), writes, elements) for operand, writes, elements in operands if operand is not None]
 
 
-def encode(steps, dtype) -> np.ndarray:
+def encode(steps) -> np.ndarray:
     """The steps as the array of C structs that kernels read."""
     from nncore.ops import ref
 

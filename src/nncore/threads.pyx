@@ -135,8 +135,3 @@ def set_num_threads(threads):
     if not 0 <= threads <= 1024:
         raise ValueError(f"set_num_threads: expected 0 (OpenMP's choice) to 1024, got {threads}")
     _chosen = threads
-
-
-def forked():
-    """True in a child that fork() made: programs run on one thread there."""
-    return _forked

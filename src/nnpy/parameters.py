@@ -33,21 +33,18 @@ class Store:
         self.values = nncore.aligned(size, self.dtype)
         self.gradients = nncore.aligned(size, self.dtype)
         for parameter in self.parameters:
-            view = self._view(self.values, parameter)
+            view = self.view(self.values, parameter)
             view[...] = parameter.value
             parameter.value = view
 
-    def _view(self, flat: np.ndarray, parameter: Parameter) -> np.ndarray:
+    def view(self, flat: np.ndarray, parameter: Parameter) -> np.ndarray:
+        """A parameter's part of any buffer of this layout (values, gradients, an optimizer's moments)."""
         start = self.offsets[parameter]
         return flat[start : start + parameter.value.size].reshape(parameter.value.shape)
 
     def gradient(self, parameter: Parameter) -> np.ndarray:
         """The gradient of a parameter: a view of the flat buffer."""
-        return self._view(self.gradients, parameter)
-
-    def state_view(self, flat: np.ndarray, parameter: Parameter) -> np.ndarray:
-        """A parameter's part of any buffer of the same layout (an optimizer's moments)."""
-        return self._view(flat, parameter)
+        return self.view(self.gradients, parameter)
 
     def ref(self, parameter: Parameter) -> Ref:
         return nncore.ref(parameter.value)

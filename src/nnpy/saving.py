@@ -54,7 +54,7 @@ def save(model: Model, path: str | os.PathLike) -> Path:
         for slot, flat in engine.optimizer_slots().items():
             for parameter in engine.parameters:
                 if engine.trainable[parameter]:
-                    tensors[f"{_SLOT}{slot}/{names[parameter]}"] = engine.claim().state_view(flat, parameter)
+                    tensors[f"{_SLOT}{slot}/{names[parameter]}"] = engine.claim().view(flat, parameter)
     return _write(path, tensors, {**value, "weights": weight_names(model.weights)})
 
 
@@ -161,7 +161,7 @@ def _restore(model: Model, file: _File, position: dict[str, int]) -> None:
         slot, _, weight = name.removeprefix(_SLOT).partition("/")
         if slot not in slots or weight not in names or file.shape(name) != names[weight].shape:
             raise ValueError(f"{file.path}: optimizer state {name!r} fits neither the optimizer nor the weights")
-        store.state_view(slots[slot], names[weight])[...] = file[name]
+        store.view(slots[slot], names[weight])[...] = file[name]
     engine.set_position(position)
 
 

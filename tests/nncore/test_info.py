@@ -40,10 +40,16 @@ def test_every_kernel_is_compiled_for_every_isa_and_dtype(isa, dtype):
 def test_a_stale_module_is_an_error(isa, dtype):
     module = kernels.family("chain", dtype, isa)
     kernels.check_layout(module)
-    for name in ("LAYOUT", "STEP_LAYOUT"):
-        stale = types.SimpleNamespace(__name__="nncore.kernels.v0_f32.chain", **{name: getattr(module, name) + 100})
+    numbers = {name: getattr(module, name) for name in ("LAYOUT", "STEP_LAYOUT", "SIGNATURE")}
+    for name in numbers:
+        stale = types.SimpleNamespace(__name__="nncore.kernels.v0_f32.chain", **numbers | {name: numbers[name] + 100})
         with pytest.raises(ImportError, match=rf"v0_f32.chain is stale: its {name} is \d+, the runtime's \d+"):
             kernels.check_layout(stale)
+
+
+def test_a_module_that_says_nothing_is_stale():
+    with pytest.raises(ImportError, match="its LAYOUT is None"):
+        kernels.check_layout(types.SimpleNamespace(__name__="nncore.kernels.v0_f32.gemm"))
 
 
 def test_the_best_variant_is_chosen():

@@ -180,3 +180,18 @@ def test_binary_crossentropy_of_confident_logits(run, dtype, isa):
 def test_no_rows(run, dtype, isa, kernel):
     loss, x = np.zeros(0, dtype), np.zeros((0, 4), dtype)
     run(kernel, threads=2, dtype=dtype, isa=isa, loss=loss, dx=x, x=x, targets=x, rows=0, cols=4, scale=1.0)
+
+
+@pytest.mark.parametrize("cols", [3, 10, 40])
+def test_labels_that_are_no_columns_touch_no_memory(cols, rng, run, dtype, isa):
+    """They are checked when data comes in, but a callback may change them afterwards."""
+    x = rng.normal(size=(9, cols)).astype(dtype)
+    labels = np.array([0, -1, 2**30, cols, cols - 1, -(2**31), 1, 2**31 - 1, 2], np.int32)
+    good = (labels >= 0) & (labels < cols)
+    loss, hits, dx = np.full(9, 7, dtype), np.full(9, 7, dtype), np.full((9, cols), 7, dtype)
+    sizes = dict(rows=9, cols=cols, scale=1.0, dtype=dtype, isa=isa)
+    run("softmax_crossentropy", loss=loss, dx=dx, hits=hits, x=x, labels=labels, **sizes)
+    assert np.array_equal(np.isnan(loss), ~good) and (hits[~good] == 0).all() and (dx[~good] == 0).all()
+    expected, slope, _ = reference.softmax_crossentropy(x[good], labels[good], scale=1.0)
+    np.testing.assert_allclose(loss[good], expected, rtol=1e-5)
+    np.testing.assert_allclose(dx[good], slope, rtol=1e-4, atol=1e-6)

@@ -40,7 +40,7 @@ def call(name, x, isa, s0=0.0):
     if name in table:
         op.n[0] = x.size
     else:
-        steps = encode([Step(name, s0=s0)], x.dtype)
+        steps = encode([Step(name, s0=s0)])
         op.p[2] = steps.ctypes.data
         op.n[0:5] = (1, x.size, x.size, x.size, 1)
     kernel = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int, ctypes.c_int)

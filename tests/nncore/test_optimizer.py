@@ -209,3 +209,15 @@ def test_step_behind_a_gemm(
     reference_steps.apply(g, [update_step(kind, wanted, rule, cols)])
     for actual, expected in zip(results, wanted.values(), strict=True):
         assert_close(actual, expected, scale=max(1.0, float(np.abs(g).max())))
+
+
+def test_adam_after_an_overflow_stands_still(isa):
+    """A second moment that is infinite counts as the largest number: next to no update, as the formula says."""
+    w, m, v, g = (np.full(37, value, np.float32) for value in (0.5, 0.1, 1.0, 1e25))
+    rates, state = np.full(3, 1e-3), new_state()
+    state[RATES] = rates.ctypes.data
+    settings = dict(beta_1=0.9, beta_2=0.999, epsilon=1e-7)
+    Program([Op("adam", w=w, m=m, v=v, g=g, state=state, count=37, isa=isa, **settings)], state).run()
+    assert np.isinf(v).all() and np.isfinite(w).all()
+    rate = 1e-3 * np.sqrt(1 - 0.999) / (1 - 0.9)  # corrected for the bias of the first step
+    np.testing.assert_allclose(w, 0.5 - rate * 1e24 / np.sqrt(3.0e38), rtol=1e-4)

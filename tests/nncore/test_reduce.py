@@ -68,3 +68,14 @@ def test_norm_and_clipping(run, rng, dtype, isa, count, every_thread_count):
 
     partials = every_thread_count(compute)[0]
     np.testing.assert_allclose(partials, reference.square_sums(x), rtol=2e-6 if dtype == "float32" else 1e-13)
+
+
+def test_norm_of_numbers_whose_squares_overflow(run, isa):
+    """An exploding gradient is clipped, not taken for an infinite one."""
+    x = np.zeros(20000, np.float32)
+    x[[5, 9000]] = 3e25, 4e25
+    partials, scale, norm = np.zeros(3), np.zeros(1, np.float32), np.zeros(1)
+    run("square_sums", partials=partials, x=x, count=len(x), isa=isa)
+    run("clip_scale", scale=scale, partials=partials, norm=norm, count=3, clip=1.0, isa=isa)
+    np.testing.assert_allclose(norm, 5e25, rtol=1e-6)
+    np.testing.assert_allclose(scale, 1 / 5e25, rtol=1e-6)

@@ -169,7 +169,8 @@ def test_row_steps_do_not_fuse_across_a_reshape(rng):
     """Steps by column work on the rows of the kernel, not on those that a reshape makes of them."""
 
     def scaled(norm, x):
-        return (x - norm.moving_mean.value) / np.sqrt(norm.moving_variance.value + 1e-3) * norm.gamma.value + norm.beta.value
+        gamma, beta, mean, variance = norm.get_weights()
+        return (x - mean) / np.sqrt(variance + 1e-3) * gamma + beta
 
     def with_statistics(features):
         norm = nn.BatchNormalization()

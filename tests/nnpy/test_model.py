@@ -152,6 +152,30 @@ def test_models_that_share_layers_train_in_turns(rng):
     assert len({array.tobytes() for array in seen}) == 6
 
 
+def test_training_another_model_in_a_callback_moves_the_layers_they_share(rng):
+    x, y = rng.normal(size=(256, 8)), rng.normal(size=(256, 1))
+    one, two = nn.Input((8,)), nn.Input((8,))
+    shared = nn.Dense(16, activation="tanh")
+    a, b = nn.Model(one, nn.Dense(1)(shared(one))), nn.Model(two, nn.Dense(1)(shared(two)))
+    a.compile(nn.SGD(0.01), "mse")
+    b.compile(nn.SGD(0.0), "mse")
+    start = a.get_weights()
+    a.fit(x, y, epochs=3, shuffle=False, verbose=0)
+    expected = a.get_weights()
+    a.set_weights(start)
+    idle = nn.LambdaCallback(on_train_batch_end=lambda *_: b.train_on_batch(x[:4], y[:4]))
+    a.fit(x, y, epochs=3, shuffle=False, verbose=0, callbacks=idle)  # with a learning rate of 0 it changes nothing
+    for got, want in zip(a.get_weights(), expected, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-7)
+
+
+def test_more_arrays_than_a_program_holds_are_refused():
+    inputs = [nn.Input((2,)) for _ in range(70)]
+    net = nn.Model(inputs, nn.Add()(inputs))
+    with pytest.raises(ValueError, match="expected at most 56 inputs, outputs, targets and weights together, got 71"):
+        net.predict([np.zeros((3, 2))] * 70)
+
+
 def test_frozen_layers_stay(rng):
     model = mlp()
     model.get_layer("hidden").trainable = False

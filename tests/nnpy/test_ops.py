@@ -95,7 +95,7 @@ def test_bad_input_is_refused(row):
 
 @pytest.mark.parametrize("seed", range(24))
 def test_random_graphs(seed, threads, teams):
-    """Any DAG: values used several times, dense layers, activations, joins, normalizations of the values in other shapes.
+    """Any DAG: values used several times, dense layers, activations, joins, normalizations of values in other shapes.
     Gradients by central differences."""
 
     def normalized(a, row, rng):

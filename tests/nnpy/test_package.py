@@ -17,13 +17,13 @@ import nncore
 import nnpy
 
 PROJECT = Path(__file__).resolve().parents[2]
-# The time of the whole import, NumPy's included, and what it brought along. Processor time: it is the wall time of an
-# idle machine, and does not grow when other work has the processors.
+# The time of the whole import, NumPy's included, and what it brought along. Processor time of the thread: it is the
+# wall time of an idle machine, and does not grow when other work has the processors (nor with NumPy's BLAS threads).
 PROBE = """
 import json, sys, time
-start = time.process_time()
+start = time.thread_time()
 import nnpy
-seconds = time.process_time() - start
+seconds = time.thread_time() - start
 print(json.dumps([seconds, sorted(sys.modules)]))
 """
 # Imported where they are used: what the installation brings, and every extra.

@@ -19,15 +19,25 @@ import nnpy as nn
 from nnpy.training import engine as engine_
 
 
+@pytest.fixture(autouse=True)
+def _team():
+    """Two threads in every step, whatever a Program would find faster."""
+    nncore.set_num_threads(2)
+
+
 def data(rng, n=512, features=64):
     return rng.normal(size=(n, features)).astype("f4"), rng.integers(0, 8, n)
 
 
-def network(seed=0, width=64, features=64):
+def network(seed=0, width=128, features=64):
     nn.set_seed(seed)
     net = nn.Sequential([nn.Input((features,)), nn.Dense(width, activation="relu"), nn.Dropout(0.2), nn.Dense(8)])
     net.compile("adam", nn.losses.SparseCategoricalCrossentropy(from_logits=True))
     return net
+
+
+def works_in_a_team(net):
+    return any(ready.program.threads > 1 for key, ready in net.engine._programs.items() if key[0] == "train")
 
 
 def bits(net):
@@ -99,6 +109,7 @@ def test_two_threads_give_the_same_bits_as_one_after_the_other(rng):
     for thread in threads:
         thread.join(60)
     assert [bits(net) for net in nets] == alone
+    assert all(works_in_a_team(net) for net in nets)
 
 
 def test_predictions_while_another_thread_trains(rng):
@@ -144,27 +155,6 @@ def test_threads_share_one_model_for_predictions(rng):
     assert not wrong
 
 
-def test_other_threads_run_while_a_model_trains(rng):
-    x, y = data(rng, 8192)
-    net = network(width=256)
-    net.fit(x, y, verbose=0)
-    ticks = []
-    stop = threading.Event()
-
-    def tick():
-        while not stop.wait(0.005):
-            ticks.append(time.perf_counter())
-
-    thread = threading.Thread(target=tick)
-    thread.start()
-    start = time.perf_counter()
-    while time.perf_counter() - start < 0.5:
-        net.fit(x, y, batch_size=8192, verbose=0)
-    stop.set()
-    thread.join()
-    assert len(ticks) >= 10
-
-
 def test_a_second_fit_of_the_same_model_is_refused(rng):
     x, y = data(rng)
     net = network()
@@ -187,6 +177,13 @@ def test_training_inside_a_callback_leaves_the_epochs_values(rng):
     assert results[0] == results[1]
 
 
+def resident():
+    """Bytes of memory that the process has now; its peak would hide what grows below an earlier one."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="no /proc: the system does not tell")
 def test_200_fits_do_not_grow(rng):
     x, y = data(rng, 200)
     net = network()
@@ -197,13 +194,13 @@ def test_200_fits_do_not_grow(rng):
             net.fit(x[:n], y[:n], batch_size=32, validation_data=(x[: n // 2], y[: n // 2]), verbose=0)
             net.predict(x[: 1 + number % 40])
         gc.collect()
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, len(gc.get_objects())
+        return resident(), len(gc.get_objects())
 
     fits(100)
     memory, objects = fits(50)
     more_memory, more_objects = fits(200)
-    assert more_memory - memory < 4 << 10, "KiB"
-    assert more_objects - objects < 2000
+    assert more_memory - memory < 4 << 20
+    assert more_objects - objects < 200
     assert len(net.engine._programs) <= engine_._MOST_PROGRAMS and len(net._fast) <= 64
 
 
@@ -245,7 +242,8 @@ def forked(queue, net, x, y):
 def test_a_forked_child_trains_on_one_thread(rng):
     x, y = data(rng)
     net = network(3)
-    net.fit(x, y, verbose=0)  # the team has worked in the parent
+    net.fit(x, y, verbose=0)
+    assert works_in_a_team(net)  # in the parent
     context = multiprocessing.get_context("fork")
     queue = context.SimpleQueue()
     child = context.Process(target=forked, args=(queue, net, x, y))
@@ -302,10 +300,11 @@ PROGRAM = """
 import numpy as np, nnpy as nn, nncore
 rng = np.random.default_rng(0)
 x, y = rng.normal(size=(300, 20)), rng.integers(0, 3, 300)
-net = nn.Sequential([nn.Dense(64, activation="relu"), nn.Dense(3)])
+net = nn.Sequential([nn.Dense(512, activation="relu"), nn.Dense(3)])
 net.compile("adam", nn.losses.SparseCategoricalCrossentropy(from_logits=True))
 {before}
 net.fit(x, y, epochs=2, verbose=0)
+assert any(ready.program.threads > 1 for ready in net.engine._programs.values()), "no team to disturb"
 import hashlib
 print(nncore.get_num_threads(), hashlib.sha1(b"".join(w.tobytes() for w in net.get_weights())).hexdigest())
 """
@@ -346,8 +345,9 @@ def test_other_libraries_in_the_same_process_do_not_break_a_step(library):
     pytest.importorskip(library)
     alone = run(PROGRAM.format(before="")).split()[1]
     use = f"import warnings, numpy as np; warnings.simplefilter('ignore'); {OTHERS[library]}\n"
-    assert run(use + PROGRAM.format(before="")).split()[1] == alone
-    assert run(PROGRAM.format(before=use)).split()[1] == alone
+    team = "nn.set_num_threads(2)\n"
+    assert run(use + PROGRAM.format(before=team)).split()[1] == alone
+    assert run(PROGRAM.format(before=team + use)).split()[1] == alone
 
 
 @pytest.mark.parametrize("library", OTHERS)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from nncore.cpu import x86_level
-from nncore.kernels.signatures import SIGNATURES
+from nncore.kernels.signatures import SIGNATURES, fingerprint
 
 DTYPES = {"float32": "f32", "float64": "f64"}
 
@@ -52,14 +52,21 @@ def _module(family: str, isa: str, dtype: str):
 
 
 def check_layout(module) -> None:
-    """Raise ImportError for a module compiled against other C structs than the runtime: kernels would read nonsense."""
+    """Raise ImportError for a module compiled against other C structs than the runtime's, or for kernels with other
+    arguments: they would read nonsense."""
     from nncore import memory, steps
 
-    for name, expected in (("LAYOUT", memory.LAYOUT["LAYOUT"]), ("STEP_LAYOUT", steps.LAYOUT)):
-        found = getattr(module, name, expected)
-        if found != expected:
+    expected = {
+        "LAYOUT": memory.LAYOUT["LAYOUT"],
+        "SIGNATURE": fingerprint(module.__name__.rpartition(".")[2]),
+    }
+    if hasattr(module, "STEP_LAYOUT"):  # of families that apply steps
+        expected["STEP_LAYOUT"] = steps.LAYOUT
+    for name, value in expected.items():
+        found = getattr(module, name, None)
+        if found != value:
             raise ImportError(
-                f"{module.__name__} is stale: its {name} is {found}, the runtime's {expected}. Build nnpy again: "
+                f"{module.__name__} is stale: its {name} is {found}, the runtime's {value}. Build nnpy again: "
                 "pip install . (or, with modules beside their sources, ninja -C build/dev)"
             )
 

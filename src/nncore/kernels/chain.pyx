@@ -2,7 +2,7 @@
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 from nncore.kernels.chain cimport StepRecord, Tile, apply_steps, apply_steps_to, each_map, step_layout
-from nncore.op cimport Op, layout, split
+from nncore.op cimport Op, layout, signature, split
 from nncore.vector cimport real, verf
 
 cdef enum:
@@ -62,4 +62,5 @@ cdef void erf(const Op* op, int thread, int threads) noexcept nogil:
 
 TABLE = {"chain": <size_t>&chain, "erf": <size_t>&erf}
 LAYOUT = layout()
+SIGNATURE = signature()
 STEP_LAYOUT = step_layout()

@@ -5,7 +5,7 @@
 # by whole rows.
 from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t
 from libc.string cimport memcpy
-from nncore.op cimport (Op, STATE_INDICES, STATE_ROW, STATE_SLOTS, layout, split)
+from nncore.op cimport (Op, STATE_INDICES, STATE_ROW, STATE_SLOTS, layout, signature, split)
 from nncore.vector cimport real
 
 cdef extern from *:
@@ -182,3 +182,4 @@ cdef void transpose(const Op* op, int thread, int threads) noexcept nogil:
 TABLE = {"gather": <size_t>&gather, "gather_index": <size_t>&gather_index, "scatter": <size_t>&scatter,
          "transpose": <size_t>&transpose}
 LAYOUT = layout()
+SIGNATURE = signature()

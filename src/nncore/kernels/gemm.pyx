@@ -10,7 +10,7 @@ from libc.stdint cimport int64_t
 from nncore.kernels.chain cimport StepRecord, apply_steps, step_layout
 from nncore.kernels.gemm_micro cimport (NN_A_COPY, NN_AW, NN_B_EDGE, NN_KC, NN_KPAD, NN_MR, NN_NC, NN_NR, NN_NR_MAX,
                                         NN_THIN, NN_TP, nn_fetch, nn_fetch_l2, nn_outlined, rows, thin, transpose)
-from nncore.op cimport Op, layout, split
+from nncore.op cimport Op, layout, signature, split
 from nncore.vector cimport LANES, real, vf, vload, vsplat, vstore
 
 
@@ -346,6 +346,7 @@ cdef void pack_b(const Op* op, int thread, int threads) noexcept nogil:
 
 TABLE = {"gemm": <size_t>&gemm, "pack_b": <size_t>&pack_b}
 LAYOUT = layout()
+SIGNATURE = signature()
 STEP_LAYOUT = step_layout()
 # Block sizes, for whoever allocates packed panels or tests the edges: rows of a tile, columns of a panel, elements of a
 # lane vector, the longest block of k, panels in a column block.

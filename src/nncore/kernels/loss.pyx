@@ -4,7 +4,7 @@
 # output overlaps no input partly. `room`, `ahead`: kernels/rows.pxd.
 from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memset
-from nncore.op cimport Op, layout, split
+from nncore.op cimport Op, layout, signature, split
 from nncore.vector cimport (INFINITY, LANES, NAN, real, vabs, vand, vdiv, veq, vexp, vf, vge, vgt, vi, vload, vlog,
                             vlog1p_unit, vmax, vselect, vsplat)
 from nncore.kernels.gemm_micro cimport transpose
@@ -349,3 +349,4 @@ cdef void mean_squared_error(const Op* op, int thread, int threads) noexcept nog
 TABLE = {"softmax_crossentropy": <size_t>&softmax_crossentropy, "binary_crossentropy": <size_t>&binary_crossentropy,
          "mean_squared_error": <size_t>&mean_squared_error}
 LAYOUT = layout()
+SIGNATURE = signature()

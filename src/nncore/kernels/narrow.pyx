@@ -9,7 +9,7 @@ from libc.stdint cimport int64_t
 from nncore.kernels.chain cimport StepRecord, apply_steps, step_layout
 from nncore.kernels.gemm_micro cimport nn_fetch, nn_high, nn_inlined, nn_low, transpose
 from nncore.kernels.lanes cimport load_part, store_ahead
-from nncore.op cimport Op, layout, split
+from nncore.op cimport Op, layout, signature, split
 from nncore.vector cimport LANES, real, vf, vload, vsplat, vstore
 
 cdef extern from *:
@@ -182,6 +182,7 @@ cdef void gemm_narrow(const Op* op, int thread, int threads) noexcept nogil:
 
 TABLE = {"gemm_narrow": <size_t>&gemm_narrow}
 LAYOUT = layout()
+SIGNATURE = signature()
 STEP_LAYOUT = step_layout()
 # The most columns that the kernel takes, and up to which it is faster than gemm where k is at least 8 times as many.
 globals().update(COLS=MOST_COLS, FASTER=LANES * 5 // 8)

@@ -3,7 +3,7 @@
 # Batch normalization over rows: a thread owns a block of columns, small enough that all its rows stay in cache between
 # the passes (mean, variance, result), so memory is read once and written once. Sums run over rows in one order.
 from libc.stdint cimport int64_t
-from nncore.op cimport Op, layout, split
+from nncore.op cimport Op, layout, signature, split
 from nncore.vector cimport LANES, real, real_sqrt, vf, vload, vsplat, vstore
 from nncore.kernels.chain cimport StepRecord, apply_steps, step_layout
 from nncore.kernels.lanes cimport lanes_sum, load_part, store_part
@@ -266,4 +266,5 @@ TABLE = {"batch_norm": <size_t>&batch_norm, "batch_norm_grad": <size_t>&batch_no
          "batch_norm_fold": <size_t>&batch_norm_fold, "layer_norm": <size_t>&layer_norm,
          "layer_norm_grad": <size_t>&layer_norm_grad, "layer_norm_parameter_grad": <size_t>&layer_norm_parameter_grad}
 LAYOUT = layout()
+SIGNATURE = signature()
 STEP_LAYOUT = step_layout()

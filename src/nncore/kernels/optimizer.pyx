@@ -4,7 +4,7 @@
 # elements, fewer than a vector, pass through padded copies.
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
-from nncore.op cimport Op, layout, split
+from nncore.op cimport Op, layout, signature, split
 from nncore.vector cimport LANES, real, vf, vload, vsplat, vstore
 from nncore.kernels.lanes cimport MOST_LANES
 from nncore.kernels.update cimport Rule, adam_rule, adam_step, momentum_step, sgd_rule, sgd_step
@@ -139,3 +139,4 @@ cdef void adam_prepare(const Op* op, int thread, int threads) noexcept nogil:
 TABLE = {"sgd": <size_t>&sgd, "adam": <size_t>&adam, "sgd_prepare": <size_t>&sgd_prepare,
          "adam_prepare": <size_t>&adam_prepare}
 LAYOUT = layout()
+SIGNATURE = signature()

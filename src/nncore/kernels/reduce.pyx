@@ -1,7 +1,7 @@
 # Sums and norms. Each output has one owner, and the order of its additions is fixed by the sizes alone.
 from libc.math cimport sqrt
 from libc.stdint cimport int64_t
-from nncore.op cimport Op, layout, split
+from nncore.op cimport Op, layout, signature, split
 from nncore.vector cimport LANES, real, vf, vload, vsplat, vstore
 from nncore.kernels.lanes cimport lanes_sum, load_part, store_part
 
@@ -179,6 +179,10 @@ cdef void square_sums(const Op* op, int thread, int threads) noexcept nogil:
             i += LANES
         vstore(lane, (a + b) + (d + e))
         partials[chunk] = sum_doubles(lane, LANES)
+        if partials[chunk] - partials[chunk] != 0:      # the squares, not the numbers, are out of range
+            partials[chunk] = 0
+            for i in range(chunk * CHUNK, end):
+                partials[chunk] += <double>x[i] * <double>x[i]
         chunk += 1
 
 
@@ -203,3 +207,4 @@ cdef void clip_scale(const Op* op, int thread, int threads) noexcept nogil:
 TABLE = {"column_sum": <size_t>&column_sum, "row_sum": <size_t>&row_sum, "accumulate": <size_t>&accumulate,
          "square_sums": <size_t>&square_sums, "clip_scale": <size_t>&clip_scale}
 LAYOUT = layout()
+SIGNATURE = signature()

@@ -1,7 +1,7 @@
 # What the machine can do at most: floating-point work out of registers, and bytes a second through each cache level.
 # Benchmarks measure the others against these; no training step calls them.
 from libc.stdint cimport int64_t
-from nncore.op cimport Op, layout, split
+from nncore.op cimport Op, layout, signature, split
 from nncore.vector cimport LANES, real, vf, vload, vsplat, vstore
 
 cdef extern from *:
@@ -81,3 +81,4 @@ cdef void copy(const Op* op, int thread, int threads) noexcept nogil:
 TABLE = {"fma_peak": <size_t>&fma_peak, "triad": <size_t>&triad, "copy": <size_t>&copy}
 WORK = {"sums": SUMS, "lanes": LANES}     # what turns iterations into operations
 LAYOUT = layout()
+SIGNATURE = signature()

@@ -3,6 +3,7 @@
 A kernel reads them as op.p[i], op.n[i] and op.s[i]; its file says what they mean.
 """
 
+import zlib
 from typing import NamedTuple
 
 
@@ -76,6 +77,14 @@ SIGNATURES = {
     "triad": _signature("roofline", "a! b c", "count passes", "s"),
     "copy": _signature("roofline", "a! b", "count passes"),
 }
+
+
+def fingerprint(family: str) -> int:
+    """A number that changes with the arguments of a family's kernels. CMake compiles it into the family's modules, so
+    that one which reads other arguments is not loaded."""
+    found = [(name, tuple(signature)) for name, signature in SIGNATURES.items() if signature.family == family]
+    return zlib.crc32(repr(found).encode()) & 0x7FFFFFFF
+
 
 # Kernels whose threads share the rows and touch no others of the pointers named: the size that counts them, and for
 # each pointer the size that says how many elements a row of it is (1: one). Those that have a size ``by_rows`` do so

@@ -3,7 +3,7 @@
 # A thread owns whole rows. An output may be an input itself: what is needed of a row is read before the row is written. An
 # output overlaps no input partly.
 from libc.stdint cimport int64_t
-from nncore.op cimport Op, layout, split
+from nncore.op cimport Op, layout, signature, split
 from nncore.vector cimport INFINITY, LANES, real, vexp, vf, vlog, vsplat
 from nncore.kernels.lanes cimport lanes_max, lanes_sum, load_part, store_ahead
 from nncore.kernels.rows cimport exponentials, largest
@@ -124,3 +124,4 @@ cdef void log_softmax_grad(const Op* op, int thread, int threads) noexcept nogil
 TABLE = {"softmax": <size_t>&softmax, "softmax_grad": <size_t>&softmax_grad, "log_softmax": <size_t>&log_softmax,
          "log_softmax_grad": <size_t>&log_softmax_grad}
 LAYOUT = layout()
+SIGNATURE = signature()

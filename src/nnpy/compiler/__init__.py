@@ -89,10 +89,6 @@ class Executable:
         self._bound[slot] = array
         self.state[SLOTS + slot] = array.__array_interface__["data"][0]
 
-    def release(self) -> None:
-        """Forget the bound arrays."""
-        self._bound.clear()
-
     def value(self, tensor: Tensor) -> np.ndarray:
         """A kept tensor's value in the last step: a view of the arena."""
         return self._values[tensor]

@@ -145,7 +145,7 @@ class Updater:
         """What updates a parameter as the last step of its gradient's GEMM; None where clipping needs all gradients."""
         if self.optimizer.clips or self.optimizer.prepare(self.rule, self.state, self.store.dtype) is None:
             return None
-        slots = {name: self.store.state_view(flat, parameter) for name, flat in self.slots.items()}
+        slots = {name: self.store.view(flat, parameter) for name, flat in self.slots.items()}
         return self.optimizer.fused(w=parameter.value, slots=slots, rule=self.rule)
 
     def ops(self, done: Container[Parameter] = ()) -> list[Op]:

@@ -202,7 +202,8 @@ class Engine:
     def _check_arrays(self, count: int) -> None:
         if count > MOST_ARRAYS:
             raise ValueError(
-                f"{self.model}: expected at most {MOST_ARRAYS} inputs, outputs, targets and weights together, got {count}"
+                f"{self.model}: expected at most {MOST_ARRAYS} inputs, outputs, targets and weights together, "
+                f"got {count}"
             )
 
     def _request(self, mode: str, batch: int, sources: tuple[Source, ...], weighted: tuple[bool, ...]) -> Request:
