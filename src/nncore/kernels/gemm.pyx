@@ -9,7 +9,8 @@ grid of rows x panels; each element has one owner.
 from libc.stdint cimport int64_t
 from nncore.kernels.chain cimport StepRecord, apply_steps, step_layout
 from nncore.kernels.gemm_micro cimport (NN_A_COPY, NN_AW, NN_B_EDGE, NN_KC, NN_KPAD, NN_MR, NN_NC, NN_NR, NN_NR_MAX,
-                                        NN_THIN, NN_TP, nn_fetch, nn_fetch_l2, nn_outlined, rows, thin, transpose)
+                                        NN_STREAM, NN_THIN, NN_TP, nn_fetch, nn_fetch_l2, nn_outlined, rows, stream,
+                                        thin, transpose)
 from nncore.op cimport Op, layout, signature, split
 from nncore.vector cimport LANES, real, vf, vload, vsplat, vstore
 
@@ -18,6 +19,13 @@ cdef nn_outlined tiles(int mr, int nv, int by_row, int64_t count, const real* a,
                        int64_t ldb, int64_t k, real* c, int64_t ldc, int add) noexcept nogil:
     """``count`` tiles of C side by side."""
     cdef int64_t np = NN_THIN if mr == 1 else 2, groups = count // np
+    if mr <= NN_STREAM and nv == 2 and next_b == NN_NR:
+        if by_row:
+            if mr == 1: stream(1, 1, 2 * count, a, b, ldb, k, c, ldc, add)
+            else: stream(2, 1, 2 * count, a, b, ldb, k, c, ldc, add)
+        elif mr == 1: stream(1, 0, 2 * count, a, b, ldb, k, c, ldc, add)
+        else: stream(2, 0, 2 * count, a, b, ldb, k, c, ldc, add)
+        return
     if mr <= 3 and nv == 2 and groups > 0:
         if by_row:
             if mr == 1: thin(1, NN_THIN, 1, groups, a, b, next_b, ldb, k, c, ldc, add)

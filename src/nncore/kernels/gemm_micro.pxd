@@ -21,12 +21,14 @@ cdef extern from *:
     #define NN_AW 8
     #define NN_THIN 4
     #endif
+    #define NN_STREAM 2         /* rows for which B is read row by row; GCC spills more */
     #define NN_KC ((int)(1024 / sizeof(real)))      /* a row of the copy of A: 1 KB */
     #define NN_TP 8             /* panels that pay for the transposition of a tile's rows of A */
     #define NN_KPAD (NN_KC + (int)(64 / sizeof(real)))  /* the next row starts in another L1 set */
     #define NN_NR (2 * LANES)
     #define NN_NR_MAX (2 * LANES)
-    #define NN_NC (1024 / NN_NR)    /* panels in a column block, unless the op says: 1 MB of B in L2 */
+    #define NN_COLUMNS 1024         /* in a column block, unless the op says: 1 MB of B in L2 */
+    #define NN_NC (NN_COLUMNS / NN_NR)
     /* Room for the copy of A, by rows or by columns, and for a panel of B that ends inside a vector. */
     #define NN_A_COPY (NN_KC * NN_AW > NN_MR * NN_KPAD ? NN_KC * NN_AW : NN_MR * NN_KPAD)
     #define NN_B_EDGE (NN_KC * NN_NR)
@@ -57,7 +59,7 @@ cdef extern from *:
     static inline int64_t nn_anew(int64_t x) { __asm__ volatile("" : "+r"(x)); return x; }
     """
     const int NN_MR, NN_AW, NN_KC, NN_KPAD, NN_NR, NN_PF, NN_NC, NN_STAGES, NN_TP
-    enum: NN_A_COPY, NN_B_EDGE, NN_NR_MAX, NN_THIN
+    enum: NN_A_COPY, NN_B_EDGE, NN_COLUMNS, NN_NR_MAX, NN_STREAM, NN_THIN
     vf nn_low(vf a, vf b) noexcept nogil
     vf nn_high(vf a, vf b) noexcept nogil
     ctypedef void nn_inlined
@@ -160,6 +162,46 @@ cdef inline nn_inlined thin(int mr, int np, int by_row, int64_t groups, const re
                 vstore(c + i * ldc + v * LANES, acc[i][v])
         b_panel += np * next_b
         c += np * NN_NR
+
+
+cdef inline nn_inlined stream(int mr, int by_row, int64_t vectors, const real* a, const real* b, int64_t ldb, int64_t k,
+                              real* c, int64_t ldc, int add) noexcept nogil:
+    """micro for few rows and a row-major B: whole rows of B, four at a time, so that memory is read in order."""
+    cdef real acc[NN_STREAM * NN_COLUMNS]
+    cdef vf x[NN_STREAM][4]
+    cdef vf y
+    cdef real* row
+    cdef int i, j
+    cdef int64_t v, p = 0
+    for i in range(mr):
+        for v in range(vectors):
+            vstore(acc + i * NN_COLUMNS + v * LANES, vsplat(0))
+    while p <= k - 4:
+        for i in range(mr):
+            for j in range(4):
+                x[i][j] = vsplat(a[i * NN_KPAD + p + j] if by_row else a[i + (p + j) * NN_AW])
+        for v in range(vectors):
+            for i in range(mr):
+                row = acc + i * NN_COLUMNS + v * LANES
+                y = vload(row)
+                for j in range(4):
+                    y = y + x[i][j] * vload(b + j * ldb + v * LANES)
+                vstore(row, y)
+        b += 4 * ldb
+        p += 4
+    while p < k:
+        for v in range(vectors):
+            for i in range(mr):
+                row = acc + i * NN_COLUMNS + v * LANES
+                vstore(row, vload(row) + vsplat(a[i * NN_KPAD + p] if by_row else a[i + p * NN_AW]) * vload(b + v * LANES))
+        b += ldb
+        p += 1
+    for i in range(mr):
+        for v in range(vectors):
+            y = vload(acc + i * NN_COLUMNS + v * LANES)
+            if add:
+                y = y + vload(c + i * ldc + v * LANES)
+            vstore(c + i * ldc + v * LANES, y)
 
 
 cdef inline nn_inlined rows(int mr, int nv, int by_row, int panel, int64_t count, const real* a, const real* b,
