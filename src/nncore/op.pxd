@@ -15,6 +15,8 @@ cdef struct Op:
     double s[SCALARS]       # scalars
     int32_t threads         # how many threads may share it at most; the rest pass by
     int32_t barrier         # 1: all threads meet before it starts
+    int32_t once            # 1: only in the first step of a run
+    int32_t padding
 
 # The state of a running Program: an int64 array that kernels read through a pointer among their arguments.
 cdef enum:

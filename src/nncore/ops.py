@@ -58,21 +58,30 @@ class Op:
     """``Op("gemm", c=c, a=a, b=b, m=3, ...)``: arguments by the names of ``kernels.signatures``.
 
     Pointers are arrays or Refs, sizes and scalars default to 0. ``steps``: what a chain or gemm does to each element
-    of its result (``nncore.steps``). ``threads``: how many may share it at most (0: all). Raises TypeError for an
-    argument that is missing, unknown or of the wrong kind.
+    of its result (``nncore.steps``). ``threads``: how many may share it at most (0: all). ``once``: what it computes
+    stays as it is while a run lasts, so that only the first step of each does it. Raises TypeError for an argument that
+    is missing, unknown or of the wrong kind.
     """
 
-    __slots__ = ("address", "keep", "name", "pointers", "reads", "scalars", "sizes", "threads", "writes")
+    __slots__ = ("address", "keep", "name", "once", "pointers", "reads", "scalars", "sizes", "threads", "writes")
 
     def __init__(
-        self, name: str, *, dtype="float32", isa: str | None = None, threads: int = 0, steps=None, **arguments
+        self,
+        name: str,
+        *,
+        dtype="float32",
+        isa: str | None = None,
+        threads: int = 0,
+        once: bool = False,
+        steps=None,
+        **arguments,
     ):
         if name not in SIGNATURES:
             raise ValueError(f"Op: unknown kernel {name!r}; expected one of {', '.join(SIGNATURES)}")
         signature = SIGNATURES[name]
         self.name = name
         self.address = kernels.address(name, dtype, isa)
-        self.threads = _team(name, threads)
+        self.threads, self.once = _team(name, threads), once
         self.keep: list = []
         self.reads: list[Touch] = []
         self.writes: list[Touch] = []
@@ -101,7 +110,7 @@ class Op:
         """An Op of a kernel that is not in the tables (one that Numba made): pointers are ``writes`` then ``reads``."""
         self = cls.__new__(cls)
         self.name, self.address, self.threads = name, address, _team(name, threads)
-        self.keep, self.reads, self.writes = [keep], [], []
+        self.keep, self.reads, self.writes, self.once = [keep], [], [], False
         self.pointers = [self._touch(ref(m), True) for m in writes] + [self._touch(ref(m), False) for m in reads]
         self.sizes, self.scalars = [int(n) for n in sizes], [float(s) for s in scalars]
         return self

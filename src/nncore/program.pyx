@@ -71,7 +71,7 @@ cdef void walk(void* argument, int thread, int threads) noexcept nogil:
             if op.barrier and barrier_enter(&run.barrier, threads):
                 barrier_open(&run.barrier, threads)
             share = op.threads if op.threads < threads else threads
-            if thread < share:
+            if thread < share and not (op.once and run.done):
                 op.kernel(op, thread, share)
         if barrier_enter(&run.barrier, threads):        # whoever comes last prepares the next step for all
             run.state[STATE_STEP] += 1
@@ -136,6 +136,7 @@ cdef class Program:
                 op.s[j] = record.scalars[j]
             op.threads = record.threads
             op.barrier = barriers[i]
+            op.once = record.once
             self.threads = max(self.threads, op.threads)
 
     def __dealloc__(self):

@@ -192,3 +192,21 @@ def test_row_steps_do_not_fuse_across_a_reshape(rng):
     x = rng.normal(size=(6, 3, 4)).astype("float32")
     expected = scaled(last, np.maximum(scaled(first, x).reshape(6, 12), 0))
     np.testing.assert_allclose(net.predict(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_inference_packs_weights_once_a_run(rng):
+    """Many steps in one call read the same packed weights; a later call sees what has changed since."""
+    net = nn.Sequential([nn.Input((400,)), nn.Dense(512), nn.BatchNormalization(), nn.Dense(400, activation="relu")])
+    x = rng.normal(size=(1000, 400)).astype("float32")
+    net.predict(x, batch_size=250)
+    records = next(ready.program.records for key, ready in net.engine._programs.items() if key[0] == "predict")
+    once = [op.name for op in records if op.once]
+    assert once.count("pack_b") == 2 and once.count("batch_norm_fold") == 1
+    for _ in range(2):
+        first, norm, last = net.layers[-3:]
+        kernel, bias = first.get_weights()
+        gamma, beta, mean, variance = norm.get_weights()
+        hidden = (x @ kernel + bias - mean) / np.sqrt(variance + 1e-3) * gamma + beta
+        expected = np.maximum(hidden @ last.get_weights()[0] + last.get_weights()[1], 0)
+        np.testing.assert_allclose(net.predict(x, batch_size=250), expected, rtol=1e-3, atol=1e-3)
+        net.set_weights([rng.uniform(0.01, 0.1, w.shape) for w in net.get_weights()])

@@ -109,3 +109,42 @@ def test_tool_refuses_another_format(tool, tmp_path):
     array = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
     path.write_bytes(gzip.compress(tool.write_idx(array)))
     assert np.array_equal(tool.read_idx(path), array)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i1", ">i2", ">i4", ">f4", ">f8"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_read_idx(dtype, packed, tmp_path, rng):
+    codes = {"u1": 8, "i1": 9, ">i2": 11, ">i4": 12, ">f4": 13, ">f8": 14}
+    for shape in ((), (3,), (0, 4), (2, 3, 4)):
+        array = rng.integers(0, 100, shape).astype(dtype)
+        content = bytes([0, 0, codes[dtype], len(shape)]) + np.array(shape, ">u4").tobytes() + array.tobytes()
+        path = tmp_path / "file"
+        path.write_bytes(gzip.compress(content) if packed else content)
+        read = nnpy.data.read_idx(path)
+        assert read.dtype == np.dtype(dtype).newbyteorder("=") and read.shape == shape
+        assert np.array_equal(read, array)
+
+
+@pytest.mark.parametrize(
+    "content, text",
+    [
+        (b"", "not an IDX file"),
+        (b"PNG\0", "not an IDX file"),
+        (b"\0\0\x07\1", "not an IDX file"),
+        (b"\0\0\x08\2\0\0", "cut off: expected 2 sizes"),
+        (b"\0\0\x08\1\0\0\0\5abc", r"cut off: expected 5 numbers for \(5,\), got 3 bytes"),
+        (b"\0\0\x08\1\0\0\0\1abc", r"expected 9 bytes for uint8 \(1,\), got 11"),
+        (b"\x1f\x8b garbage", "a damaged gzip file"),
+    ],
+)
+def test_read_idx_refuses(content, text, tmp_path):
+    path = tmp_path / "file.idx"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=text) as caught:
+        nnpy.data.read_idx(path)
+    assert str(path) in str(caught.value)
+
+
+def test_read_idx_without_a_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match="read_idx: no file"):
+        nnpy.data.read_idx(tmp_path / "missing")

@@ -357,5 +357,6 @@ LAYOUT = layout()
 SIGNATURE = signature()
 STEP_LAYOUT = step_layout()
 # Block sizes, for whoever allocates packed panels or tests the edges: rows of a tile, columns of a panel, elements of a
-# lane vector, the longest block of k, panels in a column block.
-globals().update(MR=NN_MR, NR=NN_NR, LANES=LANES, KC=NN_KC, NC=NN_NC, ROOM=NN_NC * NN_NR * NN_KC)
+# lane vector, the longest block of k (and its bytes), panels in a column block.
+globals().update(MR=NN_MR, NR=NN_NR, LANES=LANES, KC=NN_KC, KC_BYTES=NN_KC * sizeof(real), NC=NN_NC,
+                 ROOM=NN_NC * NN_NR * NN_KC)

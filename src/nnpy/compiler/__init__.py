@@ -123,7 +123,7 @@ def compile_request(request: Request, store: Store, state: np.ndarray) -> Execut
     aliases = Aliases(order)
     used = {aliases.root(t) for node in order for t in node.inputs} | {aliases.root(t) for t in held}
     scales = {loss.made_by: weight / max(1, request.batch) for loss, weight in objective} if gradients else {}
-    low = Lowering(request.batch, store, state, aliases, scales, used)
+    low = Lowering(request.batch, store, state, aliases, scales, used, fixed=request.update is None)
     for feed in request.feeds:
         _gather(feed, low)
     copies = []

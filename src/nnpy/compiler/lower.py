@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from math import prod
 from typing import Any
 
@@ -27,6 +28,13 @@ _MANY_ROWS = 192
 _IN_CACHE = 1 << 19
 
 
+@cache
+def _block_columns(core) -> int:
+    """How many columns of B a GEMM keeps in L2 at a time: as many as fit, for a block of k as long as it may be. A
+    little too many do less harm than too few: what spills over comes from L3."""
+    return max(256, min(core.NC * core.NR, nncore.cache_sizes()["L2"] // core.KC_BYTES))
+
+
 def _rooms() -> int:
     """How many threads can pack a GEMM's operand on the way: each has memory for it."""
     return max(8, os.cpu_count() or 1, nncore.get_num_threads())
@@ -43,8 +51,11 @@ class Lowering:
         aliases: Aliases,
         scales: dict[Node, float],
         used: set[Tensor],
+        fixed: bool = False,
     ):
+        """``fixed``: the parameters stay as they are while a run lasts: nothing trains them."""
         self.batch = batch
+        self.fixed = fixed
         self.store = store
         self.state = state
         self.dtype = store.dtype
@@ -100,9 +111,14 @@ class Lowering:
         return Slot(buffer, 0, nbytes)
 
     # -- what it may emit --
-    def call(self, kernel: str, *, work: int, steps: Sequence[StepSpec] = (), step_ld: int = 0, **arguments) -> None:
-        """A kernel of nncore. ``work``: element visits, from which the number of threads follows."""
-        self._emit(kernel, work / _VISITS_PER_NS, arguments, steps, step_ld)
+    def call(
+        self, kernel: str, *, work: int, steps: Sequence[StepSpec] = (), step_ld: int = 0, of_parameters: bool = False,
+        **arguments,
+    ) -> None:  # fmt: skip
+        """A kernel of nncore. ``work``: element visits, from which the number of threads follows. ``of_parameters``: it
+        reads parameters alone, so that where these stay as they are one step of a run has to do it."""
+        call = self._emit(kernel, work / _VISITS_PER_NS, arguments, steps, step_ld)
+        call.once = of_parameters and self.fixed
 
     def gemm(self, item: Item, *, a, b, m: int, n: int, k: int, a_strides, b_strides) -> None:
         """item.output = steps(a @ b)."""
@@ -116,9 +132,14 @@ class Lowering:
             arguments = dict(c=item.output, a=a, b=b, m=m, n=n, k=k, **strides)
             self._emit("gemm_narrow", nanoseconds, arguments, item.steps, n)
             return
-        arguments = dict(m=m, n=n, k=k, rs_a=a_strides[0], cs_a=a_strides[1], ldc=n)
+        arguments = dict(m=m, n=n, k=k, rs_a=a_strides[0], cs_a=a_strides[1], ldc=n, block=_block_columns(core))
         if b_strides[1] == 1 and (m < _MANY_ROWS or k * n * self.dtype.itemsize <= _IN_CACHE):
             arguments.update(b=b, ldb=b_strides[0])  # read in place as fast as a packed one
+        elif self.fixed and isinstance(b, Parameter):
+            packed = self.scratch(-(-n // core.NR) * core.NR * k * self.dtype.itemsize)
+            strides = dict(rs=b_strides[0], cs=b_strides[1])
+            self.call("pack_b", out=packed, b=b, k=k, n=n, work=2 * n * k, of_parameters=True, **strides)
+            arguments.update(b=packed, packed=1)
         else:
             panels = -(-n // core.NR) * core.NR  # columns, padded to whole panels
             arguments.update(b=b, packed=2, ldb=b_strides[0], cs_b=b_strides[1], room=self.scratch(0))
@@ -158,8 +179,9 @@ class Lowering:
                 room = call.arguments["room"].buffer
                 room.nbytes = nbytes
                 call.arguments["room"] = Slot(room, 0, nbytes)
-            for slot, _ in call.slots():
+            for slot, written in call.slots():
                 slot.buffer.touch(position)
+                slot.buffer.held |= call.once and written  # later steps read it
         if nncore.debug_build():
             for buffer in self._all:  # each in an allocation of its own, so that AddressSanitizer sees its ends
                 buffer.external = nncore.ref(nncore.aligned(buffer.nbytes, np.uint8))
@@ -181,7 +203,7 @@ class Lowering:
         self._all.append(buffer)
         return buffer
 
-    def _emit(self, kernel: str, nanoseconds: float, arguments: dict, specs: Sequence[StepSpec], ld: int) -> None:
+    def _emit(self, kernel: str, nanoseconds: float, arguments: dict, specs: Sequence[StepSpec], ld: int) -> Call:
         steps = []
         for spec in specs:
             values: dict[str, Any] = dict(ld=ld, s0=spec.s0, s1=spec.s1)
@@ -194,14 +216,15 @@ class Lowering:
                 values.update(p=self.state, index=stream, width=ld)
             steps.append((spec, values))
         most = _rooms() if "room" in arguments else ALL
-        self._record(Call(kernel, arguments, steps, nanoseconds, most))
+        return self._record(Call(kernel, arguments, steps, nanoseconds, most))
 
-    def _record(self, call: Call) -> None:
+    def _record(self, call: Call) -> Call:
         for values in (call.arguments, *(values for _, values in call.steps)):
             for name, value in values.items():
                 if isinstance(value, Tensor):
                     values[name] = self.slot(value)
         self.calls.append(call)
+        return call
 
     def _ref(self, value: Any, arena: np.ndarray):
         if not isinstance(value, Slot):
@@ -226,4 +249,4 @@ class Lowering:
             else Step(spec.kind, **{name: self._ref(value, arena) for name, value in values.items()})
             for spec, values in call.steps
         ]
-        return Op(call.name, dtype=self.dtype, threads=call.threads, steps=steps, **arguments)
+        return Op(call.name, dtype=self.dtype, threads=call.threads, once=call.once, steps=steps, **arguments)

@@ -38,6 +38,7 @@ class Call:
     most: int = 1 << 20  # threads that can share it
     threads: int = 1
     function: Any = None  # of nncore.jit, in place of a kernel from the tables
+    once: bool = False  # only in the first step of a run
 
     def slots(self) -> Iterable[tuple[Slot, bool]]:
         """The memory that it touches; whether it is written."""

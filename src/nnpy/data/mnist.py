@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import gzip
-import math
-import struct
 from pathlib import Path
 
 import numpy as np
+
+from nnpy.data.idx import parse_idx
 
 _FILE = Path(__file__).with_name("mnist-subset.idx.gz")
 
@@ -22,17 +22,9 @@ def load_mnist() -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.nd
     Source: LeCun, Cortes and Burges, the MNIST database; tools/make_mnist_subset.py chose the images.
     """
     content = gzip.decompress(_FILE.read_bytes())
-    x_train, offset = _read_idx(content, 0)
-    y_train, offset = _read_idx(content, offset)
-    x_test, offset = _read_idx(content, offset)
-    y_test, _ = _read_idx(content, offset)
+    arrays, offset = [], 0
+    for _ in range(4):
+        array, offset = parse_idx(content, offset, _FILE.name)
+        arrays.append(array)
+    x_train, y_train, x_test, y_test = arrays
     return (x_train, y_train), (x_test, y_test)
-
-
-def _read_idx(content: bytes, offset: int) -> tuple[np.ndarray, int]:
-    """The IDX array that starts at ``offset``, and where the next one does."""
-    rank = content[offset + 3]
-    shape = struct.unpack_from(f">{rank}I", content, offset + 4)
-    start = offset + 4 + 4 * rank
-    size = math.prod(shape)
-    return np.frombuffer(content, np.uint8, size, start).reshape(shape).copy(), start + size

@@ -92,7 +92,7 @@ class _BatchNormFold(Operation):
         low.call(
             self.name, scale=node.outputs[0], shift=node.outputs[1], moving_mean=node.inputs[0],
             moving_variance=node.inputs[1], cols=node.inputs[0].shape[0],
-            epsilon=node.attributes["epsilon"], work=1, **named,
+            epsilon=node.attributes["epsilon"], work=1, of_parameters=True, **named,
         )  # fmt: skip
 
 
