@@ -11,6 +11,7 @@ from nncore import debug_build, kernels
 
 VARIANTS = {"v4": ("zmm", 14), "v3": ("ymm", 6)}  # and their vector registers, and rows of a tile
 _JUMP = re.compile(r"^j[a-z]+\s+([0-9a-f]+)")
+_STACK = re.compile(r"\(%r[sb]p")
 
 
 def loops(path):
@@ -47,6 +48,6 @@ def test_the_inner_loop_of_the_gemm(isa):
         if len(products) < 2 * rows or len(broadcasts) < rows:
             continue  # not a whole tile
         found += 1
-        spilled = [text for text in body if re.match(rf"vmov.*\(%r[sb]p.*%{register}|vmov.*%{register}.*\(%r[sb]p", text)]
+        spilled = [text for text in body if text.startswith("vmov") and f"%{register}" in text and _STACK.search(text)]
         assert not spilled, f"{len(products)} products, and on the stack: {spilled}"
     assert found > 0, "no loop of whole tiles of fused multiply-adds"
