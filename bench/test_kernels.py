@@ -165,7 +165,15 @@ def _sums():
     flat = _normal(COUNT)
     partials = np.empty(-(-COUNT // reference.CHUNK))
     yield _Case("square_sums", dict(partials=partials, x=flat, count=COUNT), lambda: reference.square_sums(flat))
+    yield _Case(
+        "penalty", dict(partials=partials, w=flat, count=COUNT, l1=1e-3, l2=1e-2),
+        lambda: reference.penalty(flat, 1e-3, 1e-2),
+    )  # fmt: skip
     ones, scale = np.ones(len(partials)), _empty(1)
+    yield _Case(
+        "accumulate_penalty", dict(totals=totals, partials=ones, count=len(ones), rows=ROWS),
+        lambda: reference.accumulate_penalty(totals, ones, ROWS),
+    )  # fmt: skip
     yield _Case(
         "clip_scale", dict(scale=scale, partials=ones, count=len(ones), clip=1.0),
         lambda: reference.clip_scale(ones, 1.0),

@@ -11,7 +11,7 @@ import numpy as np
 from nncore import reference_steps
 from nncore.memory import BATCH, INDICES, ROW
 
-CHUNK = 8192  # elements of one partial sum of square_sums
+CHUNK = 8192  # elements of one partial sum of square_sums or penalty
 
 
 # gather: the batch
@@ -210,6 +210,18 @@ def clip_scale(partials, clip):
     """(scale, norm): the factor that brings gradients of this norm down to ``clip`` (not positive: no clipping)."""
     norm = np.sqrt(partials.sum())
     return (clip / norm if clip > 0 and norm > clip else 1.0), norm
+
+
+def penalty(w, l1, l2):
+    """float64 sums of l1 * |w| + l2 * w^2 of the chunks of CHUNK elements of w [count]."""
+    size = np.abs(w.astype(np.float64))
+    terms = size * (l2 * size + l1)
+    return np.array([terms[i : i + CHUNK].sum() for i in range(0, len(w), CHUNK)])
+
+
+def accumulate_penalty(totals, partials, rows):
+    """totals (float64 [2]) + rows * (sum of partials, 1)."""
+    return totals + rows * np.array([partials.sum(), 1.0])
 
 
 # optimizers, as Keras 3 has them

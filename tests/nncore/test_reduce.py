@@ -79,3 +79,21 @@ def test_norm_of_numbers_whose_squares_overflow(run, isa):
     run("clip_scale", scale=scale, partials=partials, norm=norm, count=3, clip=1.0, isa=isa)
     np.testing.assert_allclose(norm, 5e25, rtol=1e-6)
     np.testing.assert_allclose(scale, 1 / 5e25, rtol=1e-6)
+
+
+@pytest.mark.parametrize("count", [0, 1, 15, 17, 8191, 8192, 8193, 50_021])
+@pytest.mark.parametrize("l1, l2", [(0.0, 0.3), (0.2, 0.0), (0.2, 0.3)])
+def test_penalty(run, rng, dtype, isa, count, l1, l2, every_thread_count):
+    w = rng.standard_normal(count).astype(dtype)
+
+    def compute(threads):
+        partials, totals = np.full(-(-count // reference.CHUNK), -1.0), np.array([2.5, 7.0])
+        run("penalty", threads=threads, dtype=dtype, isa=isa, partials=partials, w=w, count=count, l1=l1, l2=l2)
+        sizes = dict(count=len(partials), rows=3)
+        run("accumulate_penalty", threads=threads, dtype=dtype, isa=isa, totals=totals, partials=partials, **sizes)
+        return [partials, totals]
+
+    partials, totals = every_thread_count(compute)
+    np.testing.assert_allclose(partials, reference.penalty(w, l1, l2), rtol=2e-6 if dtype == "float32" else 1e-13)
+    expected = reference.accumulate_penalty(np.array([2.5, 7.0]), partials, 3)
+    np.testing.assert_allclose(totals, expected, rtol=1e-13)

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from running import compiled, start
 
+import nncore
+import nnpy as nn
 from nnpy import regularizers
 from nnpy.layers import Dense, Input
 from nnpy.losses import MeanSquaredError
@@ -48,3 +50,70 @@ def test_get():
             regularizers.L2(bad)
     with pytest.raises(TypeError, match=r"expected regularizer to be a name, Regularizer or .*, got 0\.1"):
         regularizers.get(0.1)
+
+
+def regularized(dtype="float32"):
+    nn.set_seed(3)
+    nn.set_floatx(dtype)
+    try:
+        layers = [Dense(40, activation="tanh", kernel_regularizer=regularizers.L1L2(1e-3, 0.02), bias_regularizer="l1")]
+        net = nn.Sequential([Input((20,)), *layers, nn.BatchNormalization(gamma_regularizer="l2"), Dense(2)])
+        net.compile(nn.SGD(0.05, momentum=0.9), "mse", metrics=["mse"])
+    finally:
+        nn.set_floatx("float32")
+        nn.set_seed(0)
+    return net
+
+
+@pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-5), ("float64", 1e-12)])
+def test_the_loss_of_an_epoch_is_the_mean_of_its_batches(rng, dtype, tolerance):
+    """Each batch's penalty is that of the weights before its update; a smaller batch counts by its samples."""
+    x, y = rng.normal(size=(70, 20)), rng.normal(size=(70, 2))
+    sizes, seen, penalties = [32, 32, 6], [], []
+    net = regularized(dtype)
+    for start_, size in zip((0, 32, 64), sizes, strict=True):
+        rows = slice(start_, start_ + size)
+        penalties.append(net.engine.penalty())
+        logs = net.train_on_batch(x[rows], y[rows], return_dict=True)
+        assert logs["loss"] - logs["mse"] == pytest.approx(penalties[-1], rel=100 * tolerance)
+        seen.append(logs["loss"])
+    assert min(penalties) > 0.1 and penalties[0] > 1.01 * penalties[2]
+    expected = np.average(seen, weights=sizes)
+
+    every_batch = []
+    batches = nn.LambdaCallback(on_train_batch_end=lambda batch, logs: every_batch.append(logs["loss"]))
+    streamed = [(x[i : i + 32], y[i : i + 32]) for i in (0, 32, 64)]
+    for arguments, options in (((x, y), {}), ((x, y), {"callbacks": batches}), ((iter(streamed),), {})):
+        again = regularized(dtype)
+        history = again.fit(*arguments, batch_size=32, shuffle=False, verbose=0, **options).history
+        assert history["loss"][0] == pytest.approx(expected, rel=tolerance)
+    np.testing.assert_allclose(every_batch[:1], seen[:1], rtol=tolerance)
+    assert every_batch[-1] == pytest.approx(expected, rel=tolerance)
+
+
+def test_the_penalty_is_the_same_at_any_thread_count(rng):
+    x, y = rng.normal(size=(50, 20)), rng.normal(size=(50, 2))
+    losses = set()
+    for threads in (1, 2, 3, 7):
+        nncore.set_num_threads(threads)
+        losses.add(tuple(regularized().fit(x, y, epochs=3, verbose=0).history["loss"]))
+    assert len(losses) == 1
+
+
+def test_only_models_with_regularizers_pay(rng):
+    x, y = rng.normal(size=(8, 20)), rng.normal(size=(8, 2))
+    plain = nn.Sequential([Input((20,)), Dense(2)])
+    plain.compile("sgd", "mse")
+    names = []
+    for net in (plain, regularized()):
+        net.fit(x, y, verbose=0)
+        ops = [op.name for ready in net.engine._programs.values() for op in ready.program.records]
+        names.append([name for name in ops if "penalty" in name])
+    assert names == [[], ["penalty"] * 3 + ["accumulate_penalty"]]
+
+
+def test_a_frozen_weight_counts_as_in_evaluation(rng):
+    x, y = rng.normal(size=(8, 4)), rng.normal(size=(8, 3))
+    net = nn.Sequential([Input((4,)), Dense(5, kernel_regularizer=regularizers.L2(0.1), trainable=False), Dense(3)])
+    net.compile(nn.SGD(0.0), "mse")
+    assert net.train_on_batch(x, y) == pytest.approx(net.evaluate(x, y, verbose=0), rel=1e-6)

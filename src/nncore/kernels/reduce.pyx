@@ -2,12 +2,12 @@
 from libc.math cimport sqrt
 from libc.stdint cimport int64_t
 from nncore.op cimport Op, layout, signature, split
-from nncore.vector cimport LANES, real, vf, vload, vsplat, vstore
+from nncore.vector cimport LANES, real, vabs, vf, vload, vsplat, vstore
 from nncore.kernels.lanes cimport lanes_sum, load_part, store_part
 
 cdef enum:
     BLOCK = 512         # rows summed before they are added to the total: rounding grows with BLOCK + rows / BLOCK
-    CHUNK = 8192        # elements of one partial sum of squares
+    CHUNK = 8192        # elements of one partial sum of squares or of a penalty
     WIDE = 4            # vectors of columns that one thread sums at once
 
 
@@ -186,6 +186,57 @@ cdef void square_sums(const Op* op, int thread, int threads) noexcept nogil:
         chunk += 1
 
 
+# p: partials (double[ceil(count / CHUNK)]), w. n: count. s: l1, l2
+cdef void penalty(const Op* op, int thread, int threads) noexcept nogil:
+    """partials[i] = the sum of l1 * |w| + l2 * w^2 of the i-th chunk of CHUNK elements. Threads share the chunks."""
+    cdef double* partials = <double*>op.p[0]
+    cdef const real* w = <const real*>op.p[1]
+    cdef int64_t count = op.n[0], chunk = 0, last = 0, i, end
+    cdef real lane[16]
+    cdef vf l1 = vsplat(<real>op.s[0]), l2 = vsplat(<real>op.s[1])
+    cdef vf a, b, d, e, size
+    split((count + CHUNK - 1) // CHUNK, thread, threads, &chunk, &last)
+    while chunk < last:
+        i = chunk * CHUNK
+        end = min(i + CHUNK, count)
+        a = vsplat(0)
+        b = vsplat(0)
+        d = vsplat(0)
+        e = vsplat(0)
+        while i + 4 * LANES <= end:
+            size = vabs(vload(w + i))
+            a = a + size * (l2 * size + l1)
+            size = vabs(vload(w + i + LANES))
+            b = b + size * (l2 * size + l1)
+            size = vabs(vload(w + i + 2 * LANES))
+            d = d + size * (l2 * size + l1)
+            size = vabs(vload(w + i + 3 * LANES))
+            e = e + size * (l2 * size + l1)
+            i += 4 * LANES
+        while i < end:
+            size = vabs(load_part(w + i, end - i, end - i, 0))
+            a = a + size * (l2 * size + l1)
+            i += LANES
+        vstore(lane, (a + b) + (d + e))
+        partials[chunk] = sum_doubles(lane, LANES)
+        chunk += 1
+
+
+# p: totals (double[2]), partials (double[count]). n: count, rows
+cdef void accumulate_penalty(const Op* op, int thread, int threads) noexcept nogil:
+    """totals[0] += rows * sum(partials); totals[1] += rows: each sample of a batch has the penalty. Thread 0 alone."""
+    cdef double* totals = <double*>op.p[0]
+    cdef const double* partials = <const double*>op.p[1]
+    cdef double total = 0
+    cdef int64_t i
+    if thread > 0:
+        return
+    for i in range(op.n[0]):
+        total += partials[i]
+    totals[0] += <double>op.n[1] * total
+    totals[1] += <double>op.n[1]
+
+
 # p: scale (real), partials (double[count]), norm (double). n: count. s: clip
 cdef void clip_scale(const Op* op, int thread, int threads) noexcept nogil:
     """norm = sqrt(sum(partials)); scale = min(1, clip / norm), or 1 where clip <= 0. Thread 0 alone."""
@@ -205,6 +256,7 @@ cdef void clip_scale(const Op* op, int thread, int threads) noexcept nogil:
 
 
 TABLE = {"column_sum": <size_t>&column_sum, "row_sum": <size_t>&row_sum, "accumulate": <size_t>&accumulate,
-         "square_sums": <size_t>&square_sums, "clip_scale": <size_t>&clip_scale}
+         "square_sums": <size_t>&square_sums, "penalty": <size_t>&penalty,
+         "accumulate_penalty": <size_t>&accumulate_penalty, "clip_scale": <size_t>&clip_scale}
 LAYOUT = layout()
 SIGNATURE = signature()

@@ -67,6 +67,9 @@ SIGNATURES = {
     "accumulate": _signature("reduce", "totals! values weights?", "rows"),
     "square_sums": _signature("reduce", "partials! x", "count"),
     "clip_scale": _signature("reduce", "scale! partials norm!?", "count", "clip"),
+    # what regularizers add to the loss: of one parameter; of all of them, once for each sample
+    "penalty": _signature("reduce", "partials! w", "count", "l1 l2"),
+    "accumulate_penalty": _signature("reduce", "totals! partials", "count rows"),
     # optimizers over the flat parameter buffer
     "sgd": _signature("optimizer", "w! v!? g state scale?", "count nesterov", "momentum weight_decay"),
     "adam": _signature("optimizer", "w! m! v! g state scale?", "count", "beta_1 beta_2 epsilon weight_decay"),

@@ -15,6 +15,7 @@ from nnpy import ops
 from nnpy.compiler.differentiate import by_creation, differentiate
 from nnpy.compiler.fuse import Aliases, fuse, fuse_updates, parameters_first
 from nnpy.compiler.lower import Lowering
+from nnpy.compiler.memory import Slot
 from nnpy.compiler.specialise import specialise
 from nnpy.graph import Parameter, Tensor, ordered
 from nnpy.parameters import Store
@@ -22,6 +23,7 @@ from nnpy.parameters import Store
 # The codes of the gather kernels for the dtypes of users' arrays.
 SOURCES = {name: code for code, name in enumerate(signatures.SOURCES)}
 SOURCES["bool"] = SOURCES["uint8"]
+PENALTY_CHUNK = 8192  # elements in one partial sum of the kernel penalty
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,9 @@ class Request:
 
     outputs: (tensor, slot): written to the rows of the array at a slot. objective: (loss, weight): the sum of
     weight * mean(loss) is differentiated if there is an ``update`` or ``keep_gradients``. totals: (values, array,
-    weights or None): array (float64, 2) += (sum of values, sum of weights or number of samples). update: the
-    optimizer's part. keep: tensors whose values are read afterwards.
+    weights or None): array (float64, 2) += (sum of values, sum of weights or number of samples). penalty: array
+    (float64, 2) += (samples * what the regularizers add to the loss, samples), for the weights before the update.
+    update: the optimizer's part. keep: tensors whose values are read afterwards.
     """
 
     batch: int
@@ -65,6 +68,7 @@ class Request:
     outputs: Sequence[tuple[Tensor, int]] = ()
     objective: Sequence[tuple[Tensor, float]] = ()
     totals: Sequence[tuple[Tensor, np.ndarray, Tensor | None]] = ()
+    penalty: np.ndarray | None = None
     update: Callable[[Store, np.ndarray], Update] | None = None
     keep: Sequence[Tensor] = ()
     keep_gradients: bool = False
@@ -124,6 +128,8 @@ def compile_request(request: Request, store: Store, state: np.ndarray) -> Execut
     used = {aliases.root(t) for node in order for t in node.inputs} | {aliases.root(t) for t in held}
     scales = {loss.made_by: weight / max(1, request.batch) for loss, weight in objective} if gradients else {}
     low = Lowering(request.batch, store, state, aliases, scales, used, fixed=request.update is None)
+    if request.penalty is not None:
+        _penalty(request.penalty, low)
     for feed in request.feeds:
         _gather(feed, low)
     copies = []
@@ -175,6 +181,19 @@ def _gather(feed: Feed, low: Lowering) -> None:
         kernel, out=feed.tensor, state=low.state, slot=feed.slot, rows=low.batch, cols=count // max(1, low.batch),
         row_stride=feed.row_stride, source=SOURCES[feed.dtype], work=4 * count,
     )  # fmt: skip
+
+
+def _penalty(totals: np.ndarray, low: Lowering) -> None:
+    """totals += batch * (l1 * sum(|w|) + l2 * sum(w^2) of all parameters, 1)."""
+    regularized = [p for p in low.store.parameters if p.l1 or p.l2]
+    counts = [-(-p.value.size // PENALTY_CHUNK) for p in regularized]
+    partials, place = low.scratch(8 * sum(counts)), 0
+    for parameter, count in zip(regularized, counts, strict=True):
+        part = Slot(partials.buffer, 8 * place, 8 * count)
+        size = parameter.value.size
+        low.call("penalty", partials=part, w=parameter, count=size, l1=parameter.l1, l2=parameter.l2, work=size // 4)
+        place += count
+    low.call("accumulate_penalty", totals=totals, partials=partials, count=place, rows=low.batch, work=place)
 
 
 def _regularize(parameter: Parameter, gradients: dict[Tensor, Tensor]) -> None:

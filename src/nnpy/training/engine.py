@@ -20,7 +20,7 @@ from nnpy.graph import Parameter, Tensor
 from nnpy.optimizers.base import Updater
 from nnpy.parameters import Store
 from nnpy.training.samples import Samples, Source, source
-from nnpy.training.settings import Head, Objective, Settings
+from nnpy.training.settings import Head, Objective, Settings, logs_of
 
 if TYPE_CHECKING:
     from nnpy.layers.base import Layer
@@ -80,7 +80,8 @@ class Engine:
         self.layers = {layer: layer.trainable for layer in _inside(model)}  # frozen normalization asks them
         self.heads: list[Head] = settings.resolve(model) if settings is not None else []
         columns = sum(1 + len(head.metrics) + len(head.weighted) for head in self.heads)
-        self.totals = {mode: np.zeros((columns, 2)) for mode in ("train", "test")}
+        # A row for each loss and metric; after those of training, one for the penalty of the regularizers.
+        self.totals = {"train": np.zeros((columns + 1, 2)), "test": np.zeros((columns, 2))}
         self.infer_state = nncore.new_state()
         self.train_state = nncore.new_state(seed=settings.seed if settings is not None else 0)
         self.new_locks()
@@ -144,6 +145,11 @@ class Engine:
     def optimizer_slots(self) -> dict[str, np.ndarray]:
         assert self.settings is not None
         return self.settings.optimizer.slots(self.claim())
+
+    def training_logs(self, totals: np.ndarray) -> dict[str, float]:
+        """Names and values from the totals of training steps, or a sum of them."""
+        penalty, samples = totals[-1]
+        return logs_of(self.heads, totals[:-1], float(penalty / samples) if samples else 0.0)
 
     def penalty(self) -> float:
         """What the regularizers add to the loss, for the weights as they are now."""
@@ -217,10 +223,13 @@ class Engine:
         tensors += [*objective.targets, *(w for w in objective.weights if w is not None)]
         self._check_arrays(len(tensors))
         totals = [(values, self.totals[mode][i], w) for i, (values, w) in enumerate(objective.totals)]
-        update = self._update if mode == "train" else None
+        if mode == "test":
+            return Request(batch, False, feeds(tensors, sources), objective=objective.losses, totals=totals)
+        penalty = self.totals[mode][-1] if any(p.l1 or p.l2 for p in self.parameters) else None
         return Request(
-            batch, mode == "train", feeds(tensors, sources), objective=objective.losses, totals=totals, update=update
-        )
+            batch, True, feeds(tensors, sources), objective=objective.losses, totals=totals, penalty=penalty,
+            update=self._update,
+        )  # fmt: skip
 
     def _update(self, store: Store, state: np.ndarray) -> Updater:
         assert self.settings is not None

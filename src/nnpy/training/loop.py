@@ -15,7 +15,6 @@ from nnpy.training.evaluation import BATCH, evaluate_data, limit, validation
 from nnpy.training.history import History
 from nnpy.training.progress import Progress, check_verbose
 from nnpy.training.samples import Samples, batches, prepare
-from nnpy.training.settings import logs_of
 
 if TYPE_CHECKING:
     from nnpy.model import Model
@@ -124,33 +123,30 @@ def _array_epoch(
     order = seeds.stream("shuffle", engine.epochs, model.settings.seed).permutation(samples.count) if shuffle else None
     totals = engine.totals["train"]
     totals[:] = 0
-    before, done = engine.penalty(), 0
+    done = 0
     running = engine.train_steps(samples, batch, steps, order, slices=not calls.every_batch)
     logs: dict[str, float] = {}
     while done < steps and not (done and model.stop_training):
         if calls.every_batch:
             calls.call("on_train_batch_begin", done, None)
         done += next(running)
-        logs = logs_of(engine.heads, totals, before)
+        logs = engine.training_logs(totals)
         calls.call("on_progress", done - 1, logs)
         if calls.every_batch:
             calls.call("on_train_batch_end", done - 1, logs)
-    if before:
-        logs = logs_of(engine.heads, totals, (before + engine.penalty()) / 2)
     return logs, min(done * batch, samples.count)
 
 
 def _stream_epoch(model: Model, stream: Any, steps: int | None, calls: CallbackList) -> tuple[dict[str, float], int]:
     """One pass over an iterable of batches, or ``steps`` of them."""
-    total, count, number, penalty = None, 0, -1, 0.0
+    total, count = None, 0
     logs: dict[str, float] = {}
     for number, samples in enumerate(batches(stream, model, "x")):
         calls.call("on_train_batch_begin", number, None)
-        penalty += model.engine.penalty()
         values = _one_step(model, samples)
         total = values if total is None else total + values
         count += samples.count
-        logs = logs_of(model.engine.heads, total, penalty / (number + 1))
+        logs = model.engine.training_logs(total)
         calls.call("on_progress", number, logs)
         calls.call("on_train_batch_end", number, logs)
         if model.stop_training or number + 1 == steps:
@@ -176,8 +172,7 @@ def _one_step(model: Model, samples: Samples) -> Any:
 
 def train_on_batch(model: Model, x: Any, y: Any, sample_weight: Any, class_weight: Any) -> dict[str, float]:
     samples = prepare(model, x, y, sample_weight, class_weight)
-    penalty = model.engine.penalty()
-    return logs_of(model.engine.heads, _one_step(model, samples), penalty)
+    return model.engine.training_logs(_one_step(model, samples))
 
 
 def _validation_epochs(frequency: int | Iterable[int]) -> Any:
