@@ -30,9 +30,10 @@ class ScalarKernel(NamedTuple):
 def scalar_kernel(f, arity: int = 1, dtype="float32") -> ScalarKernel:
     """The kernel out[i] = f(a[i]), or f(a[i], b[i]) for arity 2, over n[0] elements; pointers: out, then the arguments.
 
-    ``f``: a Python function of ``arity`` (1 or 2) scalars that returns a real number and that Numba can compile without
-    the interpreter; it must not depend on anything that changes later. Threads take contiguous shares.
-    Raises TypeError, naming the function, for anything else. Compiled once for each function and dtype.
+    ``f``: a Python function of ``arity`` (1 or 2) scalars that returns a real number, that Numba can compile without
+    the interpreter and that cannot raise (a division by zero does not); it must not depend on anything that changes
+    later. Threads take contiguous shares. Raises TypeError, naming the function, for anything else. Compiled once for
+    each function and dtype.
     """
     return _kernel(_checked(f, arity), arity, np.dtype(dtype).name, False)
 
@@ -113,6 +114,48 @@ def _compile(scalar, f, arguments) -> None:
     result = scalar.overloads[arguments].signature.return_type
     if not isinstance(result, types.Float | types.Integer | types.Boolean):
         raise TypeError(f"{_name(f)}: expected a function that returns a real number, and it returns {result}")
+    if _can_raise(scalar.overloads[arguments]):
+        raise TypeError(
+            f"{_name(f)}: expected a function that cannot raise, and it can: by raise, assert, an index or a function "
+            "that it calls; return a number instead, as math.nan"
+        )
+
+
+def _can_raise(compiled) -> bool:
+    """Whether a compiled function may end with another status than 0. A kernel would stop there, and nobody would know.
+
+    Numba's functions return their status; what calls itself inside is not looked for, but what the optimizer has left
+    of it: a raise that can never be reached is none.
+    """
+    import llvmlite.binding as llvm
+
+    module = llvm.parse_assembly(compiled.library.get_llvm_str())
+    pending, seen = [compiled.fndesc.llvm_func_name], set()
+    while pending:
+        name = pending.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        function = module.get_function(name)
+        if function.is_declaration:
+            return True
+        made = {str(i).strip(): i for block in function.blocks for i in block.instructions}  # operands are but texts
+        statuses = [str(next(i.operands)).strip() for i in made.values() if i.opcode == "ret"]
+        passed = {"i32 0"}
+        while statuses:
+            status = statuses.pop()
+            if status in passed:
+                continue
+            passed.add(status)
+            source = made.get(status)
+            if source is None or source.opcode not in ("phi", "select", "call"):
+                return True
+            operands = list(source.operands)
+            if source.opcode == "call":
+                pending.append(operands[-1].name)
+            else:
+                statuses += [str(operand).strip() for operand in operands[source.opcode == "select" :]]
+    return False
 
 
 def _reason(error: Exception) -> str:

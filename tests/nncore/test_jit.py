@@ -185,6 +185,81 @@ def test_wrong_arity_and_dtype():
         scalar_kernel(swish, 1, "int32")
 
 
+def raises(x):
+    if x > 3:
+        raise ValueError("too large")
+    return x
+
+
+def looks_up(x):
+    return (1.0, 2.0, 3.0)[int(x)]
+
+
+def calls_what_raises():
+    """Functions that call another one, which is inlined or is not; Numba is imported late in tests too."""
+    import numba
+
+    @numba.njit
+    def checked(x):
+        if x < 0:
+            raise ValueError("negative")
+        return math.sqrt(x)
+
+    @numba.njit
+    def long(x):
+        total = 0.0
+        for i in range(20):
+            if x + i > 100:
+                raise OverflowError("too large")
+            total += math.exp(x * i) + math.sin(total) * math.cos(x)
+        return total
+
+    return [lambda x: checked(x) + 1, lambda x: long(x) + long(2 * x)]
+
+
+def asserts():
+    """Not written here, where pytest would write it anew."""
+    names: dict = {}
+    exec("def f(x):\n    assert x < 3\n    return x", names)
+    return [names["f"]]
+
+
+@pytest.mark.parametrize("make", [lambda: [raises, looks_up], calls_what_raises, asserts], ids=lambda make: "")
+def test_what_can_raise_is_refused(make, dtype):
+    """A kernel would stop in the middle, and nobody would know."""
+    for f in make():
+        for compile_ in (scalar_kernel, gradient_kernel):
+            with pytest.raises(TypeError, match=r"^(raises|looks_up|<lambda>|f): expected .* cannot raise") as error:
+                compile_(f, dtype=dtype)
+            assert "\n" not in str(error.value)
+
+
+def halves(x):
+    count = 0
+    while x > 1 and count < 50:
+        x /= 2
+        count += 1
+    return count // 3 + count % 5 + x**2 - 7 // (count + 1)
+
+
+def power_series(x):
+    total = 0.0
+    for i in range(1, 6):
+        total += x**i / i
+    return math.log(total) + math.sqrt(x) + math.pow(x, x) + round(x)
+
+
+def in_numpy(x):
+    return np.tanh(x) + np.maximum(x, 0.5) + (1 / x if x != 2 else np.inf) + int(x) // 2
+
+
+@pytest.mark.parametrize("f", [swish, halves, power_series, in_numpy])
+def test_what_cannot_raise_is_taken(f, dtype):
+    x, out = np.linspace(0.1, 5, 9).astype(dtype), np.zeros(9, dtype)
+    run(scalar_kernel(f, dtype=dtype), [out], [x], 9)
+    assert np.isfinite(out).all()
+
+
 def test_numba_is_not_imported_before_it_is_needed():
     code = "import sys, nncore, nncore.jit; assert 'numba' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
