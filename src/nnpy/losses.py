@@ -11,6 +11,7 @@ import numpy as np
 
 from nnpy import ops
 from nnpy.checks import flag, real
+from nnpy.data.inputs import column
 from nnpy.graph import Shape, Tensor
 from nnpy.registry import Configurable, find, snake
 
@@ -168,10 +169,10 @@ def real_array(y: Any, name: str, owner: str) -> np.ndarray:
 
 
 def refuse(y: np.ndarray, bad: np.ndarray | None, message: str) -> None:
-    """ValueError with the first value of ``y`` that is bad, and its row."""
+    """ValueError with the first value of ``y`` that is bad, its row and column."""
     if bad is not None and bad.any():
-        place = np.unravel_index(int(np.argmax(bad)), bad.shape)
-        raise ValueError(f"{message}, got {y[place].item()} in row {int(place[0])}")
+        row, *place = np.unravel_index(int(np.argmax(bad)), bad.shape)
+        raise ValueError(f"{message}, got {y[row, *place].item()} in row {int(row)}{column(bad.shape[1:], place)}")
 
 
 def logits_behind(y_pred: Tensor, function: str) -> Tensor | None:

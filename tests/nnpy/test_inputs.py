@@ -1,6 +1,9 @@
 # ruff: noqa: E501 (tables of cases with the message expected)
 """What users pass in: every kind of array gives the same numbers; what is wrong is refused before any work, by name."""
 
+import array
+import math
+
 import numpy as np
 import pytest
 
@@ -142,7 +145,10 @@ BAD_X = {
     "rank": (np.zeros((10, 2, 2)), ValueError, r"Input 'input': expected samples of shape \(4,\), got \(2, 2\); reshape it: x.reshape\(-1, 4\)"),
     "features": (np.zeros((10, 5)), ValueError, r"Input 'input': expected samples of shape \(4,\), got \(5,\)"),
     "no batch axis": (np.zeros(4), ValueError, r"expected a batch of samples of shape \(4,\), got one of shape \(4,\)"),
-    "a number": (3.0, ValueError, r"Input 'input': expected a batch"),
+    "a number": (3.0, ValueError, r"Input 'input': expected a batch of samples of shape \(4,\), got one of shape \(\)$"),
+    "a list of numbers": ([1, 2, 3, 4], ValueError, r"got one of shape \(4,\); put it in a list: \[x\]$"),
+    "a set": ({1, 2}, TypeError, r"expected an array, got a set; make it one: np.array\(sorted\(...\)\)"),
+    "a view of a dict": ({1: X}.values(), TypeError, r"expected an array, got a dict_values; make it one: np.array\(list"),
     "empty": (np.zeros((0, 4)), ValueError, r"expected at least one sample, got none"),
     "object": (np.array([[None] * 4] * 10), TypeError, r"expected real numbers, got dtype object holding NoneType"),
     "strings": (np.array([["a"] * 4] * 10), TypeError, r"expected real numbers, got dtype <U1"),
@@ -152,8 +158,8 @@ BAD_X = {
     "masked": (np.ma.masked_array(X), TypeError, r"without a mask"),
     "none": (None, TypeError, r"expected an array, got None"),
     "wrong name": ({"inpt": X}, ValueError, r"x: expected keys \['input'\], got \['inpt'\]"),
-    "nan": (np.where(np.arange(40).reshape(10, 4) == 30, np.nan, X), ValueError, r"Input 'input': expected finite numbers \(in float32\), got nan in row 7"),
-    "infinity": (np.where(np.arange(40).reshape(10, 4) == 13, -np.inf, X), ValueError, r"got -inf in row 3"),
+    "nan": (np.where(np.arange(40).reshape(10, 4) == 30, np.nan, X), ValueError, r"Input 'input': expected finite numbers \(in float32\), got nan in row 7, column 2$"),
+    "infinity": (np.where(np.arange(40).reshape(10, 4) == 13, -np.inf, X), ValueError, r"got -inf in row 3, column 1$"),
     "too large": (np.where(np.arange(40).reshape(10, 4) == 2, 1e39, X), ValueError, r"got 1e\+39 in row 0"),
 }  # fmt: skip
 
@@ -181,6 +187,8 @@ BAD_Y = {
     "nan": (np.where(np.arange(10) == 2, np.nan, Y), ValueError, r"got nan in row 2"),
     "strings": (np.array(list("abcabcabca")), TypeError, r"y: expected real numbers, got dtype <U1"),
     "none": (None, TypeError, r"y: expected an array, got None"),
+    "generator": ((v for v in Y), TypeError, r"y: expected an array, got a generator; an iterable gives batches"),
+    "set": ({0, 1, 2}, TypeError, r"y: expected an array, got a set"),
     "list of two": ([Y, Y], ValueError, r"y: expected as many samples as x, 10, got 2"),
 }  # fmt: skip
 
@@ -229,6 +237,8 @@ BAD_OPTIONS = [
     ({"class_weight": {3: 1.0}}, ValueError, r"class_weight: expected classes 0 to 2 as keys, got 3"),
     ({"class_weight": {"1": 1.0}}, ValueError, r"class_weight: .* got '1'"),
     ({"class_weight": {1: -2}}, ValueError, r"class_weight: expected a finite weight >= 0 for class 1, got -2"),
+    ({"class_weight": {0.5: 1}}, ValueError, r"class_weight: .* got 0.5"),
+    ({"class_weight": {math.nan: 1}}, ValueError, r"class_weight: .* got nan"),
     ({"class_weight": [1, 2, 3]}, TypeError, r"class_weight: expected a dict"),
     ({"callbacks": [print]}, TypeError, r"callbacks: expected Callback objects"),
 ]
@@ -268,6 +278,27 @@ def test_several_inputs_by_order_and_name():
     for x, error, message in cases:
         with pytest.raises(error, match=message):
             net.predict(x)
+
+
+def test_ranges_and_arrays_of_the_standard_library_are_data():
+    net = nn.Sequential([nn.Input((1,)), nn.Dense(1)])
+    net.compile("sgd", "mse")
+    plain = np.arange(7.0)[:, None]
+    for x in (range(7), array.array("d", range(7)), memoryview(plain)):
+        assert np.array_equal(net.predict(x), net.predict(plain))
+        net.fit(x, x, verbose=0)
+
+
+def test_values_that_are_not_finite_are_told_by_position():
+    net = nn.Sequential([nn.Input((3, 2)), nn.Flatten(), nn.Dense(2)])
+    net.compile("sgd", "mse")
+    x, y = np.zeros((5, 3, 2)), np.zeros((5, 2))
+    bad_x, bad_y = x.copy(), y.copy()
+    bad_x[4, 2, 1], bad_y[3, 1] = np.nan, np.inf
+    with pytest.raises(ValueError, match=r"got nan in row 4, position \(2, 1\)$"):
+        net.predict(bad_x)
+    with pytest.raises(ValueError, match=r"got inf in row 3, column 1$"):
+        net.fit(x, bad_y, verbose=0)
 
 
 def test_targets_of_one_column_may_be_flat():
@@ -320,6 +351,20 @@ def test_iterables_with_steps(net):
     assert steps_done(net) == 20 and len(net.history.history["val_loss"]) == 2
 
 
+def test_class_weights_of_iterables(net):
+    weights = net.get_weights()
+    net.fit(iter(batches()), class_weight={0: 2.0, True: 0.5}, verbose=0)
+    streamed = net.get_weights()
+    net.set_weights(weights)
+    net.fit(X, Y, batch_size=4, shuffle=False, class_weight={np.float64(0): 2, 1.0: 0.5}, verbose=0)
+    assert all(np.array_equal(a, b) for a, b in zip(streamed, net.get_weights(), strict=True))
+    net.set_weights(weights)
+    net.fit(X, Y, batch_size=4, shuffle=False, verbose=0)
+    assert not np.array_equal(streamed[0], net.get_weights()[0])
+    with pytest.raises(TypeError, match="class_weight: expected a dict"):
+        net.fit(iter(batches()), class_weight=[1, 2], verbose=0)
+
+
 class Repeat:
     def __iter__(self):
         return iter(batches())
@@ -332,6 +377,13 @@ def test_iterables_refused(net):
         net.fit((x for x in X), verbose=0)
     with pytest.raises(TypeError, match="expected neither y"):
         net.fit(iter(batches()), Y)
+    for call in (net.fit, net.evaluate):
+        with pytest.raises(
+            TypeError, match=r"x: .* got a list of 3 batches; pass iter\(batches\), or .* itertools.cycle"
+        ):
+            call(batches())
+    with pytest.raises(TypeError, match=r"validation_data: .* got a list of 3 batches"):
+        net.fit(X, Y, validation_data=batches())
     with pytest.raises(ValueError, match="at least one batch, got none"):
         net.fit(iter([]), verbose=0)
     with pytest.raises(ValueError, match=r"expected samples of shape \(4,\), got \(2,\)"):

@@ -2,30 +2,45 @@
 
 from __future__ import annotations
 
+import array as array_module
 import math
 import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MappingView, Sequence, Set
 from typing import Any
 
 import numpy as np
 
 from nncore.kernels import signatures
+from nnpy.data import frames
+from nnpy.data.frames import is_frame
 
 # What the gather kernel reads.
 SOURCES = tuple(np.dtype(name) for name in signatures.SOURCES)
 _CHUNK = 1 << 18  # elements looked at at once: they stay in cache
-_FRAMES = {"pandas", "polars", "pyarrow", "modin", "cudf", "dask", "narwhals"}
-
-
-def is_frame(value: Any) -> bool:
-    """A data frame or a series of a library that narwhals speaks with."""
-    return type(value).__module__.partition(".")[0] in _FRAMES
+# Iterable, and yet data as a whole, or (views, sets, bytes) neither that nor batches.
+_WHOLE = (
+    np.ndarray, list, tuple, range, array_module.array, memoryview, Mapping, Set, MappingView, str, bytes, bytearray,
+    numbers.Number,
+)  # fmt: skip
 
 
 def is_stream(value: Any) -> bool:
     """An iterable of batches: not an array, nor anything that can be made one as a whole."""
-    whole = isinstance(value, (np.ndarray, list, tuple, Mapping, str, bytes, numbers.Number)) or is_frame(value)
+    whole = isinstance(value, _WHOLE) or is_frame(value)
     return not whole and hasattr(value, "__iter__") and not any(hasattr(value, a) for a in ("__array__", "__dlpack__"))
+
+
+def refuse_list_of_batches(value: Any, what: str) -> None:
+    """Raises TypeError for a list of batches (x, y): a list is an array, or one for each input."""
+    if isinstance(value, list) and value and all(_is_batch(item) for item in value):
+        raise TypeError(
+            f"{what}: expected an array or an iterator of batches (x, y), got a list of {len(value)} batches; "
+            "pass iter(batches), or for several epochs itertools.cycle(batches) with steps_per_epoch"
+        )
+
+
+def _is_batch(item: Any) -> bool:
+    return isinstance(item, tuple) and 2 <= len(item) <= 3 and not isinstance(item[0], numbers.Number | str | None)
 
 
 def to_array(value: Any, what: str) -> np.ndarray:
@@ -35,10 +50,17 @@ def to_array(value: Any, what: str) -> np.ndarray:
     """
     if value is None:
         raise TypeError(f"{what}: expected an array, got None")
+    if isinstance(value, Set | MappingView):
+        order = "sorted" if isinstance(value, Set) and not isinstance(value, MappingView) else "list"
+        raise TypeError(f"{what}: expected an array, got a {type(value).__name__}; make it one: np.array({order}(...))")
+    if is_stream(value):
+        raise TypeError(
+            f"{what}: expected an array, got a {type(value).__name__}; an iterable gives batches (x, y), as x alone"
+        )
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{what}: expected an array without a mask; fill it first: a.filled(value)")
     if is_frame(value):
-        value = _from_frame(value, what)
+        value = frames.to_numbers(value, what)
     try:
         if not hasattr(value, "__array__") and hasattr(value, "__dlpack__"):
             array = np.from_dlpack(value)
@@ -57,21 +79,6 @@ def _hint(array: np.ndarray) -> str:
     return "; take the real part or the magnitude" if array.dtype.kind == "c" else ""
 
 
-def _from_frame(value: Any, what: str) -> Any:
-    try:
-        import narwhals as nw
-    except ImportError:
-        return value  # its __array__ serves; only errors are less precise
-    frame = nw.from_native(value, allow_series=True, pass_through=True)
-    if isinstance(frame, nw.LazyFrame):
-        frame = frame.collect()
-    if isinstance(frame, nw.DataFrame):
-        for name, dtype in frame.schema.items():
-            if not (dtype.is_numeric() or dtype == nw.Boolean):
-                raise TypeError(f"{what}: expected columns of numbers, got column {name!r} of {dtype}")
-    return frame.to_numpy() if hasattr(frame, "to_numpy") else value
-
-
 def describe(shape: Sequence[int | None]) -> str:
     """A sample's shape as errors print it."""
     return (
@@ -83,10 +90,10 @@ def fits(shape: Sequence[int], expected: Sequence[int | None]) -> bool:
     return len(shape) == len(expected) and all(e is None or s == e for s, e in zip(shape, expected, strict=True))
 
 
-def check_shape(array: np.ndarray, expected: Sequence[int | None], what: str) -> np.ndarray:
+def check_shape(array: np.ndarray, expected: Sequence[int | None], what: str, source: Any = None) -> np.ndarray:
     """``array`` with samples of the expected shape: as it is, or for scalars as samples of (1,) and the reverse.
 
-    Raises ValueError naming ``what``, the shape expected and the one that came.
+    ``source``: what the user gave. Raises ValueError naming ``what``, the shape expected and the one that came.
     """
     expected = tuple(expected)
     if array.ndim and fits(array.shape[1:], expected):
@@ -95,10 +102,16 @@ def check_shape(array: np.ndarray, expected: Sequence[int | None], what: str) ->
         return array[:, None]
     if array.ndim == 2 and array.shape[1] == 1 and expected == ():
         return array[:, 0]
-    if array.ndim == 0 or (expected and fits(array.shape, expected)):
+    one = bool(expected) and fits(array.shape, expected)
+    if array.ndim == 0 or one:
+        advice = ""
+        if one and isinstance(source, list | tuple):
+            advice = "; put it in a list: [x]"
+        elif one and not is_frame(source):
+            advice = "; add the batch axis: x[None]"
         raise ValueError(
             f"{what}: expected a batch of samples of shape {describe(expected)}, "
-            f"got one of shape {describe(array.shape)}; add the batch axis: x[None]"
+            f"got one of shape {describe(array.shape)}{advice}"
         )
     advice = ""
     if math.prod(array.shape[1:]) == math.prod(size or 0 for size in expected):
@@ -125,14 +138,29 @@ def first_bad_row(array: np.ndarray, dtype: Any) -> int | None:
     return None
 
 
-def check_finite(array: np.ndarray, dtype: Any, what: str) -> None:
-    """Raises ValueError that names the first row with a NaN or an infinity."""
+def check_finite(array: np.ndarray, dtype: Any, what: str, source: Any = None) -> None:
+    """Raises ValueError that names the first row and column with a NaN or an infinity; ``source``: what the user gave,
+    a frame perhaps, whose columns have names."""
     row = first_bad_row(array, dtype)
     if row is not None:
-        values = np.asarray(array[row]).reshape(-1)
+        values = np.asarray(array[row])
         with np.errstate(all="ignore"):
-            bad = values[~np.isfinite(values.astype(dtype))][0]
-        raise ValueError(f"{what}: expected finite numbers (in {np.dtype(dtype)}), got {bad} in row {row}")
+            good = np.isfinite(values.astype(dtype))
+        place = np.unravel_index(int(np.argmin(good)), values.shape)
+        raise ValueError(
+            f"{what}: expected finite numbers (in {np.dtype(dtype)}), got {values[place]} in row {row}"
+            f"{column(values.shape, place, source)}"
+        )
+
+
+def column(shape: Sequence[int], place: Sequence[Any], source: Any = None) -> str:
+    """ ", column 3", or its name, for an element of a row of ``shape``; nothing where there is but one."""
+    if math.prod(shape) == 1:
+        return ""
+    if len(place) > 1:
+        return f", position ({', '.join(str(int(index)) for index in place)})"
+    position = int(place[0])
+    return f", column {frames.column_name(source, position) if is_frame(source) else position}"
 
 
 def readable(array: np.ndarray) -> np.ndarray:
@@ -215,11 +243,12 @@ def class_weights(value: Any, labels: np.ndarray, classes: int | None) -> np.nda
     count = classes if classes is not None else int(numbers_of.max()) + 1
     table = np.ones(count)
     for key, weight in value.items():
-        if isinstance(key, bool) or not hasattr(key, "__index__") or not 0 <= key < count:
+        number = float(key) if isinstance(key, bool | int | float | np.number | np.bool_) else math.nan
+        if not number.is_integer() or not 0 <= number < count:
             raise ValueError(f"class_weight: expected classes 0 to {count - 1} as keys, got {key!r}")
         if not isinstance(weight, (int, float, np.number)) or not (math.isfinite(weight) and weight >= 0):
             raise ValueError(f"class_weight: expected a finite weight >= 0 for class {key}, got {weight!r}")
-        table[key] = weight
+        table[int(number)] = weight
     return table[numbers_of]
 
 

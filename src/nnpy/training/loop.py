@@ -57,10 +57,9 @@ def fit(
     model.settings  # noqa: B018  raises if the model is not compiled, before anything else is looked at
 
     if adapt.is_stream(x):
-        if y is not None or sample_weight is not None or class_weight is not None or validation_split:
+        if y is not None or sample_weight is not None or validation_split:
             raise TypeError(
-                "fit: expected neither y, sample_weight, class_weight nor validation_split where x is an iterable of "
-                "batches"
+                "fit: expected neither y, sample_weight nor validation_split where x is an iterable of batches"
             )
         _check_stream(x, epochs - initial_epoch, steps_per_epoch)
         data: Any = x if steps_per_epoch is None else iter(_forever(x))
@@ -99,7 +98,7 @@ def fit(
             if isinstance(data, Samples):
                 logs, count = _array_epoch(model, data, batch, steps, shuffle, calls)  # type: ignore[arg-type]
             else:
-                logs, count = _stream_epoch(model, data, steps_per_epoch, calls)
+                logs, count = _stream_epoch(model, data, steps_per_epoch, class_weight, calls)
             progress.trained(time.perf_counter() - start, count)
             model.engine.epochs += 1
             if held is not None and validates(epoch):
@@ -137,11 +136,13 @@ def _array_epoch(
     return logs, min(done * batch, samples.count)
 
 
-def _stream_epoch(model: Model, stream: Any, steps: int | None, calls: CallbackList) -> tuple[dict[str, float], int]:
+def _stream_epoch(
+    model: Model, stream: Any, steps: int | None, class_weight: Any, calls: CallbackList
+) -> tuple[dict[str, float], int]:
     """One pass over an iterable of batches, or ``steps`` of them."""
     total, count = None, 0
     logs: dict[str, float] = {}
-    for number, samples in enumerate(batches(stream, model, "x")):
+    for number, samples in enumerate(batches(stream, model, "x", class_weight)):
         calls.call("on_train_batch_begin", number, None)
         values = _one_step(model, samples)
         total = values if total is None else total + values
@@ -189,6 +190,8 @@ def _validation_data(model: Model, data: Any) -> Any:
         if hasattr(data, "__next__"):
             raise TypeError("validation_data: expected an iterable that can be read more than once, got an iterator")
         return validation(model, data, None, None)
+    if not model.built or len(model.structure.inputs) == 1:
+        adapt.refuse_list_of_batches(data, "validation_data")
     if not isinstance(data, (tuple, list)) or not 2 <= len(data) <= 3:
         raise TypeError(f"validation_data: expected (x, y) or (x, y, sample_weight), got a {type(data).__name__}")
     try:

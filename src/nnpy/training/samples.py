@@ -58,6 +58,8 @@ def prepare(model: Model, x: Any, y: Any, sample_weight: Any = None, class_weigh
 
     Raises TypeError or ValueError that names what is wrong before any work is done.
     """
+    if y is None:
+        adapt.refuse_list_of_batches(x, "x")
     arrays = prepare_inputs(model, x, finite=False)
     heads = model.settings.resolve(model)
     names = [head.name for head in heads]
@@ -66,12 +68,15 @@ def prepare(model: Model, x: Any, y: Any, sample_weight: Any = None, class_weigh
     raw = [adapt.to_array(value, label) for value, label in zip(given, labels, strict=True)]
     titles = ["x"] if len(arrays) == 1 else [f"x[{name!r}]" for name in model.input_names]
     count = adapt.common_length([*zip(titles, arrays, strict=True), *zip(labels, raw, strict=True)])
+    for value, array, label in zip(given, raw, labels, strict=True):
+        if adapt.is_frame(value):  # its columns have names, which the loss does not know
+            adapt.check_finite(array, np.float64, label, value)
     targets = [
         adapt.readable(head.loss.check_targets(value, head.output.shape, label))
         for head, value, label in zip(heads, raw, labels, strict=True)
     ]
     weights = _weights(heads, targets, count, sample_weight, class_weight)
-    _check_finite(model, arrays)
+    _check_finite(model, arrays, x)
     return Samples(count, arrays, targets, weights)
 
 
@@ -87,18 +92,20 @@ def prepare_inputs(model: Model, x: Any, finite: bool = True) -> list[np.ndarray
     given = adapt.distribute(x, [t.name for t in tensors], [t.rank for t in tensors], "x")
     what = [f"Input {tensor.name!r}" for tensor in tensors]
     arrays = [
-        adapt.readable(adapt.check_shape(adapt.to_array(value, name), tensor.shape[1:], name))
+        adapt.readable(adapt.check_shape(adapt.to_array(value, name), tensor.shape[1:], name, value))
         for value, tensor, name in zip(given, tensors, what, strict=True)
     ]
     adapt.common_length(list(zip(what, arrays, strict=True)))
     if finite:
-        _check_finite(model, arrays)
+        _check_finite(model, arrays, x)
     return arrays
 
 
-def _check_finite(model: Model, arrays: list[np.ndarray]) -> None:
-    for array, tensor in zip(arrays, model.structure.inputs, strict=True):
-        adapt.check_finite(array, model.dtype, f"Input {tensor.name!r}")
+def _check_finite(model: Model, arrays: list[np.ndarray], x: Any) -> None:
+    tensors = model.structure.inputs
+    given = adapt.distribute(x, [t.name for t in tensors], [t.rank for t in tensors], "x")
+    for array, tensor, value in zip(arrays, tensors, given, strict=True):
+        adapt.check_finite(array, model.dtype, f"Input {tensor.name!r}", value)
 
 
 def _weights(
@@ -128,11 +135,11 @@ def _weights(
     return weights
 
 
-def batches(stream: Any, model: Model, what: str) -> Iterator[Samples]:
+def batches(stream: Any, model: Model, what: str, class_weight: Any = None) -> Iterator[Samples]:
     """The batches of an iterable of (x, y) or (x, y, sample_weight), each checked as it comes."""
     for item in stream:
         if not isinstance(item, (tuple, list)) or not 2 <= len(item) <= 3:
             raise TypeError(
                 f"{what}: expected an iterable of (x, y) or (x, y, sample_weight), got a {type(item).__name__}"
             )
-        yield prepare(model, item[0], item[1], item[2] if len(item) == 3 else None)
+        yield prepare(model, item[0], item[1], item[2] if len(item) == 3 else None, class_weight)
