@@ -11,7 +11,7 @@ def shown(value: Any) -> str:
     """A value as an error message shows it: short, and with its type where that is the point."""
     if value is None or isinstance(value, bool | int | float | str | tuple):
         return repr(value)
-    text = repr(value)
+    text = " ".join(repr(value).split())
     return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
 
 

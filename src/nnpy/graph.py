@@ -90,7 +90,8 @@ class Tensor:
 class Parameter(Tensor):
     """A tensor that a layer owns and an optimizer changes (or, not ``trainable``, a kernel: running statistics).
 
-    ``value`` is the array itself; once the model is built it is a view of the model's flat buffer.
+    ``value`` is the array itself; once the model is built it is a view of the model's flat buffer. It may be set, to an
+    array of its shape; ``numpy()`` is a copy.
     """
 
     def __init__(self, value: np.ndarray, name: str, trainable: bool = True):
@@ -100,12 +101,31 @@ class Parameter(Tensor):
         self.l1 = 0.0  # regularization: loss += l1 * sum(|w|) + l2 * sum(w^2)
         self.l2 = 0.0
 
-    def assign(self, value) -> None:
-        """Copy ``value`` in. Raises ValueError if the shape differs."""
-        value = np.asarray(value)
-        if value.shape != self.value.shape:
-            raise ValueError(f"{self.name}: expected a value of shape {self.value.shape}, got {value.shape}")
-        self.value[...] = value
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Not a property: a prediction reads the values of all parameters, and an attribute is quicker to read.
+        if name == "value" and "value" in self.__dict__:
+            value = self._checked(value)
+        super().__setattr__(name, value)
+
+    def _checked(self, value: Any) -> np.ndarray:
+        """``value`` as an array of the parameter's shape and of real numbers. TypeError, ValueError otherwise."""
+        array = np.asarray(value)
+        if array.dtype.kind not in "fiub":
+            raise TypeError(f"{self.name}: expected real numbers, got dtype {array.dtype}")
+        if array.shape != self.value.shape:
+            raise ValueError(f"{self.name}: expected shape {self.value.shape}, got {array.shape}")
+        return array if array.dtype.kind == "f" else array.astype(self.value.dtype)
+
+    def assign(self, value: Any) -> None:
+        """Copy ``value`` in. Raises ValueError if the shape differs, TypeError for what holds no real numbers."""
+        self.value[...] = self._checked(value)
+
+    def numpy(self) -> np.ndarray:
+        """A copy of the value."""
+        return np.array(self.value)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.value, dtype, copy=copy)
 
 
 class Node:

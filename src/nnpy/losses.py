@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from nnpy import ops
-from nnpy.checks import flag, real
+from nnpy.checks import flag, real, shown
 from nnpy.data.inputs import column
 from nnpy.graph import Shape, Tensor
 from nnpy.registry import Configurable, find, snake
@@ -58,6 +58,7 @@ class MeanSquaredError(Loss):
     """The mean over a sample's outputs of (y_true - y_pred)^2."""
 
     def __call__(self, y_true, y_pred, weights=None):
+        symbolic(self, y_true, y_pred, weights)
         return ops.mean_squared_error(y_pred, y_true, weights)
 
 
@@ -74,6 +75,7 @@ class BinaryCrossentropy(Loss):
         self.label_smoothing = real("BinaryCrossentropy", "label_smoothing", label_smoothing, least=0, most=1)
 
     def __call__(self, y_true, y_pred, weights=None):
+        symbolic(self, y_true, y_pred, weights)
         return ops.binary_crossentropy(self.logits(y_pred), y_true, weights, self.label_smoothing)
 
     def logits(self, y_pred: Tensor) -> Tensor:
@@ -104,6 +106,7 @@ class CategoricalCrossentropy(Loss):
         self.label_smoothing = real("CategoricalCrossentropy", "label_smoothing", label_smoothing, least=0, most=1)
 
     def __call__(self, y_true, y_pred, weights=None):
+        symbolic(self, y_true, y_pred, weights)
         _check_classes(self, y_pred.shape)
         logits = categorical_logits(y_pred, self.from_logits)
         return ops.softmax_crossentropy(logits, targets=y_true, weights=weights, smoothing=self.label_smoothing)
@@ -134,6 +137,7 @@ class SparseCategoricalCrossentropy(Loss):
         self.from_logits = flag("SparseCategoricalCrossentropy", "from_logits", from_logits)
 
     def __call__(self, y_true, y_pred, weights=None):
+        symbolic(self, y_true, y_pred, weights)
         _check_classes(self, y_pred.shape)
         return ops.softmax_crossentropy(categorical_logits(y_pred, self.from_logits), labels=y_true, weights=weights)
 
@@ -154,6 +158,16 @@ class SparseCategoricalCrossentropy(Loss):
         message = f"{self}: expected {name} in 0 ... {classes - 1}, the output has {classes} classes"
         refuse(y, (y < 0) | (y >= classes), message)
         return y
+
+
+def symbolic(owner: Any, *values: Any) -> None:
+    """TypeError, naming the loss or metric, where it was called on numbers."""
+    for value in values:
+        if value is not None and not isinstance(value, Tensor):
+            raise TypeError(
+                f"{owner}: expected Tensors, got {shown(value)}; it becomes part of a compiled step: give it to "
+                "compile(), evaluate(x, y) tells its value"
+            )
 
 
 def real_array(y: Any, name: str, owner: str) -> np.ndarray:

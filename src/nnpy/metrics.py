@@ -33,6 +33,7 @@ class Metric(Configurable):
         return f"{type(self).__name__} {self.name!r}"
 
     def _expect(self, y_true: Tensor, kind: str, what: str) -> None:
+        losses.symbolic(self, y_true)
         if y_true.kind != kind:
             has = "class numbers" if y_true.kind == "index" else "numbers"
             raise ValueError(f"{self}: expected targets that are {what}, the loss takes {has}")
@@ -84,6 +85,7 @@ class Accuracy(Metric):
 
     def resolve(self, y_true: Tensor, y_pred: Tensor, loss: losses.Loss | None = None) -> Metric:
         """The metric that it stands for."""
+        losses.symbolic(self, y_true, y_pred)
         if y_true.kind == "index":
             return SparseCategoricalAccuracy(self.name)
         if y_pred.shape[-1] == 1 or isinstance(loss, losses.BinaryCrossentropy):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,10 @@ import numpy as np
 from nnpy import config
 from nnpy.graph import Shape, Tensor
 from nnpy.layers.base import InputLayer, Layer
-from nnpy.structure import Structure, describe, output_names, rebuild, trace
+from nnpy.structure import Structure, describe, input_like, keys_of, pack, rebuild, tensors_of, trace
 from nnpy.training.engine import Engine
 from nnpy.training.history import History
-from nnpy.training.settings import Settings
+from nnpy.training.settings import Settings, logs_of
 
 if TYPE_CHECKING:
     from nnpy.insight.probe import Probe
@@ -25,31 +26,44 @@ if TYPE_CHECKING:
 class Model(Layer):
     """``Model(inputs, outputs)``: any graph of layers between them; each a Tensor, or a list or dict of Tensors.
 
-    A model is a layer: called on tensors it applies its layers to them, with the same weights. A subclass may define
-    ``call(x)`` on layers kept as attributes instead; it is traced when the shape of its input is known.
+    The keys of dicts are the names of inputs and outputs: data may come in dicts with these keys, and ``predict`` gives
+    one. A model is a layer: called on tensors it applies its layers to them, with the same weights. A subclass may
+    define ``call(x)`` on layers kept as attributes instead; it is traced when the shape of its input is known.
     Raises TypeError or ValueError for inputs that are not Inputs or outputs that they do not lead to.
     """
 
+    _structure: Structure | None
+    _engine: Engine | None
+    _settings: Settings | None
+    _fast: dict[Any, Any]
+    dtype: str
+    history: History | None
+    stop_training: bool
+    fitting: int  # the thread that is in fit
+    _numbers_hint = "for numbers call predict(x)"
+
+    def __new__(cls, *arguments, **options):
+        # Here and not in __init__, as in Layer: a subclass may forget super().__init__().
+        self = super().__new__(cls)
+        self._structure = self._engine = self._settings = self.history = None
+        self._fast, self.dtype, self.stop_training, self.fitting = {}, config.floatx(), False, 0
+        return self
+
     def __init__(self, inputs: Any = None, outputs: Any = None, name: str | None = None, *, trainable: bool = True):
         super().__init__(name=name)
-        self._structure: Structure | None = None
-        self._engine: Engine | None = None
-        self._settings: Settings | None = None
-        self._fast: dict[Any, Any] = {}
-        self.dtype = config.floatx()
-        self.history: History | None = None
-        self.stop_training = False
-        self.fitting = 0  # the thread that is in fit
         if (inputs is None) != (outputs is None):
             raise TypeError(f"{self}: expected both inputs and outputs")
         if inputs is not None:
-            self._trace(_tensors(inputs, f"{self}: inputs"), _tensors(outputs, f"{self}: outputs"))
+            self._connect(inputs, outputs)
         if not trainable:
             self.trainable = False
 
     # structure
 
-    def _trace(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
+    def _connect(self, given: Any, result: Any) -> None:
+        self._ensure_name()
+        inputs, outputs = tensors_of(given, f"{self}: inputs"), tensors_of(result, f"{self}: outputs")
+        input_keys, output_keys = keys_of(given, f"{self}: inputs"), keys_of(result, f"{self}: outputs")
         if not inputs or not outputs:
             raise ValueError(f"{self}: expected at least one input and one output")
         if len(set(inputs)) < len(inputs):
@@ -58,9 +72,9 @@ class Model(Layer):
             raise TypeError(f"{self}: expected inputs made by Input(shape) or a layer")
         structure = trace(str(self), inputs, outputs)
         if any(tensor.node is not None for tensor in inputs):  # from the middle of another graph: a graph of its own
-            fresh = [t if t.node is None else _input_like(t) for t in inputs]
+            fresh = [t if t.node is None else input_like(t) for t in inputs]
             structure = trace(str(self), fresh, structure.replay(fresh))
-        self._structure = structure
+        self._structure = replace(structure, input_keys=input_keys, output_keys=output_keys)
         self._forget()
         self.built = True
 
@@ -89,11 +103,18 @@ class Model(Layer):
 
     @property
     def input_names(self) -> list[str]:
-        return [tensor.name for tensor in self.structure.inputs]
+        return self.structure.input_names
 
     @property
     def output_names(self) -> list[str]:
-        return output_names(self.structure.outputs)
+        return self.structure.output_names
+
+    def _of_first_call(self, name: str) -> Any:
+        """``input`` and ``output`` are those that it was made of: a tensor, a list or a dict."""
+        if self._structure is None:
+            raise AttributeError(f"{self}: has no {name} before it is built")
+        structure = self._structure
+        return structure.packed(structure.outputs) if name == "output" else pack(structure.inputs, structure.input_keys)
 
     @property
     def input_shape(self) -> Shape | list[Shape]:
@@ -128,20 +149,43 @@ class Model(Layer):
         raise ValueError(f"{self}: no layer {name!r}; there are {', '.join(repr(layer.name) for layer in layers)}")
 
     def build(self, input_shape: Any) -> None:
-        """Build for samples of ``input_shape[1:]`` (before it the batch, None). Several inputs: a list of shapes."""
+        """Build for samples of ``input_shape[1:]`` (before it the batch, None). Several inputs: a list of shapes, or a
+        dict if ``call`` takes one."""
         if self._structure is not None:
+            return
+        self._ensure_name()
+        if isinstance(input_shape, Mapping):
+            named = {key: InputLayer(shape[1:], name=key).make() for key, shape in input_shape.items()}
+            self._connect(named, self.call(named))
             return
         several = bool(input_shape) and isinstance(input_shape[0], (list, tuple))
         shapes = list(input_shape) if several else [input_shape]
         stem = "input" if len(shapes) == 1 else "input_{}"
         inputs = [InputLayer(shape[1:], name=stem.format(i)).make() for i, shape in enumerate(shapes)]
-        self._trace(inputs, self._outputs_for(inputs if several else inputs[0]))
+        given = inputs if several else inputs[0]
+        self._connect(given, self.call(given))
 
-    def _outputs_for(self, inputs: Any) -> list[Tensor]:
-        return _tensors(self.call(inputs), f"{self}: call()")
+    def __call__(self, inputs: Any, **options: Any) -> Any:
+        """Apply the layers to a Tensor, a list of them, or a dict by the inputs' names; a dict where the outputs have
+        keys."""
+        if isinstance(inputs, Mapping):
+            self.build({key: getattr(tensor, "shape", ()) for key, tensor in inputs.items()})
+            if set(inputs) != set(self.input_names):
+                raise ValueError(f"{self}: expected inputs {self.input_names}, got {sorted(map(str, inputs))}")
+            inputs = [inputs[name] for name in self.input_names]
+        result = super().__call__(inputs, **options)
+        keys = self.structure.output_keys
+        return pack(result if isinstance(result, list) else [result], keys) if keys else result
+
+    def _apply(self, inputs: Any) -> Any:
+        keys = self.structure.input_keys
+        if keys and type(self).call is not Model.call:
+            inputs = pack(inputs if isinstance(inputs, list) else [inputs], keys)
+        result = self.call(inputs)
+        return list(result.values()) if isinstance(result, Mapping) else result
 
     def call(self, inputs: Any) -> Any:
-        tensors = _tensors(inputs, f"{self}: input", self.input_names)
+        tensors = tensors_of(inputs, f"{self}: input", self.input_names)
         if len(tensors) != len(self.structure.inputs):
             raise ValueError(f"{self}: expected {len(self.structure.inputs)} inputs, got {len(tensors)}")
         for tensor, expected in zip(tensors, self.structure.inputs, strict=True):
@@ -149,8 +193,7 @@ class Model(Layer):
                 raise ValueError(
                     f"{self}: expected input {expected.name!r} of shape {expected.shape}, got {tensor.shape}"
                 )
-        results = self.structure.replay(tensors)
-        return results[0] if len(results) == 1 else results
+        return self.structure.packed(self.structure.replay(tensors))
 
     def get_config(self) -> dict[str, Any]:
         """The structure as JSON values. Raises TypeError for a subclass, whose ``call`` is code."""
@@ -197,6 +240,17 @@ class Model(Layer):
     @property
     def optimizer(self) -> Any:
         return self.settings.optimizer
+
+    @property
+    def loss(self) -> Any:
+        """The loss, or those of the outputs, as objects."""
+        return self.settings.loss
+
+    @property
+    def metrics_names(self) -> list[str]:
+        """What ``evaluate`` gives, in its order: "loss", each output's loss where there are several, the metrics."""
+        engine = self.engine
+        return list(logs_of(self.settings.resolve(self), engine.totals["test"]))
 
     @property
     def compiled(self) -> bool:
@@ -280,7 +334,8 @@ class Model(Layer):
         steps: int | None = None,
         callbacks: Callback | Sequence[Callback] | None = None,
     ) -> Any:
-        """The outputs for samples ``x``: a new array (samples, ...), a list of them for several outputs.
+        """The outputs for samples ``x``: a new array (samples, ...), a list of them for several outputs, or a dict of
+        them where the outputs have keys.
 
         ``batch_size``: 32 if None. Silent unless ``verbose`` is 1 or 2. Raises TypeError or ValueError for wrong data.
         """
@@ -344,29 +399,8 @@ class Model(Layer):
         load_weights(self, path)
 
 
-def _input_like(tensor: Tensor) -> Tensor:
-    """An Input in the place of a tensor from the middle of a graph."""
-    shape = [size for size in tensor.shape[1:] if size is not None]
-    return InputLayer(shape, name=f"{tensor.name.replace('/', '_')}_input").make()
-
-
 def _plain(logs: dict[str, float], return_dict: bool) -> float | list[float] | dict[str, float]:
     if return_dict:
         return logs
     values = list(logs.values())
     return values[0] if len(values) == 1 else values
-
-
-def _tensors(value: Any, what: str, names: Sequence[str] | None = None) -> list[Tensor]:
-    """A Tensor, a list of them, or a dict by name as a list."""
-    if isinstance(value, Mapping):
-        value = (
-            [value[name] for name in names] if names is not None and set(names) == set(value) else list(value.values())
-        )
-    tensors = list(value) if isinstance(value, (list, tuple)) else [value]
-    for tensor in tensors:
-        if not isinstance(tensor, Tensor):
-            raise TypeError(
-                f"{what}: expected a Tensor (from Input or a layer) or a list of them, got {type(tensor).__name__}"
-            )
-    return tensors

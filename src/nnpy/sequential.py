@@ -19,12 +19,21 @@ class Sequential(Model):
     Raises TypeError for what is not a layer, ValueError for two layers of one name.
     """
 
+    _layers: list[Layer]
+    _input: Tensor | None
+    _given: list[Tensor]  # by each layer, as far as traced
+
+    def __new__(cls, *arguments, **options):
+        self = super().__new__(cls)
+        self._layers, self._input, self._given = [], None, []
+        return self
+
     def __init__(self, layers: Iterable[Any] | None = None, name: str | None = None, *, trainable: bool = True):
-        super().__init__(name=name)
-        self._layers: list[Layer] = []
-        self._input: Tensor | None = None
         if layers is not None and (isinstance(layers, Layer | Tensor | str) or not isinstance(layers, Iterable)):
-            raise TypeError(f"{self}: expected a list of layers, got {shown(layers)}")
+            raise TypeError(
+                f"{type(self).__name__}: expected a list of layers, as [a, b], got {shown(layers)}; pass a list"
+            )
+        super().__init__(name=name)
         for layer in layers or ():
             self._append(layer)
         self._grow()
@@ -46,6 +55,7 @@ class Sequential(Model):
         if not self._layers:
             raise ValueError(f"{self}: there is no layer to pop")
         layer = self._layers.pop()
+        del self._given[len(self._layers) :]
         self._structure, self.built = None, False
         self._forget()
         self._grow()
@@ -72,12 +82,12 @@ class Sequential(Model):
         """Trace as far as can be: from the Input through all layers."""
         if self._input is None or not self._layers:
             return
-        output: Any = self._input
-        for layer in self._layers:
-            output = layer(output)
+        for layer in self._layers[len(self._given) :]:
+            output = layer(self._given[-1] if self._given else self._input)
             if not isinstance(output, Tensor):
                 raise ValueError(f"{self}: expected each layer to give one tensor, {layer} gives {len(output)}")
-        self._trace([self._input], [output])
+            self._given.append(output)
+        self._connect(self._input, self._given[-1])
 
     def build(self, input_shape: Any) -> None:
         """Build for samples of ``input_shape[1:]``; ``input_shape[0]`` is the batch, None."""
@@ -93,7 +103,7 @@ class Sequential(Model):
         try:
             self._grow()
         except Exception:
-            self._input = None  # built by data that did not fit: the next may
+            self._input, self._given = None, []  # built by data that did not fit: the next may
             raise
 
     def get_config(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,20 @@ class Structure:
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     calls: tuple[Call | Node, ...]
+    input_keys: tuple[str, ...] = ()  # where they were given as a dict
+    output_keys: tuple[str, ...] = ()
+
+    @property
+    def input_names(self) -> list[str]:
+        return list(self.input_keys) or [tensor.name for tensor in self.inputs]
+
+    @property
+    def output_names(self) -> list[str]:
+        return list(self.output_keys) or output_names(self.outputs)
+
+    def packed(self, results: Sequence[Any]) -> Any:
+        """What there is for the outputs as a user sees it: one, a list, or a dict by their keys."""
+        return pack(results, self.output_keys)
 
     @property
     def layers(self) -> list[Layer]:
@@ -53,14 +67,57 @@ class Structure:
         for call in self.calls:
             taken = [values.get(tensor, tensor) for tensor in call.inputs]
             if isinstance(call, Call):
-                given = call.layer(taken if call.listed else taken[0])
-                results = given if isinstance(given, list) else [given]
+                results = unpack(call.layer(taken if call.listed else taken[0]))
             else:
                 node = graph.apply(call.operation, taken, **call.attributes).node
                 assert node is not None
                 results = list(node.outputs)
             values.update(zip(call.outputs, results, strict=True))
         return [values[tensor] for tensor in self.outputs]
+
+
+def pack(values: Sequence[Any], keys: Sequence[str]) -> Any:
+    """One value, a list of several, or where there are keys a dict."""
+    if keys:
+        return dict(zip(keys, values, strict=True))
+    return values[0] if len(values) == 1 else list(values)
+
+
+def unpack(given: Any) -> list[Any]:
+    """The opposite."""
+    if isinstance(given, Mapping):
+        return list(given.values())
+    return list(given) if isinstance(given, list | tuple) else [given]
+
+
+def keys_of(value: Any, what: str) -> tuple[str, ...]:
+    """The keys of a dict of tensors, none of anything else. TypeError for keys that are not strings."""
+    if not isinstance(value, Mapping):
+        return ()
+    for key in value:
+        if not isinstance(key, str):
+            raise TypeError(f"{what}: expected strings as keys, got {key!r}")
+    return tuple(value)
+
+
+def tensors_of(value: Any, what: str, names: Sequence[str] = ()) -> list[Tensor]:
+    """A Tensor, a list of them, or a dict of them (in the order of ``names``, if these are its keys) as a list."""
+    if isinstance(value, Mapping) and set(names) == set(value):
+        value = [value[name] for name in names]
+    tensors = unpack(value)
+    for tensor in tensors:
+        if not isinstance(tensor, Tensor):
+            raise TypeError(
+                f"{what}: expected a Tensor (from Input or a layer), a list or a dict of them, got "
+                f"{type(tensor).__name__}"
+            )
+    return tensors
+
+
+def input_like(tensor: Tensor) -> Tensor:
+    """An Input in the place of a tensor from the middle of a graph."""
+    shape = [size for size in tensor.shape[1:] if size is not None]
+    return InputLayer(shape, name=f"{tensor.name.replace('/', '_')}_input").make()
 
 
 def maker(tensor: Tensor) -> Call | Node | None:
@@ -138,11 +195,13 @@ def describe(structure: Structure) -> dict[str, Any]:
         else:
             raise TypeError(f"cannot store the operation {call.operation.name!r} outside of a layer: make it a Layer")
         where.update((tensor, [number, position]) for position, tensor in enumerate(call.outputs))
+    keys = {"input_keys": list(structure.input_keys), "output_keys": list(structure.output_keys)}
     return {
         "layers": {layer.name: layer_to_json(layer) for layer in structure.layers},
         "inputs": [tensor.name for tensor in structure.inputs],
         "calls": calls,
         "outputs": [where[tensor] for tensor in structure.outputs],
+        **{name: some for name, some in keys.items() if some},
     }
 
 
@@ -164,18 +223,18 @@ def layer_from_json(value: dict[str, Any]) -> Layer:
     return layer
 
 
-def rebuild(value: dict[str, Any]) -> tuple[list[Tensor], list[Tensor]]:
-    """(inputs, outputs) of what ``describe`` gave."""
+def rebuild(value: dict[str, Any]) -> tuple[Any, Any]:
+    """(inputs, outputs) of what ``describe`` gave: lists, or dicts where they had keys."""
     layers = {name: layer_from_json(config) for name, config in value["layers"].items()}
     inputs = [layers[name].make() for name in value["inputs"]]  # type: ignore[attr-defined]
     made: dict[int, list[Tensor]] = {-1: inputs}
     for number, call in enumerate(value["calls"]):
         taken = [made[source][position] for source, position in call["inputs"]]
         if "layer" in call:
-            given = layers[call["layer"]](taken if call["listed"] else taken[0])
-            made[number] = given if isinstance(given, list) else [given]
+            made[number] = unpack(layers[call["layer"]](taken if call["listed"] else taken[0]))
         elif call["operation"] in _STORED:
             made[number] = [getattr(ops, call["operation"])(*taken, **call["attributes"])]
         else:
             raise ValueError(f"unknown operation {call['operation']!r}")
-    return inputs, [made[number][position] for number, position in value["outputs"]]
+    outputs = [made[number][position] for number, position in value["outputs"]]
+    return pack(inputs, value.get("input_keys", ())), pack(outputs, value.get("output_keys", ()))

@@ -342,7 +342,7 @@ BAD = [
     (lambda: layers.Reshape((-1, 3))(ROW), ValueError, r"cannot make samples of shape \(-1, 3\) of \(4,\)"),
     (lambda: layers.Reshape((-1, -1)), ValueError, "expected target_shape to be a tuple of positive integers"),
     (lambda: layers.Add()([ROW, IMAGE]), ValueError, r"Add 'add': expected inputs of one shape, got .*\(input 1\)"),
-    (lambda: layers.Add()(ROW), ValueError, "expected a list of at least 2 tensors, got one of shape"),
+    (lambda: layers.Add()(ROW), ValueError, "a list of at least 2 tensors, as .a, b., got one tensor"),
     (lambda: layers.Subtract()([ROW] * 3), ValueError, "expected a list of 2 tensors, got 3"),
     (lambda: layers.Concatenate(0), ValueError, "expected axis to be another than 0"),
     (lambda: layers.Concatenate(2)([ROW, ROW]), ValueError, "expected inputs of more axes for axis 2"),

@@ -83,7 +83,8 @@ def test_functional_graph_with_shared_layer_and_two_outputs(rng):
     assert [layer.name for layer in model.layers] == ["a", "b", "shared", "both", "out"]
     assert model.count_params() == 3 * 4 + 4 + 8 + 1
     x = [rng.normal(size=(5, 3)), rng.normal(size=(5, 3))]
-    first, second = model.predict({"b": x[1], "a": x[0]})
+    result = model.predict({"b": x[1], "a": x[0]})
+    first, second = result["sum"], result["out"]
     kernel, bias, out, out_bias = model.get_weights()
     hidden = [forward(v, kernel, bias, np.tanh) for v in x]
     np.testing.assert_allclose(first, hidden[0] + hidden[1], rtol=1e-5, atol=1e-6)
@@ -272,6 +273,187 @@ def test_summary(capsys):
     assert any(line.startswith("add") and line.endswith("d, a") for line in text[0].splitlines())
     nn.Sequential([nn.Dense(3)]).summary()
     assert "not built" in capsys.readouterr().out
+
+
+def keyed():
+    """A model of dicts, whose keys are not the layers' names, in another order than the layers."""
+    a, b = nn.Input((3,), name="first"), nn.Input((2,), name="second")
+    hidden = nn.Dense(4, activation="tanh", name="hidden")(nn.Concatenate()([a, b]))
+    outputs = {"price": nn.Dense(1, name="o1")(hidden), "kind": nn.Dense(3, activation="softmax", name="o2")(hidden)}
+    return nn.Model({"size": a, "place": b}, outputs, name="keyed")
+
+
+def keyed_data(rng, n=20):
+    x = {"place": rng.normal(size=(n, 2)), "size": rng.normal(size=(n, 3))}
+    return x, {"kind": rng.integers(0, 3, n), "price": rng.normal(size=(n, 1))}
+
+
+def test_keys_of_dicts_are_the_names_of_inputs_and_outputs(rng, tmp_path):
+    nn.set_seed(4)
+    net = keyed()
+    nn.set_seed(0)
+    assert net.input_names == ["size", "place"] and net.output_names == ["price", "kind"]
+    assert list(net.input) == ["size", "place"] and net.output["kind"].shape == (None, 3)
+    x, y = keyed_data(rng)
+    for given in (x, [x["size"], x["place"]], (b for b in [x])):
+        result = net.predict(given)
+        assert list(result) == ["price", "kind"] and result["kind"].shape == (20, 3)
+    assert list(net.predict_on_batch(x)) == ["price", "kind"]
+    with pytest.raises(ValueError, match=r"x: expected keys \['place', 'size'\], got \['first', 'second'\]"):
+        net.predict({"first": x["size"], "second": x["place"]})
+    with pytest.raises(ValueError, match=r"Input 'place': expected samples of shape \(2,\), got \(3,\)"):
+        net.predict({"size": x["size"], "place": x["size"]})
+    net.compile(
+        "adam", {"kind": "sparse_categorical_crossentropy", "price": "mse"}, loss_weights={"kind": 2.0},
+        metrics={"kind": ["accuracy"]},
+    )  # fmt: skip
+    with pytest.raises(ValueError, match=r"loss: expected names of outputs \(price, kind\), got 'o1'"):
+        net.compile("adam", {"o1": "mse"})
+    assert net.metrics_names == ["loss", "price_loss", "kind_loss", "kind_accuracy"]
+    net.fit(x, y, epochs=2, validation_data=(x, y), sample_weight={k: np.ones(20) for k in y}, verbose=0)
+    logs = net.evaluate(x, y, verbose=0, return_dict=True)
+    assert list(logs) == net.metrics_names and logs == net.test_on_batch(x, y, return_dict=True)
+    assert logs["loss"] == pytest.approx(logs["price_loss"] + 2 * logs["kind_loss"], rel=1e-6)
+    with pytest.raises(ValueError, match=r"y: expected keys \['kind', 'price'\], got \['o1'\]"):
+        net.fit(x, {"o1": y["price"]}, verbose=0)
+    net.save(tmp_path / "keyed.safetensors")
+    again = nn.load_model(tmp_path / "keyed.safetensors")
+    assert again.evaluate(x, y, verbose=0, return_dict=True) == logs
+    assert all(np.array_equal(net.predict(x)[key], value) for key, value in again.predict(x).items())
+
+
+def test_one_output_with_a_key_is_a_dict_too(rng):
+    source = nn.Input((3,))
+    net = nn.Model(source, {"only": nn.Dense(1, name="d")(source)})
+    x = rng.normal(size=(5, 3))
+    for _ in range(2):  # the second time there could be a shorter way
+        assert list(net.predict(x)) == ["only"]
+    net.compile("sgd", {"only": "mse"})
+    net.fit(x, {"only": np.ones(5)}, verbose=0)
+    net.fit(x, np.ones(5), verbose=0)
+    with pytest.raises(TypeError, match="outputs: expected strings as keys, got 1"):
+        nn.Model(source, {1: net.outputs[0]})
+
+
+def test_a_model_of_dicts_is_a_layer(rng, tmp_path):
+    inner = keyed()
+    a, b = nn.Input((3,), name="a"), nn.Input((2,), name="b")
+    given = inner({"place": b, "size": a})
+    assert list(given) == ["price", "kind"]
+    with pytest.raises(ValueError, match=r"Model 'keyed': expected inputs \['size', 'place'\], got \['a', 'b'\]"):
+        inner({"a": a, "b": b})
+    outer = nn.Model([a, b], nn.Concatenate()([given["price"], given["kind"]]))
+    x, _ = keyed_data(rng)
+    both = [x["size"], x["place"]]
+    np.testing.assert_array_equal(outer.predict(both)[:, :1], inner.predict(x)["price"])
+    outer.save(tmp_path / "outer.safetensors")
+    np.testing.assert_array_equal(nn.load_model(tmp_path / "outer.safetensors").predict(both), outer.predict(both))
+
+
+def test_a_subclass_takes_and_gives_dicts(rng):
+    class Both(nn.Model):
+        def __init__(self):
+            super().__init__(name="both")
+            self.left, self.right = nn.Dense(4), nn.Dense(4)
+
+        def call(self, x):
+            total = self.left(x["size"]) + self.right(x["place"])
+            return {"total": total, "twice": 2 * total}
+
+    net = Both()
+    x, _ = keyed_data(rng)
+    result = net.predict(x)
+    np.testing.assert_allclose(2 * result["total"], result["twice"], rtol=1e-6)
+    again = Both()
+    assert list(again({"size": nn.Input((3,), name="s"), "place": nn.Input((2,), name="p")})) == ["total", "twice"]
+    assert list(net({"size": nn.Input((3,)), "place": nn.Input((2,))})) == ["total", "twice"]
+
+
+def test_inputs_and_outputs_of_layers_and_models(rng):
+    net = nn.Sequential(name="net")
+    for layer in (nn.Input((6,)), nn.Dense(5, activation="relu", name="hidden"), nn.Dense(2, name="out")):
+        net.add(layer)
+    features = nn.Model(net.inputs, net.get_layer("hidden").output)
+    head = nn.Model(net.get_layer("hidden").output, net.output)
+    x = rng.normal(size=(4, 6)).astype("float32")
+    np.testing.assert_allclose(head.predict(features.predict(x)), net.predict(x), rtol=1e-6)
+    assert net.input is net.inputs[0] is net.layers[0].input and net.output is net.outputs[0]
+    a, b = nn.Input((2,)), nn.Input((2,))
+    merged = nn.Add()
+    assert not hasattr(merged, "output")
+    with pytest.raises(AttributeError, match=r"Add 'add.*': has no input before it is called"):
+        _ = merged.input
+    with pytest.raises(AttributeError, match="Sequential 'lazy': has no output before it is built"):
+        _ = nn.Sequential([nn.Dense(2)], "lazy").output
+    result = merged([a, b])
+    assert merged.input == [a, b] and merged.output is result
+    assert nn.Model([a, b], result).input == [a, b]
+
+    class Named(nn.Model):
+        """Attributes may have these names, as in Keras' own examples."""
+
+        def __init__(self):
+            super().__init__()
+            self.input, self.output = nn.Dense(3), nn.Dense(1)
+
+        def call(self, x):
+            return self.output(self.input(x))
+
+    assert Named().predict(x).shape == (4, 1)
+
+
+def test_keras_other_names(rng):
+    net = mlp()
+    net.get_layer("hidden").trainable = False
+    assert net.trainable_variables == net.trainable_weights and net.variables == net.weights
+    assert net.layers[0].non_trainable_variables == net.layers[0].weights
+    net.compile("sgd", "mse", metrics=["mse"])
+    assert net.metrics_names == ["loss", "mse"] and isinstance(net.loss, nn.losses.MeanSquaredError)
+
+
+def test_values_of_parameters(rng):
+    net = mlp()
+    x = rng.normal(size=(4, 6))
+    net.predict(x)
+    kernel, bias = net.layers[0].weights
+    for make in (np.asarray, np.array, lambda p: p.numpy()):
+        assert np.array_equal(make(kernel), kernel.value)
+    assert np.asarray(kernel, "float64").dtype == np.float64
+    copy = kernel.numpy()
+    copy[:] = 0
+    assert np.abs(kernel.value).max() > 0
+    bias.value = [1, 2, 3, 4, 5]
+    np.testing.assert_allclose(net.layers[0].get_weights()[1], [1, 2, 3, 4, 5])
+    assert net.predict(x).shape == (4, 2)
+    for value, error, text in (
+        (np.zeros(4), ValueError, r"hidden/bias: expected shape \(5,\), got \(4,\)"),
+        (3.0, ValueError, r"hidden/bias: expected shape \(5,\), got \(\)"),
+        (list("abcde"), TypeError, r"hidden/bias: expected real numbers, got dtype <U1"),
+    ):
+        with pytest.raises(error, match=text):
+            bias.value = value
+        with pytest.raises(error, match=text):
+            bias.assign(value)
+    np.testing.assert_allclose(bias.value, [1, 2, 3, 4, 5])
+
+
+def test_a_subclass_may_forget_its_base(rng):
+    class Forgetful(nn.Model):
+        def __init__(self):
+            self.out = nn.Dense(2)
+
+        def call(self, x):
+            return self.out(x)
+
+    class Stack(nn.Sequential):
+        def __init__(self):
+            self.add(nn.Dense(2))
+
+    for kind in (Forgetful, Stack):
+        net = kind()
+        net.compile("sgd", "mse")
+        net.fit(rng.normal(size=(4, 3)), np.zeros((4, 2)), verbose=0)
+        assert net.name.startswith(kind.__name__.lower()) and net.count_params() == 8
 
 
 def test_names_in_compile_are_checked():

@@ -48,12 +48,23 @@ class Call:
         return self.outputs[0]
 
 
+class _OfFirstCall:
+    """``layer.input``, ``layer.output``. Not a property: a subclass may assign an attribute of that name."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def __get__(self, layer: Any, owner: Any = None) -> Any:
+        return self if layer is None else layer._of_first_call(self.name)
+
+
 class Layer(Configurable):
     """Base of layers. A subclass gives ``call(x)`` and, if it has weights, ``build(input_shape)`` with ``add_weight``.
 
     ``name``: automatic if None, as in Keras ("dense", "dense_1"). ``trainable``: False freezes its weights, and those
     of layers inside it. Layers assigned to attributes (or in lists or dicts of attributes) are part of it. The
-    attributes of a subclass that are named as its constructor's arguments are its configuration.
+    attributes of a subclass that are named as its constructor's arguments are its configuration. ``input`` and
+    ``output``: the tensor, or list of them, of its first call; AttributeError before.
     """
 
     group = "layer"
@@ -61,6 +72,9 @@ class Layer(Configurable):
     built: bool
     _own: list[tuple[Parameter, bool]]
     _trainable: bool
+    _first_call: Call | None
+    input: Any = _OfFirstCall("input")
+    output: Any = _OfFirstCall("output")
 
     def __new__(cls, *arguments, **options):
         # Set here, so that a subclass which forgets super().__init__() has a name and works all the same.
@@ -69,6 +83,7 @@ class Layer(Configurable):
         self.built = False
         self._own = []
         self._trainable = True
+        self._first_call = None
         return self
 
     def __init__(self, *, name: str | None = None, trainable: bool = True):
@@ -118,27 +133,48 @@ class Layer(Configurable):
         self._own.append((parameter, trainable))
         return parameter
 
-    def __call__(self, inputs: Tensor | Sequence[Tensor]) -> Any:
+    def __call__(self, inputs: Any, **options: Any) -> Any:
         """Apply the layer to a Tensor or a list of them; the first call builds it. TypeError for anything else."""
         self._ensure_name()
+        if options:
+            raise TypeError(
+                f"{self}: called with {', '.join(options)}: expected tensors alone; the compiled step knows whether it "
+                "trains (fit) or not (predict, evaluate)"
+            )
         listed = isinstance(inputs, list | tuple)
         tensors: tuple[Tensor, ...] = tuple(inputs) if listed else (inputs,)  # type: ignore[assignment, arg-type]
         for tensor in tensors:
             if not isinstance(tensor, Tensor):
-                raise TypeError(f"{self}: expected a Tensor (from Input or a layer), got {shown(tensor)}")
+                raise TypeError(
+                    f"{self}: expected a Tensor (from Input or a layer), got {shown(tensor)}; {self._numbers_hint}"
+                )
         shapes = [tensor.shape for tensor in tensors] if listed else tensors[0].shape
         self.check_input(shapes)
         with graph.scope(self.name):
             if not self.built:
                 self.build(shapes)
                 self.built = True
-            result = self.call(list(tensors) if listed else tensors[0])
+            result = self._apply(list(tensors) if listed else tensors[0])
             several = isinstance(result, list | tuple)
             outputs = tuple(self._own_output(tensor, tensors) for tensor in (result if several else (result,)))
         call = Call(self, tensors, outputs, listed)
         for tensor in outputs:
             tensor.call = call
+        if self._first_call is None:
+            self._first_call = call
         return list(outputs) if several else outputs[0]
+
+    _numbers_hint = "for numbers make a Model of it and call predict(x)"
+
+    def _apply(self, inputs: Any) -> Any:
+        return self.call(inputs)
+
+    def _of_first_call(self, name: str) -> Any:
+        call = self._first_call
+        if call is None:
+            raise AttributeError(f"{self}: has no {name} before it is called")
+        tensors, listed = (call.inputs, call.listed) if name == "input" else (call.outputs, len(call.outputs) > 1)
+        return list(tensors) if listed else tensors[0]
 
     def _own_output(self, tensor: Any, inputs: tuple[Tensor, ...]) -> Tensor:
         """A result that is this call's alone: a layer that returns its input gets a view of it."""
@@ -188,6 +224,11 @@ class Layer(Configurable):
     def non_trainable_weights(self) -> list[Parameter]:
         return [parameter for parameter in self.weights if not parameter.trainable]
 
+    # Keras' other names
+    variables = property(lambda self: self.weights)
+    trainable_variables = property(lambda self: self.trainable_weights)
+    non_trainable_variables = property(lambda self: self.non_trainable_weights)
+
     @property
     def trainable(self) -> bool:
         return self._trainable
@@ -216,12 +257,7 @@ class Layer(Configurable):
             raise TypeError(f"{self}: expected a list of {len(weights)} arrays, got {shown(values)}")
         if len(values) != len(weights):
             raise ValueError(f"{self}: expected {len(weights)} arrays, got {len(values)}")
-        arrays = [np.asarray(value) for value in values]
-        for parameter, array in zip(weights, arrays, strict=True):
-            if array.shape != parameter.shape:
-                raise ValueError(f"{self}: {parameter.name}: expected shape {parameter.shape}, got {array.shape}")
-            if array.dtype.kind not in "fiub":
-                raise TypeError(f"{self}: {parameter.name}: expected real numbers, got dtype {array.dtype}")
+        arrays = [self.named(p._checked, value) for p, value in zip(weights, values, strict=True)]
         for parameter, array in zip(weights, arrays, strict=True):
             parameter.assign(array)
 
@@ -234,9 +270,9 @@ class Layer(Configurable):
 
     def several_inputs(self, input_shape: Any, least: int, most: int = 0) -> None:
         """ValueError unless it was called on a list of ``least`` ... ``most`` (0: any number of) tensors."""
-        expected = f"{least} tensors" if least == most else f"at least {least} tensor{'s' if least > 1 else ''}"
+        expected = "tensors" if least == 1 else f"{'' if least == most else 'at least '}{least} tensors"
         if not isinstance(input_shape, list):
-            raise ValueError(f"{self}: expected a list of {expected}, got one of shape {input_shape}")
+            raise ValueError(f"{self}: expected a list of {expected}, as [a, b], got one tensor of shape {input_shape}")
         if len(input_shape) < least or (most and len(input_shape) > most):
             raise ValueError(f"{self}: expected a list of {expected}, got {len(input_shape)}")
 
@@ -246,6 +282,10 @@ class Layer(Configurable):
             return get(value)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{self}: {error}") from None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies, which do not take along the graph that the layer is in."""
+        return {**vars(self), "_first_call": None}
 
     def _ensure_name(self) -> None:
         if not self.name:

@@ -297,7 +297,7 @@ class Engine:
     def fast(self, x: np.ndarray) -> FastPredict | None:
         """The short way for arrays like ``x``, if one run of one Program does it."""
         structure = self.model.structure
-        if len(structure.inputs) != 1 or len(structure.outputs) != 1:
+        if len(structure.inputs) != 1 or len(structure.outputs) != 1 or structure.output_keys:
             return None
         return FastPredict(self, self.inference(len(x), [x]), structure.outputs[0].concrete(len(x)))
 

@@ -124,7 +124,7 @@ def predict(
     if shown:
         seconds = time.perf_counter() - start
         print(f"predict  {len(results[0])} samples  {seconds:.1f} s", flush=True)
-    return results[0] if len(results) == 1 else results
+    return model.structure.packed(results)
 
 
 def _remember(model: Model, x: np.ndarray) -> None:
@@ -154,5 +154,4 @@ def test_on_batch(model: Model, x: Any, y: Any, sample_weight: Any) -> dict[str,
 
 def predict_on_batch(model: Model, x: Any) -> Any:
     arrays = prepare_inputs(model, x)
-    results = model.engine.predict(arrays, len(arrays[0]), 1)
-    return results[0] if len(results) == 1 else results
+    return model.structure.packed(model.engine.predict(arrays, len(arrays[0]), 1))

@@ -82,6 +82,9 @@ def prepare(model: Model, x: Any, y: Any, sample_weight: Any = None, class_weigh
 
 def prepare_inputs(model: Model, x: Any, finite: bool = True) -> list[np.ndarray]:
     """Check and adapt a model's inputs; ``finite``: also look for NaN and infinity."""
+    if not model.built and isinstance(x, Mapping):
+        named = {name: adapt.to_array(value, f"x[{name!r}]") for name, value in x.items()}
+        model.build({name: (None, *array.shape[1:]) for name, array in named.items()})
     if not model.built:
         several = isinstance(x, (list, tuple)) and len(x) > 1 and all(len(getattr(a, "shape", ())) > 1 for a in x)
         arrays = [adapt.to_array(value, "x") for value in (x if several else [x])]
@@ -89,8 +92,8 @@ def prepare_inputs(model: Model, x: Any, finite: bool = True) -> list[np.ndarray
         shapes = [(None, *array.shape[1:]) for array in arrays]
         model.build(shapes if several else shapes[0])
     tensors = model.structure.inputs
-    given = adapt.distribute(x, [t.name for t in tensors], [t.rank for t in tensors], "x")
-    what = [f"Input {tensor.name!r}" for tensor in tensors]
+    given = adapt.distribute(x, model.input_names, [t.rank for t in tensors], "x")
+    what = [f"Input {name!r}" for name in model.input_names]
     arrays = [
         adapt.readable(adapt.check_shape(adapt.to_array(value, name), tensor.shape[1:], name, value))
         for value, tensor, name in zip(given, tensors, what, strict=True)
@@ -102,10 +105,9 @@ def prepare_inputs(model: Model, x: Any, finite: bool = True) -> list[np.ndarray
 
 
 def _check_finite(model: Model, arrays: list[np.ndarray], x: Any) -> None:
-    tensors = model.structure.inputs
-    given = adapt.distribute(x, [t.name for t in tensors], [t.rank for t in tensors], "x")
-    for array, tensor, value in zip(arrays, tensors, given, strict=True):
-        adapt.check_finite(array, model.dtype, f"Input {tensor.name!r}", value)
+    given = adapt.distribute(x, model.input_names, [t.rank for t in model.structure.inputs], "x")
+    for array, name, value in zip(arrays, model.input_names, given, strict=True):
+        adapt.check_finite(array, model.dtype, f"Input {name!r}", value)
 
 
 def _weights(
