@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import os
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
 import nncore
 import nnpy as nn
+from nnpy.files import told, try_folder
 
 INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
 CONTEXT = {"help_option_names": ["-h", "--help"], "show_default": True}
@@ -60,7 +61,7 @@ def info() -> None:
         "Numba": facts["numba"],
         "ISA": f"{facts['isa']} ({facts['isa_reason']})",
         "compiled": ", ".join(facts["isa_compiled"]),
-        "threads": f"{facts['threads']} of {facts['cores']} cores available",
+        "threads": f"{facts['threads']} on {facts['cores']} cores",
         "caches": caches,
     }
     for name, value in rows.items():
@@ -149,13 +150,17 @@ def train(
     )
     start = time.perf_counter()
     try:
-        history = model.fit(x, y, batch_size=batch_size, epochs=epochs, validation_data=held_out)
+        history = model.fit(
+            x, y, batch_size=batch_size, epochs=epochs, validation_data=held_out, callbacks=stop_if_diverged(model)
+        )
     except KeyboardInterrupt:
         if model.history is None:  # not a step was made
             raise
+        refuse_diverged(model)
         save(model, model.history, output)
         complain("interrupted; the model is saved as it was then")
         return INTERRUPTED
+    refuse_diverged(model)
     seconds = time.perf_counter() - start
     trained = epochs * len(x)
     click.echo(f"trained for {seconds:.2f} s, {trained / seconds:,.0f} samples/s with validation")
@@ -184,6 +189,26 @@ def mnist_model(dropout: float) -> nn.Sequential:
     )
 
 
+def stop_if_diverged(model: nn.Sequential) -> nn.Callback:
+    """A callback that ends the training as soon as the loss is not finite."""
+
+    def look(batch: int, logs: dict[str, float]) -> None:
+        if not math.isfinite(logs["loss"]):
+            model.stop_training = True
+
+    return nn.LambdaCallback(on_progress=look)
+
+
+def refuse_diverged(model: nn.Sequential) -> None:
+    """Raises ClickException for a model that is of no use: nothing is written over an earlier one."""
+    losses = model.history.history.get("loss", []) if model.history is not None else []
+    weights = all(np.isfinite(weight).all() for weight in model.get_weights())
+    if not weights or not all(map(math.isfinite, losses)):
+        raise click.ClickException(
+            "the training diverged: the loss is not finite; nothing is saved; try a smaller --learning-rate"
+        )
+
+
 def report_table(report: dict[str, Any]) -> str:
     """The lines of a classification report: a class each, then their mean, weighted by samples."""
     lines = [f"{'class':>8}{'precision':>11}{'recall':>9}{'F1':>9}{'samples':>9}"]
@@ -204,15 +229,16 @@ def check_core() -> None:
 
 
 def prepare_output(folder: Path) -> None:
-    """Make the folder and write to it once: who trains must be able to save. (Permission bits alone do not tell.)"""
+    """Make the folder and write to it once: who trains must be able to save."""
+    what = f"cannot write to {folder}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise told(error, what) from error
+        try_folder(folder, what)
     except OSError as error:
-        raise click.BadParameter(
-            f"cannot write to {folder}: {error.strerror or error}", param_hint="'--output'"
-        ) from error
+        raise click.BadParameter(str(error), param_hint="'--output'") from error
 
 
 def save(model: nn.Sequential, history: nn.History, folder: Path) -> None:
@@ -221,7 +247,7 @@ def save(model: nn.Sequential, history: nn.History, folder: Path) -> None:
         model.save(folder / "model.safetensors")
         history.save(folder / "history.json")
     except OSError as error:
-        raise click.ClickException(f"cannot save to {folder}: {error.strerror or error}") from error
+        raise click.ClickException(f"cannot save to {folder}: {error}") from error
     click.echo(f"\nwrote {folder / 'model.safetensors'} and {folder / 'history.json'}")
 
 

@@ -380,6 +380,12 @@ class Model(Layer):
 
     # files
 
+    def __reduce__(self) -> Any:
+        """Copies and pickles are what ``save`` would write: structure, weights, optimizer state. TypeError for code."""
+        from nnpy.saving import from_bytes, to_bytes
+
+        return from_bytes, (to_bytes(self),)
+
     def save(self, path: str | os.PathLike) -> Path:
         """Write weights, structure, optimizer state and seed to ``path``, a .safetensors file, whole or not at all."""
         from nnpy.saving import save

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnpy import seeds
 from nnpy.checks import integer
 from nnpy.files import write_whole
 from nnpy.graph import Parameter
@@ -38,16 +40,35 @@ def weight_names(weights: Sequence[Parameter]) -> list[str]:
 
 def save(model: Model, path: str | os.PathLike) -> Path:
     """``Model.save``. Raises TypeError for what JSON cannot hold (code: a subclass's ``call``, a function as schedule),
-    ValueError for a model that is not built or a path that does not end in .safetensors."""
+    ValueError for a model that is not built or a path that does not end in .safetensors, OSError for a full disk."""
     model.structure  # noqa: B018  raises if not built
+    return _write(path, *_contents(model))
+
+
+def to_bytes(model: Model) -> bytes:
+    """What ``save`` would write, for copies and pickles; the model need not be built. Raises TypeError as ``save``."""
+    from safetensors.numpy import save as save_bytes
+
+    tensors, value = _contents(model, "copied or pickled")
+    return save_bytes(_whole(tensors), _metadata(value))
+
+
+def describe(model: Model, done: str = "saved") -> dict[str, Any]:
+    """Structure and settings as JSON values. Raises TypeError for what JSON cannot hold."""
     try:
         value: dict[str, Any] = {"model": to_json(model, str(model)), "dtype": model.dtype}
         value["settings"] = model.settings.to_json() if model.compiled else None
     except TypeError as error:
-        raise TypeError(f"{model}: cannot be saved: {error}") from error
+        raise TypeError(f"{model}: cannot be {done}: {error}") from error
+    return value
+
+
+def _contents(model: Model, done: str = "saved") -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Tensors by name, and what goes with them as JSON values."""
+    value = describe(model, done)
     tensors = _tensors(model)
     value["position"] = None
-    if model.compiled and model.engine.store is not None:
+    if model.built and model.compiled and model.engine.store is not None:
         engine = model.engine
         value["position"] = engine.position()
         names = dict(zip(model.weights, weight_names(model.weights), strict=True))
@@ -55,7 +76,7 @@ def save(model: Model, path: str | os.PathLike) -> Path:
             for parameter in engine.parameters:
                 if engine.trainable[parameter]:
                     tensors[f"{_SLOT}{slot}/{names[parameter]}"] = engine.claim().view(flat, parameter)
-    return _write(path, tensors, {**value, "weights": weight_names(model.weights)})
+    return tensors, {**value, "weights": weight_names(model.weights)}
 
 
 def save_weights(model: Model, path: str | os.PathLike) -> Path:
@@ -69,29 +90,54 @@ def _tensors(model: Model) -> dict[str, np.ndarray]:
 
 
 def _write(path: str | os.PathLike, tensors: dict[str, np.ndarray], value: dict[str, Any]) -> Path:
-    from safetensors.numpy import save_file
-
     path = Path(path)
     if path.suffix != ".safetensors":
         raise ValueError(f"expected a path that ends in .safetensors, got {str(path)!r}")
-    metadata = {_KEY: json.dumps({"format": _FORMAT, **value})}
+    return write_whole(path, lambda temporary: _save_file(_whole(tensors), temporary, _metadata(value)))
+
+
+def _metadata(value: dict[str, Any]) -> dict[str, str]:
+    return {_KEY: json.dumps({"format": _FORMAT, **value})}
+
+
+def _whole(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     # A float64 model's Parameter may still hold float32 where it has not been run; the file says what it holds.
-    whole = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-    return write_whole(path, lambda temporary: save_file(whole, temporary, metadata))
+    return {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+
+
+def _save_file(tensors: dict[str, np.ndarray], path: Path, metadata: dict[str, str]) -> None:
+    """Raises OSError where safetensors has an error of its own for a full disk."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    try:
+        save_file(tensors, path, metadata)
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise OSError(str(error)) from error
+        raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
 
 
 class _File:
-    """An open safetensors file. Raises FileNotFoundError, or ValueError for another kind of file."""
+    """An open safetensors file, or one in memory. Raises FileNotFoundError, or ValueError for another kind of file."""
 
-    def __init__(self, path: str | os.PathLike):
+    def __init__(self, source: str | os.PathLike | bytes):
         from safetensors import SafetensorError, safe_open
+        from safetensors.numpy import load
 
-        self.path = Path(path)
-        if not self.path.is_file():
+        self.path = "copy" if isinstance(source, bytes) else Path(source)
+        if isinstance(self.path, Path) and not self.path.is_file():
             raise FileNotFoundError(f"no file {self.path}")
         try:
-            self._open = safe_open(self.path, framework="np")
-            text = (self._open.metadata() or {}).get(_KEY)
+            if isinstance(source, bytes):
+                self._tensors: Any = load(source)
+                length = int.from_bytes(source[:8], "little")  # of the header, which begins with the metadata
+                metadata = json.loads(source[8 : 8 + length]).get("__metadata__")
+            else:
+                self._tensors = safe_open(self.path, framework="np")
+                metadata = self._tensors.metadata()
+            text = (metadata or {}).get(_KEY)
             self.value: dict[str, Any] | None = None if text is None else json.loads(text)
         except (SafetensorError, json.JSONDecodeError) as error:
             raise ValueError(f"{self.path}: not a safetensors file, or a damaged one: {error}") from error
@@ -101,15 +147,17 @@ class _File:
             raise ValueError(
                 f"{self.path}: expected format {_FORMAT}, got {self.value.get('format')!r}, of another version of nnpy"
             )
-        names = list(self._open.keys())
+        names = list(self._tensors.keys())
         self.names = [name for name in names if not name.startswith(_SLOT)]
         self.slots = [name for name in names if name.startswith(_SLOT)]
 
     def __getitem__(self, name: str) -> np.ndarray:
-        return self._open.get_tensor(name)
+        return self._tensors[name] if isinstance(self._tensors, dict) else self._tensors.get_tensor(name)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        return tuple(self._open.get_slice(name).get_shape())
+        if isinstance(self._tensors, dict):
+            return self._tensors[name].shape
+        return tuple(self._tensors.get_slice(name).get_shape())
 
 
 def load_model(path: str | os.PathLike) -> Model:
@@ -118,10 +166,19 @@ def load_model(path: str | os.PathLike) -> Model:
     Training goes on as if it had not stopped. Layers, losses and metrics of your own must be defined (imported) before.
     Raises FileNotFoundError, or ValueError for a file that is damaged, or holds weights alone.
     """
+    return _load(_File(path))
+
+
+def from_bytes(content: bytes) -> Model:
+    """The model of ``to_bytes``. What is drawn at random afterwards does not depend on it."""
+    with seeds.kept():
+        return _load(_File(content))
+
+
+def _load(file: _File) -> Model:
     from nnpy.model import Model
     from nnpy.training.settings import Settings
 
-    file = _File(path)
     if file.value is None or "model" not in file.value:
         raise ValueError(f"{file.path}: holds weights alone, no model: build the model and call load_weights(path)")
     try:

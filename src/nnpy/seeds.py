@@ -9,6 +9,8 @@ from __future__ import annotations
 import threading
 import zlib
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -38,6 +40,19 @@ def set_seed(seed: int) -> None:
 def get_seed() -> int:
     """The seed in use."""
     return _seed
+
+
+@contextmanager
+def kept() -> Iterator[None]:
+    """What is drawn inside is not counted: later numbers are the same as without."""
+    with _lock:
+        before = _drawn.copy()
+    try:
+        yield
+    finally:
+        with _lock:
+            _drawn.clear()
+            _drawn.update(before)
 
 
 def stream(purpose: str, number: int | None = None, seed: int | None = None) -> np.random.Generator:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -121,6 +122,28 @@ def test_failure_to_save_is_one_line(tmp_path, capsys, monkeypatch):
     assert captured.err.startswith(f"nnpy: cannot save to {tmp_path / 'out'}") and captured.err.count("\n") == 1
 
 
+def small_files(size):
+    """For subprocess: files of the child cannot grow beyond so many bytes, as on a full disk."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_file(tmp_path):
+    result = run(*QUICK, cwd=tmp_path, preexec_fn=lambda: small_files(100_000))
+    assert result.returncode == 1
+    assert result.stderr == "nnpy: cannot save to .: cannot write model.safetensors: File too large\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_training_that_diverges_writes_nothing(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"an earlier one")
+    result = run(*QUICK[:2], "--epochs", "50", "--learning-rate", "1e30", cwd=tmp_path)
+    assert result.returncode == 1
+    assert result.stderr.startswith("nnpy: the training diverged: the loss is not finite; nothing is saved;")
+    assert result.stderr.count("\n") == 1 and result.stdout.count("epoch ") <= 2
+    assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
+    assert (tmp_path / "model.safetensors").read_bytes() == b"an earlier one"
+
+
 def test_wrong_isa_is_one_line():
     result = run("info", env={**os.environ, "NNCORE_ISA": "v9"})
     assert result.returncode == 1 and result.stdout == ""
@@ -159,7 +182,7 @@ def test_info(capsys):
     assert rows["nnpy"] == facts["nnpy"] and rows["NumPy"] == facts["numpy"]
     assert rows["ISA"] == f"{facts['isa']} ({facts['isa_reason']})"
     assert rows["compiled"].split(", ") == facts["isa_compiled"]
-    assert rows["threads"].startswith(f"{facts['threads']} of {facts['cores']} ")
+    assert rows["threads"] == f"{facts['threads']} on {facts['cores']} cores"
 
 
 def test_cache_sizes():
@@ -174,7 +197,7 @@ def test_info_obeys_isa_and_threads():
     weakest = nncore.info()["isa_compiled"][0]
     out = run("info", env={**os.environ, "NNCORE_ISA": weakest, "OMP_NUM_THREADS": "5"}).stdout
     assert re.search(rf"^ISA +{weakest} \(asked for by NNCORE_ISA\)$", out, re.MULTILINE)
-    assert re.search(r"^threads +5 of \d+", out, re.MULTILINE)
+    assert re.search(r"^threads +5 on \d+ cores$", out, re.MULTILINE)
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])

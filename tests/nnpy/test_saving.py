@@ -1,7 +1,11 @@
 """Files: what is saved comes back bit for bit, training goes on as if it had not stopped, damage is told."""
 
+import copy
+import errno
 import json
 import os
+import pickle
+import resource
 
 import numpy as np
 import pytest
@@ -281,6 +285,86 @@ def test_own_layers_and_activations(rng, tmp_path):
     with pytest.raises(TypeError, match=r"cannot be saved: .*Dense 'odd'.*needs a name of its own.*save_weights"):
         net.save(path)
     net.save_weights(path)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, copy.copy, lambda net: pickle.loads(pickle.dumps(net))])
+def test_copies_and_pickles_go_on_as_the_original(rng, copied):
+    x, y = data(rng)
+    nn.set_seed(9)
+    net = compiled()
+    nn.set_seed(0)
+    net.fit(x, y, batch_size=16, verbose=0)
+    other = copied(net)
+    assert other.name == net.name and other.history is None and other.settings.seed == 9
+    before = net.get_weights()
+    other.fit(x, y, batch_size=16, verbose=0)
+    assert all(np.array_equal(a, b) for a, b in zip(before, net.get_weights(), strict=True))
+    net.fit(x, y, batch_size=16, verbose=0)
+    assert all(np.array_equal(a, b) for a, b in zip(other.get_weights(), net.get_weights(), strict=True))
+    history = pickle.loads(pickle.dumps(net.history))
+    assert history.to_dict() == net.history.to_dict() and history.model is None and net.history.model is net
+
+
+def test_copies_of_what_was_not_trained_or_built(rng):
+    x = rng.normal(size=(4, 3))
+    lazy = nn.Sequential([nn.Dense(2)], "lazy")
+    lazy.compile("sgd", "mse")
+    other = copy.deepcopy(lazy)
+    assert not other.built and other.compiled and other.predict(x).shape == (4, 2) and not lazy.built
+    net = nn.Sequential([nn.Input((3,)), nn.Dense(2)])
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(net)).predict(x), net.predict(x))
+    layer = copy.deepcopy(net.layers[0])
+    layer.kernel.value[:] = 0
+    assert np.abs(net.layers[0].kernel.value).max() > 0 and not hasattr(layer, "output")
+
+
+def test_copying_draws_no_random_numbers():
+    weights = []
+    for copies in (0, 2):
+        nn.set_seed(5)
+        net = network()
+        for _ in range(copies):
+            copy.deepcopy(net)
+        weights.append(network().get_weights())
+    nn.set_seed(0)
+    assert all(np.array_equal(a, b) for a, b in zip(*weights, strict=True))
+
+
+def test_code_is_not_copied(rng):
+    class Coded(nn.Model):
+        def call(self, x):
+            return x * 2.0
+
+    net = network()
+    net.compile(nn.SGD(lambda step: 0.1), {"x": "mse"})
+    for made in (Coded(), net):
+        for copied in (copy.deepcopy, pickle.dumps):
+            with pytest.raises(TypeError, match="cannot be copied or pickled: "):
+                copied(made)
+
+
+@pytest.fixture
+def small_files():
+    """As on a full disk: files cannot grow beyond 10,000 bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_is_told_and_leaves_what_was_there(tmp_path, small_files):
+    path = tmp_path / "net.safetensors"
+    path.write_bytes(b"earlier")
+    net = nn.Sequential([nn.Input((100,)), nn.Dense(100)])
+    for save in (net.save, net.save_weights):
+        with pytest.raises(OSError, match=r"^cannot write .*net.safetensors: File too large$") as error:
+            save(path)
+        assert error.value.errno == errno.EFBIG
+    history = nn.History()
+    history.history["loss"] = [0.125] * 5000
+    with pytest.raises(OSError, match=r"^History: cannot write .*h.json: File too large$"):
+        history.save(tmp_path / "h.json")
+    assert [p.name for p in tmp_path.iterdir()] == ["net.safetensors"] and path.read_bytes() == b"earlier"
 
 
 def test_what_json_cannot_hold(tmp_path):

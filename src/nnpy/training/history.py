@@ -32,9 +32,14 @@ class History(Callback):
         return {"history": self.history, "epoch": self.epoch, "params": self.params}
 
     def save(self, path: str | os.PathLike) -> Path:
-        """Write it as JSON, whole or not at all (NaN as JSON's usual extension ``NaN``). Returns the path."""
+        """Write it as JSON, whole or not at all (NaN as JSON's usual extension ``NaN``). Returns the path; raises
+        OSError where that fails."""
         text = json.dumps(self.to_dict(), indent=1)
-        return write_whole(path, lambda temporary: temporary.write_bytes(text.encode() + b"\n"))
+        return write_whole(path, lambda temporary: temporary.write_bytes(text.encode() + b"\n"), "History")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies hold the numbers, not the model."""
+        return {**vars(self), "model": None}
 
     def __repr__(self) -> str:
         return f"<History {len(self.epoch)} epochs: {', '.join(self.history)}>"
