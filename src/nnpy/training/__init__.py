@@ -3,13 +3,12 @@
 from nnpy.training.callbacks import (
     Callback,
     CSVLogger,
-    EarlyStopping,
     LambdaCallback,
     LearningRateScheduler,
-    ModelCheckpoint,
     TerminateOnNaN,
 )
 from nnpy.training.history import History
+from nnpy.training.monitors import EarlyStopping, ModelCheckpoint
 
 __all__ = [
     "CSVLogger",

@@ -263,33 +263,43 @@ class Engine:
                 count -= done
                 yield done
 
-    def test_steps(self, samples: Samples, batch: int, steps: int) -> Iterator[int]:
+    def test_steps(self, samples: Samples, batch: int, steps: int, slices: bool = True) -> Iterator[int]:
         """As ``train_steps``, without training: losses and metrics of the samples in order."""
         setup = {INDICES: 0, LOCAL: 0, ROW: 0}
         for size, count in parts(samples.count, batch, steps):
             program = self.testing(size, samples).program
-            yield from self._infer(program, samples.arrays, setup, size, count)
+            yield from self._infer(program, samples.arrays, setup, size, count, slices)
 
     def predict(self, inputs: Sequence[np.ndarray], batch: int, steps: int) -> list[np.ndarray]:
         """The outputs for inputs in order."""
-        count = min(len(inputs[0]), steps * batch)
-        results = [np.empty(t.concrete(count), self.model.dtype) for t in self.model.structure.outputs]
-        setup = {INDICES: 0, LOCAL: 0, ROW: 0}
-        for size, times in parts(count, batch, steps):
-            program = self.inference(size, inputs).program
-            for _ in self._infer(program, [*inputs, *results], setup, size, times):
-                pass
+        results = self.results(inputs, batch, steps)
+        for _ in self.predict_steps(inputs, results, batch, steps):
+            pass
         return results
 
+    def results(self, inputs: Sequence[np.ndarray], batch: int, steps: int) -> list[np.ndarray]:
+        """Arrays for the outputs."""
+        count = min(len(inputs[0]), steps * batch)
+        return [np.empty(t.concrete(count), self.model.dtype) for t in self.model.structure.outputs]
+
+    def predict_steps(
+        self, inputs: Sequence[np.ndarray], results: Sequence[np.ndarray], batch: int, steps: int, slices: bool = True
+    ) -> Iterator[int]:
+        """As ``test_steps``: the outputs are written to ``results``."""
+        setup = {INDICES: 0, LOCAL: 0, ROW: 0}
+        for size, times in parts(len(results[0]), batch, steps):
+            program = self.inference(size, inputs).program
+            yield from self._infer(program, [*inputs, *results], setup, size, times, slices)
+
     def _infer(
-        self, program: Any, arrays: Sequence[np.ndarray], setup: dict[int, int], size: int, count: int
+        self, program: Any, arrays: Sequence[np.ndarray], setup: dict[int, int], size: int, count: int, slices: bool
     ) -> Iterator[int]:
         state = self.infer_state
         setup[BATCH] = size
         while count:
             with self.infer_lock:
                 bind(state, arrays, setup)
-                done = program.run(count, SLICE)
+                done = program.run(count if slices else 1, SLICE)
                 setup[ROW] = int(state[ROW])
             count -= done
             yield done

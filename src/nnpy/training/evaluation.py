@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnpy.data import inputs as adapt
-from nnpy.training.callbacks import Callback, CallbackList, as_list
+from nnpy.training.callbacks import Callback, CallbackList, as_list, logger, say
 from nnpy.training.progress import check_verbose, format_logs
 from nnpy.training.samples import Samples, batches, prepare, prepare_inputs
 from nnpy.training.settings import logs_of
@@ -40,7 +40,7 @@ def evaluate(
     start = time.perf_counter()
     logs = evaluate_data(model, data, batch, steps, calls)
     if shown:
-        print(f"evaluate  {format_logs(logs)}  {time.perf_counter() - start:.1f} s", flush=True)
+        say(f"evaluate  {format_logs(logs)}  {time.perf_counter() - start:.1f} s")
     return logs
 
 
@@ -57,36 +57,63 @@ def evaluate_data(model: Model, data: Any, batch: int, steps: int | None, calls:
     """What ``validation`` gave, evaluated."""
     calls.call("on_test_begin", None)
     if isinstance(data, Samples):
-        logs = evaluate_samples(model, data, batch, limit(steps, data.count, batch, "steps"))
+        logs = evaluate_samples(model, data, batch, limit(steps, data.count, batch, "steps"), calls)
     else:
-        logs = evaluate_stream(model, data, steps)
+        logs = evaluate_stream(model, data, steps, calls)
     calls.call("on_test_end", logs)
     return logs
 
 
-def evaluate_samples(model: Model, samples: Samples, batch: int, steps: int) -> dict[str, float]:
+def evaluate_samples(
+    model: Model, samples: Samples, batch: int, steps: int, calls: CallbackList | None = None
+) -> dict[str, float]:
     engine = model.engine
+    totals, each = engine.totals["test"], calls is not None and calls.wants_batches("test")
     with engine.infer_lock:
-        engine.totals["test"][:] = 0
-        for _ in engine.test_steps(samples, batch, steps):
-            pass
-        return logs_of(engine.heads, engine.totals["test"], engine.penalty())
+        before = totals.copy()  # those of an evaluation that is under way: a callback may call this
+        totals[:] = 0
+        running = engine.test_steps(samples, batch, steps, slices=not each)
+        if calls is not None and each:
+            for number in range(steps):
+                calls.call("on_test_batch_begin", number, None)
+                next(running)
+                calls.call("on_test_batch_end", number, logs_of(engine.heads, totals, engine.penalty()))
+        else:
+            for _ in running:
+                pass
+        mine = totals.copy()
+        totals[:] = before
+    return logs_of(engine.heads, mine, engine.penalty())
 
 
-def evaluate_stream(model: Model, stream: Any, steps: int | None) -> dict[str, float]:
-    total = None
+def evaluate_stream(model: Model, stream: Any, steps: int | None, calls: CallbackList) -> dict[str, float]:
+    total, number = None, -1
     for number, samples in enumerate(batches(stream, model, "x")):
         engine = model.engine
+        calls.call("on_test_batch_begin", number, None)
         with engine.infer_lock:
+            before = engine.totals["test"].copy()
             engine.totals["test"][:] = 0
             for _ in engine.test_steps(samples, samples.count, 1):
                 pass
             total = engine.totals["test"].copy() if total is None else total + engine.totals["test"]
+            engine.totals["test"][:] = before
+        if calls.wants_batches("test"):
+            calls.call("on_test_batch_end", number, logs_of(engine.heads, total, engine.penalty()))
         if steps is not None and number + 1 >= steps:
             break
     if total is None:
         raise ValueError("x: expected at least one batch, got none")
+    ran_out(number + 1, steps)
     return logs_of(model.engine.heads, total, model.engine.penalty())
+
+
+def ran_out(batches_: int, expected: int | None, then: str = "") -> bool:
+    """Whether an iterable gave fewer batches than were asked for; a warning tells."""
+    if expected is None or batches_ >= expected:
+        return False
+    logger.warning("x ran out after %d batches, %d were expected%s", batches_, expected, then)
+    return True
 
 
 def limit(steps: int | None, samples: int, batch: int, name: str) -> int:
@@ -114,16 +141,16 @@ def predict(
     calls.call("on_predict_begin", None)
     start = time.perf_counter()
     if adapt.is_stream(x):
-        results = _predict_stream(model, x, steps)
+        results = _predict_stream(model, x, steps, calls)
     else:
         arrays = prepare_inputs(model, x)
-        results = model.engine.predict(arrays, batch, limit(steps, len(arrays[0]), batch, "steps"))
+        results = _predict_arrays(model, arrays, batch, limit(steps, len(arrays[0]), batch, "steps"), calls)
         if batch_size is None and arrays[0] is x and len(x) <= BATCH:
             _remember(model, x)
     calls.call("on_predict_end", None)
     if shown:
         seconds = time.perf_counter() - start
-        print(f"predict  {len(results[0])} samples  {seconds:.1f} s", flush=True)
+        say(f"predict  {len(results[0])} samples  {seconds:.1f} s")
     return model.structure.packed(results)
 
 
@@ -135,15 +162,34 @@ def _remember(model: Model, x: np.ndarray) -> None:
         model._fast[x.shape, x.strides, x.dtype] = fast
 
 
-def _predict_stream(model: Model, stream: Any, steps: int | None) -> list[np.ndarray]:
+def _predict_arrays(
+    model: Model, arrays: list[np.ndarray], batch: int, steps: int, calls: CallbackList
+) -> list[np.ndarray]:
+    engine = model.engine
+    if not calls.wants_batches("predict"):
+        return engine.predict(arrays, batch, steps)
+    results = engine.results(arrays, batch, steps)
+    running = engine.predict_steps(arrays, results, batch, steps, slices=False)
+    for number in range(steps):
+        calls.call("on_predict_batch_begin", number, None)
+        next(running)
+        some = [result[number * batch : (number + 1) * batch] for result in results]
+        calls.call("on_predict_batch_end", number, {"outputs": model.structure.packed(some)})
+    return results
+
+
+def _predict_stream(model: Model, stream: Any, steps: int | None, calls: CallbackList) -> list[np.ndarray]:
     parts: list[list[np.ndarray]] = []
-    for item in stream:
+    for number, item in enumerate(stream):
         arrays = prepare_inputs(model, item[0] if isinstance(item, tuple) else item)
+        calls.call("on_predict_batch_begin", number, None)
         parts.append(model.engine.predict(arrays, len(arrays[0]), 1))
+        calls.call("on_predict_batch_end", number, {"outputs": model.structure.packed(parts[-1])})
         if steps is not None and len(parts) >= steps:
             break
     if not parts:
         raise ValueError("x: expected at least one batch, got none")
+    ran_out(len(parts), steps)
     return [np.concatenate(results) for results in zip(*parts, strict=True)]
 
 

@@ -11,7 +11,7 @@ from nnpy import seeds
 from nnpy.checks import flag
 from nnpy.data import inputs as adapt
 from nnpy.training.callbacks import CallbackList, as_list
-from nnpy.training.evaluation import BATCH, evaluate_data, limit, validation
+from nnpy.training.evaluation import BATCH, evaluate_data, limit, ran_out, validation
 from nnpy.training.history import History
 from nnpy.training.progress import Progress, check_verbose
 from nnpy.training.samples import Samples, batches, prepare
@@ -92,13 +92,22 @@ def fit(
     model.history, model.stop_training, model.fitting = history, False, threading.get_ident()
     try:
         calls.call("on_train_begin", None)
+        taken = 0  # batches of an iterable
         for epoch in range(initial_epoch, epochs):
             calls.call("on_epoch_begin", epoch, None)
             start = time.perf_counter()
             if isinstance(data, Samples):
                 logs, count = _array_epoch(model, data, batch, steps, shuffle, calls)  # type: ignore[arg-type]
             else:
-                logs, count = _stream_epoch(model, data, steps_per_epoch, class_weight, calls)
+                logs, count, some = _stream_epoch(model, data, steps_per_epoch, class_weight, calls)
+                taken += some
+                if not some and (steps_per_epoch is None or not taken):
+                    raise ValueError("x: expected at least one batch, got none")
+                if steps_per_epoch is not None and some < steps_per_epoch and not model.stop_training:
+                    ran_out(taken, (epochs - initial_epoch) * steps_per_epoch, "; training stops")
+                    model.stop_training = True
+                    if not some:  # an epoch of nothing has no values
+                        break
             progress.trained(time.perf_counter() - start, count)
             model.engine.epochs += 1
             if held is not None and validates(epoch):
@@ -138,9 +147,9 @@ def _array_epoch(
 
 def _stream_epoch(
     model: Model, stream: Any, steps: int | None, class_weight: Any, calls: CallbackList
-) -> tuple[dict[str, float], int]:
-    """One pass over an iterable of batches, or ``steps`` of them."""
-    total, count = None, 0
+) -> tuple[dict[str, float], int, int]:
+    """One pass over an iterable of batches, or ``steps`` of them; the values, the number of samples and of batches."""
+    total, count, number = None, 0, -1
     logs: dict[str, float] = {}
     for number, samples in enumerate(batches(stream, model, "x", class_weight)):
         calls.call("on_train_batch_begin", number, None)
@@ -152,9 +161,7 @@ def _stream_epoch(
         calls.call("on_train_batch_end", number, logs)
         if model.stop_training or number + 1 == steps:
             break
-    if total is None:
-        raise ValueError("x: expected at least one batch, got none")
-    return logs, count
+    return logs, count, number + 1
 
 
 def _one_step(model: Model, samples: Samples) -> Any:

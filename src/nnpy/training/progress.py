@@ -6,7 +6,9 @@ import sys
 import time
 from typing import Any
 
-from nnpy.training.callbacks import Callback, Logs
+from nnpy.training.callbacks import Callback, Logs, say
+
+REFRESH = 0.1  # seconds between two changes of the bar
 
 
 def check_verbose(verbose: Any) -> int:
@@ -32,9 +34,37 @@ def epoch_line(epoch: int, epochs: int, logs: Logs, seconds: float, samples: int
     return f"epoch {epoch + 1:>{len(str(epochs))}}/{epochs}  {format_logs(logs)}  {seconds:.1f} s{speed}"
 
 
+def layout(width: int, epochs: int, steps: int | None) -> tuple[int, bool, int]:
+    """(characters of the bar, whether the time left is shown, characters for values) in a terminal of ``width``.
+
+    The epoch and the count of steps are always there: what is left goes to a bar, the time and the values, in this
+    order."""
+    known = len(f"epoch {epochs}/{epochs} ") + len(f"{steps}/{steps}" if steps else "10000/?")
+    room = width - known
+    bar = min(40, max(5, width // 4), room - 1)
+    if bar < 5:
+        return 0, False, 0
+    room -= bar + 1
+    time_left = room >= len(" 0:00:00")
+    room -= len(" 0:00:00") if time_left else 0
+    return bar, time_left, max(0, room - 1) if time_left else 0
+
+
+def fitting(logs: Logs, room: int) -> str:
+    """The first values that ``room`` characters hold; half a value is none."""
+    text = ""
+    for name, value in logs.items():
+        longer = f"{text}{'  ' if text else ''}{name} {format_value(value)}"
+        if len(longer) > room:
+            break
+        text = longer
+    return text
+
+
 def live_console() -> Any:
     """rich's console if it is installed and stdout is a terminal, else None."""
-    if not sys.stdout.isatty():
+    isatty = getattr(sys.stdout, "isatty", None)  # stdout may be None, or an object that can write and no more
+    if isatty is None or not isatty():
         return None
     try:
         from rich.console import Console
@@ -54,6 +84,7 @@ class Progress(Callback):
         self._bar: Any = None
         self._task: Any = None
         self._shown = 0.0
+        self._room = 0  # characters for values
 
     def trained(self, seconds: float, samples: int) -> None:
         """The training part of the epoch is over."""
@@ -66,13 +97,14 @@ class Progress(Callback):
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
 
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[values]}"),
-        )
+        bar, time_left, self._room = layout(console.width, self.params["epochs"], self.params["steps"])
+        columns = [TextColumn("{task.description}"), MofNCompleteColumn()]
+        if bar:
+            columns.insert(1, BarColumn(bar))
+        if time_left:
+            columns.append(TimeRemainingColumn())
+        if self._room:
+            columns.append(TextColumn("{task.fields[values]}"))
         self._bar = Bar(*columns, console=console, transient=True)
         self._bar.start()
 
@@ -86,16 +118,16 @@ class Progress(Callback):
 
     def on_progress(self, batch: int, logs: Logs | None = None) -> None:
         now = time.perf_counter()
-        if self._bar is not None and now - self._shown > 0.1:
+        if self._bar is not None and now - self._shown > REFRESH:
             self._shown = now
-            self._bar.update(self._task, completed=batch + 1, values=format_logs(logs or {}))
+            self._bar.update(self._task, completed=batch + 1, values=fitting(logs or {}, self._room))
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         line = epoch_line(epoch, self.params["epochs"], logs or {}, self.seconds, self.samples)
         if self._bar is not None:
             self._bar.console.print(line, highlight=False, soft_wrap=True)
         elif self.verbose:
-            print(line, flush=True)
+            say(line)
 
     def close(self) -> None:
         """Give the terminal back, also after an interruption."""

@@ -124,9 +124,13 @@ def logs_of(heads: list[Head], totals: Any, penalty: float = 0.0) -> dict[str, f
         logs["loss"] += head.weight * means[position]
         losses_[f"{head.name}_loss"] = means[position]
         for offset, metric in enumerate((*head.metrics, *head.weighted), 1):
-            name = f"{head.name}_{metric.name}" if several else metric.name
+            stem = f"{head.name}_" if several else ""
+            name = f"{stem}{metric.name}"
+            if name in others and offset > len(head.metrics):
+                name = f"{stem}weighted_{metric.name}"
+            base, number = name, 0
             while name in others:
-                name += "_weighted"
+                name, number = f"{base}_{number + 1}", number + 1
             others[name] = means[position + offset]
         position += 1 + len(head.metrics) + len(head.weighted)
     return {**logs, **(losses_ if several else {}), **others}

@@ -1,0 +1,207 @@
+"""Callbacks that compare epochs by a monitored value: EarlyStopping, ModelCheckpoint."""
+
+from __future__ import annotations
+
+import math
+import os
+import string
+from pathlib import Path
+
+import numpy as np
+
+from nnpy.checks import flag, integer, real, shown
+from nnpy.files import try_folder
+from nnpy.training.callbacks import Callback, Logs, logger, say
+
+_HIGHER_IS_BETTER = (
+    "accuracy",
+    "acc",
+    "precision",
+    "recall",
+    "auc",
+    "f1",
+    "fbeta",
+    "score",
+    "iou",
+    "correlation",
+    "similarity",
+)
+
+
+class Monitor:
+    """Which of two values of a monitored quantity is better. ``mode``: "min", "max", or "auto": by the name. ``who``:
+    the callback, as errors name it."""
+
+    def __init__(self, who: str, monitor: str, mode: str = "auto", min_delta: float = 0.0):
+        if not isinstance(monitor, str):
+            raise TypeError(f"{who}: expected monitor to be a name from the logs, as 'val_loss', got {shown(monitor)}")
+        if mode not in ("auto", "min", "max"):
+            raise ValueError(f"{who}: expected mode to be 'auto', 'min' or 'max', got {mode!r}")
+        if mode == "auto":
+            name = monitor.removeprefix("val_").lower()
+            mode = "max" if not name.endswith("loss") and any(part in name for part in _HIGHER_IS_BETTER) else "min"
+        self.who, self.monitor, self.sign = who, monitor, 1.0 if mode == "max" else -1.0
+        self.min_delta = abs(real(who, "min_delta", min_delta))
+
+    @property
+    def worst(self) -> float:
+        return -self.sign * math.inf
+
+    def better(self, value: float, than: float) -> bool:
+        return (
+            self.sign * (value - than) > self.min_delta if math.isfinite(than) else self.sign * value > self.sign * than
+        )
+
+    def read(self, logs: Logs | None) -> float | None:
+        """The value, or None with a warning if this epoch has none."""
+        value = (logs or {}).get(self.monitor)
+        if value is None:
+            known = ", ".join(logs or {}) or "none"
+            logger.warning("%s: no %r in this epoch; there are %s", self.who, self.monitor, known)
+        return value
+
+
+class EarlyStopping(Callback):
+    """Stop when ``monitor`` has not got better by more than ``min_delta`` for ``patience`` epochs.
+
+    ``baseline``: a value to be better than before patience is renewed; ``restore_best_weights``: end with those of the
+    best epoch; ``start_from_epoch``: epochs to wait first. ``stopped_epoch`` and ``best_epoch`` tell what happened.
+    Raises TypeError or ValueError for arguments that are not numbers of this kind.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        min_delta: float = 0,
+        patience: int = 0,
+        verbose: int = 0,
+        mode: str = "auto",
+        baseline: float | None = None,
+        restore_best_weights: bool = False,
+        start_from_epoch: int = 0,
+    ):
+        super().__init__()
+        who = "EarlyStopping"
+        self._compare = Monitor(who, monitor, mode, min_delta)
+        self.monitor, self.verbose = monitor, verbose
+        self.patience = integer(who, "patience", patience, least=0)
+        self.baseline = None if baseline is None else real(who, "baseline", baseline)
+        self.restore_best_weights = flag(who, "restore_best_weights", restore_best_weights)
+        self.start_from_epoch = integer(who, "start_from_epoch", start_from_epoch, least=0)
+        self._reset()
+
+    def _reset(self) -> None:
+        self.wait, self.stopped_epoch, self.best_epoch = 0, 0, 0
+        self.best = self._compare.worst
+        self.best_weights: list[np.ndarray] | None = None
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        self._reset()
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        value = self._compare.read(logs)
+        if value is None or epoch < self.start_from_epoch:
+            return
+        if self.restore_best_weights and self.best_weights is None:
+            self.best_weights, self.best_epoch = self.model.get_weights(), epoch
+        self.wait += 1
+        if self._compare.better(value, self.best):
+            self.best, self.best_epoch = value, epoch
+            if self.restore_best_weights:
+                self.best_weights = self.model.get_weights()
+            if self.baseline is None or self._compare.better(value, self.baseline):
+                self.wait = 0
+            return
+        if self.wait >= self.patience and epoch > 0:
+            self.stopped_epoch = epoch
+            self.model.stop_training = True
+
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        if self.verbose and self.stopped_epoch:
+            say(f"epoch {self.stopped_epoch + 1}: stopped early; best was epoch {self.best_epoch + 1}")
+        if self.restore_best_weights and self.best_weights is not None:
+            self.model.set_weights(self.best_weights)
+
+
+class ModelCheckpoint(Callback):
+    """Save the model after each epoch, or only where ``monitor`` got better (``save_best_only``).
+
+    ``filepath`` ends in ``.safetensors`` and may hold ``{epoch}`` and names from the logs:
+    ``"net-{epoch:02d}-{val_loss:.3f}.safetensors"``. Before training begins it makes sure that the model can be saved
+    (TypeError: a model that is code; ``save_weights_only=True`` saves it all the same) and the folder be written to
+    (OSError).
+    """
+
+    def __init__(
+        self,
+        filepath: str | os.PathLike,
+        monitor: str = "val_loss",
+        verbose: int = 0,
+        save_best_only: bool = False,
+        save_weights_only: bool = False,
+        mode: str = "auto",
+        save_freq: str = "epoch",
+        initial_value_threshold: float | None = None,
+    ):
+        super().__init__()
+        who = "ModelCheckpoint"
+        if not isinstance(filepath, str | os.PathLike):
+            raise TypeError(f"{who}: expected filepath to be a path, got {shown(filepath)}")
+        self.filepath = os.fspath(filepath)
+        if not self.filepath.endswith(".safetensors"):
+            raise ValueError(f"{who}: expected a path that ends in .safetensors, got {self.filepath!r}")
+        _check_pattern(who, self.filepath)
+        if save_freq != "epoch":
+            raise ValueError(f"{who}: expected save_freq='epoch', got {save_freq!r}")
+        self._compare = Monitor(who, monitor, mode)
+        self.monitor, self.verbose = monitor, verbose
+        self.save_best_only = flag(who, "save_best_only", save_best_only)
+        self.save_weights_only = flag(who, "save_weights_only", save_weights_only)
+        threshold = initial_value_threshold
+        self.best = self._compare.worst if threshold is None else real(who, "initial_value_threshold", threshold)
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        """Training is the user's time: what cannot be saved, or written there, is refused before it."""
+        from nnpy.saving import describe
+
+        folder, what = Path(self.filepath).parent, f"ModelCheckpoint: cannot write {self.filepath}"
+        if "{" not in str(folder):
+            if not folder.is_dir():
+                raise FileNotFoundError(f"{what}: there is no folder {folder}")
+            try_folder(folder, what)
+        if not self.save_weights_only:
+            try:
+                describe(self.model)
+            except TypeError as error:
+                raise TypeError(f"ModelCheckpoint: {error}; save_weights_only=True saves the weights alone") from error
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        if self.save_best_only:
+            value = self._compare.read(logs)
+            if value is None or not self._compare.better(value, self.best):
+                return
+            self.best = value
+        try:
+            path = self.filepath.format(epoch=epoch + 1, **(logs or {}))
+        except (KeyError, IndexError) as error:
+            known = ", ".join(["epoch", *(logs or {})])
+            raise ValueError(
+                f"ModelCheckpoint: expected names among {known} in {self.filepath!r}, got {error}"
+            ) from None
+        (self.model.save_weights if self.save_weights_only else self.model.save)(path)
+        if self.verbose:
+            say(f"epoch {epoch + 1}: saved {path}")
+
+
+def _check_pattern(who: str, pattern: str) -> None:
+    """Raises ValueError for a pattern of which no path can be made: braces, or a format that is none of numbers."""
+    try:
+        names = {field for _, field, _, _ in string.Formatter().parse(pattern) if field is not None}
+        if bad := [name for name in names if not name.isidentifier()]:
+            raise ValueError(f"'{{{bad[0]}}}' is no name")
+        pattern.format(**{name: 1 if name == "epoch" else 0.5 for name in names})
+    except ValueError as error:
+        raise ValueError(
+            f"{who}: expected a path in which {{epoch}} and names from the logs stand, as {{epoch:02d}} or "
+            f"{{val_loss:.3f}}, got {pattern!r}: {error}"
+        ) from None

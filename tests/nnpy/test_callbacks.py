@@ -1,0 +1,441 @@
+# ruff: noqa: E501 (a table of cases with the message expected)
+"""Callbacks: when they are called, what they do, what is refused, and how progress is shown."""
+
+import csv
+import io
+import logging
+import math
+
+import numpy as np
+import pytest
+
+import nnpy as nn
+from nnpy.training.progress import fitting, layout
+
+
+def regression(optimizer="sgd", **options):
+    net = nn.Sequential([nn.Input((5,)), nn.Dense(8, activation="tanh", name="h"), nn.Dense(2, name="o")])
+    net.compile(optimizer, "mse", **options)
+    return net
+
+
+@pytest.fixture
+def data(rng):
+    return rng.normal(size=(20, 5)), rng.normal(size=(20, 2))
+
+
+class Recorder(nn.Callback):
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def on_train_begin(self, logs=None):
+        self.calls.append("train begin")
+
+    def on_train_end(self, logs=None):
+        self.calls.append("train end")
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.calls.append(f"epoch {epoch}")
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.calls.append(f"batch {batch}")
+        assert math.isfinite(logs["loss"])
+
+    def on_test_begin(self, logs=None):
+        self.calls.append("test")
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.calls.append(f"end {epoch} {sorted(logs)}")
+
+
+def test_callbacks_are_called_in_order(rng):
+    recorder = Recorder()
+    x, y = rng.normal(size=(20, 5)), np.zeros((20, 2))
+    net = regression()
+    net.fit(x, y, batch_size=8, epochs=2, validation_data=(x, y), callbacks=recorder, verbose=0)
+    epoch = ["batch 0", "batch 1", "batch 2", "test"]
+    end = "end {} ['loss', 'val_loss']"
+    assert recorder.calls == [
+        "train begin",
+        "epoch 0",
+        *epoch,
+        end.format(0),
+        "epoch 1",
+        *epoch,
+        end.format(1),
+        "train end",
+    ]
+    assert recorder.model is net and recorder.params["steps"] == 3 and recorder.params["seed"] == 0
+
+
+def test_batch_callbacks_do_not_change_the_result(rng):
+    x, y = rng.normal(size=(50, 5)), rng.normal(size=(50, 2))
+    results = []
+    for callbacks in ([], [Recorder()]):
+        nn.set_seed(5)
+        net = regression("adam")
+        net.fit(x, y, batch_size=8, epochs=3, callbacks=callbacks, verbose=0)
+        results.append([*net.get_weights(), np.array(net.history.history["loss"])])
+    assert all(np.array_equal(a, b) for a, b in zip(*results, strict=True))
+
+
+def test_stop_training_and_lambda(rng):
+    net = regression()
+    seen = []
+
+    def stop(epoch, logs):
+        seen.append(epoch)
+        net.stop_training = epoch == 2
+
+    net.fit(
+        rng.normal(size=(9, 5)), np.zeros((9, 2)), epochs=9, callbacks=nn.LambdaCallback(on_epoch_end=stop), verbose=0
+    )
+    assert seen == [0, 1, 2]
+    with pytest.raises(TypeError, match="LambdaCallback: unknown hook 'on_epoch'; did you mean 'on_epoch_"):
+        nn.LambdaCallback(on_epoch=stop)
+
+
+def drive(callback, values, net=None):
+    """Feed a callback a series of val_loss; the epochs that ran."""
+    net = net or regression()
+    callback.set_model(net)
+    callback.on_train_begin()
+    for epoch, value in enumerate(values):
+        net.stop_training = False
+        callback.on_epoch_end(epoch, {"val_loss": value, "val_accuracy": -value})
+        if net.stop_training:
+            break
+    callback.on_train_end()
+    return epoch
+
+
+@pytest.mark.parametrize(
+    ("options", "values", "last"),
+    [
+        ({"patience": 2}, [3, 2, 2, 2, 1], 3),
+        ({"patience": 2}, [3, 2, 2.5, 1, 2, 2, 2], 5),
+        ({"patience": 0}, [3, 2, 2.5, 1], 2),
+        ({"patience": 1, "min_delta": 0.5}, [3, 2.8, 1], 1),
+        ({"patience": 2, "start_from_epoch": 3}, [1, 1, 1, 1, 1, 1, 1], 5),
+        ({"patience": 2, "baseline": 0.5}, [3, 2, 2.5, 2.4], 2),
+        ({"patience": 1, "mode": "max"}, [1, 2, 1, 5], 2),
+        ({"patience": 1, "monitor": "val_accuracy"}, [3, 2, 2.5, 1], 2),
+    ],
+)
+def test_early_stopping(options, values, last):
+    assert drive(nn.EarlyStopping(**options), values) == last
+
+
+def test_early_stopping_restores_the_best(rng):
+    net = regression(nn.SGD(0.1))
+    x, y = rng.normal(size=(30, 5)), rng.normal(size=(30, 2))
+    stop = nn.EarlyStopping(patience=2, restore_best_weights=True)
+    rate = nn.LearningRateScheduler(lambda epoch, rate: 0.05 if epoch < 3 else 5.0)
+    net.fit(x, y, epochs=20, validation_data=(x, y), callbacks=[rate, stop], verbose=0)
+    values = net.history.history["val_loss"]
+    assert len(values) < 20 and net.evaluate(x, y, verbose=0) == pytest.approx(min(values), rel=1e-6)
+    assert net.history.history["learning_rate"][:4] == [0.05, 0.05, 0.05, 5.0]
+
+
+def test_model_checkpoint(rng, tmp_path):
+    net = regression()
+    best = nn.ModelCheckpoint(tmp_path / "best.safetensors", save_best_only=True)
+    every = nn.ModelCheckpoint(tmp_path / "at-{epoch:02d}-{val_loss:.1f}.safetensors", save_weights_only=True)
+    for number, value in enumerate([3.0, 1.0, 2.0]):
+        for weight in net.weights:
+            weight.assign(np.full(weight.shape, float(number)))
+        for callback in (best, every):
+            callback.set_model(net)
+            callback.on_epoch_end(number, {"val_loss": value})
+    assert nn.load_model(tmp_path / "best.safetensors").get_weights()[0][0, 0] == 1.0
+    assert sorted(p.name for p in tmp_path.glob("at*")) == [
+        f"at-0{n}-{v}.safetensors" for n, v in ((1, 3.0), (2, 1.0), (3, 2.0))
+    ]
+    with pytest.raises(ValueError, match=r"ends in .safetensors"):
+        nn.ModelCheckpoint("net.h5")
+
+
+def test_csv_logger(rng, tmp_path):
+    net, path = regression(), tmp_path / "log.csv"
+    for append in (False, True):
+        net.fit(
+            rng.normal(size=(9, 5)), np.zeros((9, 2)), epochs=2, callbacks=nn.CSVLogger(path, append=append), verbose=0
+        )
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["0", "1", "0", "1"]
+    assert [float(row["loss"]) for row in rows[2:]] == net.history.history["loss"]
+
+
+def test_terminate_on_nan(rng, caplog):
+    net = regression(nn.SGD(1e18))
+    net.fit(
+        rng.normal(size=(64, 5)),
+        rng.normal(size=(64, 2)),
+        epochs=50,
+        batch_size=8,
+        callbacks=nn.TerminateOnNaN(),
+        verbose=0,
+    )
+    assert len(net.history.epoch) < 5 and "training stops" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "make, error, text",
+    [
+        (lambda: nn.EarlyStopping(3), TypeError, "EarlyStopping: expected monitor to be a name"),
+        (lambda: nn.EarlyStopping(patience=-1), ValueError, "EarlyStopping: expected patience to be an integer >= 0, got -1"),
+        (lambda: nn.EarlyStopping(patience=2.5), TypeError, "EarlyStopping: expected patience"),
+        (lambda: nn.EarlyStopping(min_delta="small"), TypeError, "EarlyStopping: expected min_delta to be a finite number"),
+        (lambda: nn.EarlyStopping(baseline="low"), TypeError, "EarlyStopping: expected baseline"),
+        (lambda: nn.EarlyStopping(mode="up"), ValueError, "EarlyStopping: expected mode to be 'auto', 'min' or 'max', got 'up'"),
+        (lambda: nn.EarlyStopping(restore_best_weights="yes"), TypeError, "EarlyStopping: expected restore_best_weights"),
+        (lambda: nn.EarlyStopping(start_from_epoch=-1), ValueError, "EarlyStopping: expected start_from_epoch"),
+        (lambda: nn.CSVLogger(3), TypeError, "CSVLogger: expected filename to be a path, got 3"),
+        (lambda: nn.CSVLogger("a.csv", separator=3), TypeError, "CSVLogger: expected separator to be a character, got 3"),
+        (lambda: nn.CSVLogger("a.csv", separator="::"), ValueError, "CSVLogger: expected separator to be one character"),
+        (lambda: nn.CSVLogger("a.csv", append="no"), TypeError, "CSVLogger: expected append"),
+        (lambda: nn.LambdaCallback(on_epoch_end=3), TypeError, "LambdaCallback: expected on_epoch_end to be a function, got 3"),
+        (lambda: nn.LearningRateScheduler(0.1), TypeError, r"LearningRateScheduler: expected schedule to be a function of \(epoch, learning_rate\) or \(epoch\), got 0.1"),
+        (lambda: nn.LearningRateScheduler(lambda: 0.1), TypeError, r"got one of \(\)"),
+        (lambda: nn.LearningRateScheduler(lambda a, b, c: 0.1), TypeError, r"got one of \(a, b, c\)"),
+        (lambda: nn.ModelCheckpoint(3), TypeError, "ModelCheckpoint: expected filepath to be a path, got 3"),
+        (lambda: nn.ModelCheckpoint("{epoch.safetensors"), ValueError, "ModelCheckpoint: expected a path in which .*: expected '}'"),
+        (lambda: nn.ModelCheckpoint("{}.safetensors"), ValueError, "ModelCheckpoint: .*'{}' is no name"),
+        (lambda: nn.ModelCheckpoint("{0}.safetensors"), ValueError, "ModelCheckpoint: .*'{0}' is no name"),
+        (lambda: nn.ModelCheckpoint("{val_loss:d}.safetensors"), ValueError, "ModelCheckpoint: .*format code 'd'"),
+        (lambda: nn.ModelCheckpoint("a.safetensors", mode="best"), ValueError, "ModelCheckpoint: expected mode"),
+        (lambda: nn.ModelCheckpoint("a.safetensors", save_best_only=1), TypeError, "ModelCheckpoint: expected save_best_only"),
+        (lambda: nn.ModelCheckpoint("a.safetensors", initial_value_threshold="x"), TypeError, "initial_value_threshold"),
+        (lambda: regression().fit(np.zeros((2, 5)), np.zeros((2, 2)), callbacks=[nn.EarlyStopping]), TypeError, r"got .*EarlyStopping.*; make one: EarlyStopping\(\)"),
+    ],
+)  # fmt: skip
+def test_refused(make, error, text):
+    with pytest.raises(error, match=text):
+        make()
+
+
+def test_a_hook_that_nobody_would_call_is_refused():
+    with pytest.raises(TypeError, match="Mine: unknown hook 'on_epoch_ends'; did you mean 'on_epoch_end'"):
+
+        class Mine(nn.Callback):
+            def on_epoch_ends(self, epoch, logs=None):
+                pass
+
+    class Mixin:
+        def on_train_batches_begin(self, batch, logs=None):
+            pass
+
+    with pytest.raises(TypeError, match="unknown hook 'on_train_batches_begin'; did you mean 'on_train_batch_begin'"):
+
+        class Mixed(Mixin, nn.Callback):
+            pass
+
+    class Fine(nn.Callback):
+        on_cpu = True  # no method
+
+        def once(self):
+            pass
+
+    assert Fine().on_cpu
+
+
+def test_every_hook_of_batches_is_called(data):
+    calls = []
+
+    class Every(nn.Callback):
+        def on_batch_begin(self, batch, logs=None):
+            calls.append(("begin", batch))
+
+        def on_batch_end(self, batch, logs=None):
+            calls.append(("end", batch))
+
+        def on_test_batch_begin(self, batch, logs=None):
+            calls.append(("test begin", batch))
+
+        def on_test_batch_end(self, batch, logs=None):
+            assert math.isfinite(logs["loss"])
+            calls.append(("test end", batch))
+
+        def on_predict_batch_begin(self, batch, logs=None):
+            calls.append(("predict begin", batch))
+
+        def on_predict_batch_end(self, batch, logs=None):
+            calls.append(("predict end", batch, len(logs["outputs"])))
+
+    x, y = data
+    net = regression()
+    steps = [(name, batch) for batch in range(3) for name in ("begin", "end")]
+    tests = [(f"test {name}", batch) for name, batch in steps]
+    net.fit(x, y, batch_size=8, validation_data=(x, y), callbacks=Every(), verbose=0)
+    assert calls == steps + tests
+    calls.clear()
+    logs = net.evaluate(x, y, batch_size=8, callbacks=Every(), verbose=0)
+    assert calls == tests and logs == net.evaluate(x, y, batch_size=8, verbose=0)
+    calls.clear()
+    batches = [(x[i : i + 8], y[i : i + 8]) for i in (0, 8, 16)]
+    assert net.evaluate(iter(batches), callbacks=Every(), verbose=0) == pytest.approx(logs, rel=1e-6) and calls == tests
+    for given in (x, (some for some, _ in batches)):
+        calls.clear()
+        result = net.predict(given, batch_size=8, callbacks=Every())
+        assert np.array_equal(result, net.predict(x, batch_size=8))
+        assert [call for call in calls if call[0] == "predict end"] == [
+            ("predict end", i, n) for i, n in enumerate((8, 8, 4))
+        ]
+
+
+def test_an_evaluation_inside_another_leaves_it_as_it_is(data):
+    x, y = data
+    net = regression()
+    inside = nn.LambdaCallback(on_test_batch_end=lambda batch, logs: net.evaluate(x[:3], y[:3], verbose=0))
+    assert net.evaluate(x, y, batch_size=8, callbacks=inside, verbose=0) == net.evaluate(x, y, batch_size=8, verbose=0)
+
+
+def test_schedules_of_the_epoch_alone(data):
+    seen = []
+
+    def halved(epoch):
+        seen.append(epoch)
+        return 0.1 / 2**epoch
+
+    def kept(epoch, rate=None):
+        return rate
+
+    for schedule, expected in (
+        (halved, [0.1, 0.05]),
+        (kept, [0.1, 0.1]),
+        (nn.schedules.ExponentialDecay(0.4, 1, 0.5), [0.4, 0.2]),
+    ):
+        net = regression(nn.SGD(0.1))
+        net.fit(*data, epochs=2, callbacks=nn.LearningRateScheduler(schedule), verbose=0)
+        assert net.history.history["learning_rate"] == pytest.approx(expected)
+    assert seen == [0, 1]
+
+
+def test_a_checkpoint_of_code_is_refused_before_training(data, tmp_path):
+    class Coded(nn.Model):
+        def __init__(self):
+            super().__init__(name="coded")
+            self.out = nn.Dense(2)
+
+        def call(self, x):
+            return self.out(x)
+
+    net = Coded()
+    net.compile("sgd", "mse")
+    with pytest.raises(TypeError, match=r"ModelCheckpoint: .*coded.* is code.*save_weights_only=True"):
+        net.fit(*data, callbacks=nn.ModelCheckpoint(tmp_path / "a.safetensors"), verbose=0)
+    assert net.engine.position()["step"] == 0
+    weights = nn.ModelCheckpoint(tmp_path / "{epoch}.safetensors", save_weights_only=True)
+    net.fit(*data, callbacks=weights, verbose=0)
+    assert [path.name for path in tmp_path.iterdir()] == ["1.safetensors"]
+
+
+def test_files_that_cannot_be_written_are_told_before_training(data, tmp_path):
+    net = regression()
+    for make, who in ((nn.ModelCheckpoint, "ModelCheckpoint"), (nn.CSVLogger, "CSVLogger")):
+        for folder in (tmp_path / "none", "/proc"):
+            with pytest.raises(OSError, match=f"^{who}: cannot write {folder}/a.safetensors: ") as error:
+                net.fit(*data, callbacks=make(f"{folder}/a.safetensors"), verbose=0)
+            assert isinstance(error.value, FileNotFoundError)
+    assert net.engine.position()["step"] == 0
+
+
+def batches(data, count):
+    x, y = data
+    return ((x[:4], y[:4]) for _ in range(count))
+
+
+def test_an_iterator_that_runs_out(data, caplog):
+    net = regression()
+    history = net.fit(batches(data, 7), epochs=3, steps_per_epoch=5, verbose=0)
+    assert caplog.messages == ["x ran out after 7 batches, 15 were expected; training stops"]
+    assert net.engine.position()["step"] == 7 and len(history.history["loss"]) == 2 and not net.fitting
+    caplog.clear()
+    history = net.fit(batches(data, 10), epochs=3, steps_per_epoch=5, validation_data=data, verbose=0)
+    assert caplog.messages == ["x ran out after 10 batches, 15 were expected; training stops"]
+    assert [len(values) for values in history.history.values()] == [2, 2]
+    caplog.clear()
+    net.fit(batches(data, 15), epochs=3, steps_per_epoch=5, verbose=0)
+    net.fit(list(batches(data, 2)).__iter__(), verbose=0)
+    assert caplog.messages == []
+    with pytest.raises(ValueError, match="expected at least one batch, got none"):
+        net.fit(batches(data, 0), epochs=3, steps_per_epoch=5, verbose=0)
+    net.evaluate(batches(data, 2), steps=3, verbose=0)
+    net.predict(batches(data, 2), steps=3)
+    assert caplog.messages == ["x ran out after 2 batches, 3 were expected"] * 2
+    caplog.set_level(logging.ERROR)
+    stop = nn.LambdaCallback(on_train_batch_end=lambda batch, logs: setattr(net, "stop_training", True))
+    caplog.clear()
+    net.fit(batches(data, 7), epochs=3, steps_per_epoch=5, callbacks=stop, verbose=0)
+    assert caplog.messages == []
+
+
+class Plain:
+    """What can write, and no more."""
+
+    def __init__(self):
+        self.text = ""
+
+    def write(self, text):
+        self.text += text
+
+
+@pytest.mark.parametrize("make", [Plain, lambda: None, io.StringIO])
+def test_any_stdout_will_do(data, monkeypatch, make):
+    net, out = regression(), make()
+    monkeypatch.setattr("sys.stdout", out)
+    rate = nn.LearningRateScheduler(lambda epoch: 0.1, verbose=1)
+    net.fit(*data, epochs=2, callbacks=rate)
+    net.evaluate(*data)
+    net.predict(data[0], verbose=1)
+    text = out.text if isinstance(out, Plain) else out.getvalue() if out else ""
+    assert text.count("epoch 1") == text.count("epoch 2") == (0 if out is None else 2)
+
+
+@pytest.mark.parametrize("width", [20, 30, 40, 60, 80, 200])
+def test_narrow_terminals_show_the_epoch_and_the_count(data, monkeypatch, capsys, width):
+    pytest.importorskip("rich")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("nnpy.training.progress.REFRESH", -1.0)
+    net = regression(metrics=["mse", "mean_squared_error"])
+    net.fit(*data, batch_size=10, epochs=2, callbacks=Recorder())
+    out = capsys.readouterr().out
+    bars = [line for line in out.replace("\r", "\n").splitlines() if "2/2" in line and "samples" not in line]
+    assert bars and all("epoch" in line for line in bars)
+    assert ("mean_squared_error" in "".join(bars)) == (width >= 200)
+
+
+def test_layout_of_the_bar():
+    assert layout(200, 25, 1875)[0] == 40
+    for width in range(1, 200):
+        for epochs, steps in ((1, 5), (25, 1875), (100, None)):
+            bar, time_left, room = layout(width, epochs, steps)
+            used = len(f"epoch {epochs}/{epochs} ") + len(f"{steps}/{steps}" if steps else "10000/?")
+            used += (bar + 1 if bar else 0) + (8 if time_left else 0) + (room + 1 if room else 0)
+            assert used <= width or not (bar or time_left or room)
+    assert layout(80, 25, 1875)[2] >= len("loss 0.1234")
+    logs = {"loss": 0.1234, "accuracy": 0.5}
+    assert [fitting(logs, room) for room in (0, 11, 27, 28)] == [
+        "",
+        "loss 0.1234",
+        "loss 0.1234",
+        "loss 0.1234  accuracy 0.5000",
+    ]
+
+
+def test_names_of_metrics_are_told_apart_as_in_keras(data, rng):
+    x, y = data
+    mse = nn.metrics.MeanSquaredError
+    net = regression(metrics=["mse", mse("mse"), mse("mse")], weighted_metrics=["mse", "mse", mse("other")])
+    expected = ["loss", "mse", "mse_1", "mse_2", "weighted_mse", "weighted_mse_1", "other"]
+    assert net.metrics_names == expected
+    logs = net.evaluate(x, y, sample_weight=rng.uniform(0, 1, 20), return_dict=True, verbose=0)
+    assert list(logs) == expected and logs["mse"] == logs["mse_2"] != logs["weighted_mse"]
+    source = nn.Input((5,))
+    two = nn.Model(source, {"a": nn.Dense(2)(source), "b": nn.Dense(2)(source)})
+    two.compile("sgd", {"a": "mse", "b": "mse"}, metrics={"a": ["mse"]}, weighted_metrics={"a": ["mse"], "b": ["mse"]})
+    assert two.metrics_names == ["loss", "a_loss", "b_loss", "a_mse", "a_weighted_mse", "b_mse"]
