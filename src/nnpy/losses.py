@@ -182,6 +182,16 @@ def real_array(y: Any, name: str, owner: str) -> np.ndarray:
     return y
 
 
+def refuse_function(what: str, base: type, value: Any, method: str) -> None:
+    """TypeError, with what to do, for a plain function where an object of ``base`` is expected."""
+    if callable(value) and not isinstance(value, base | type):
+        raise TypeError(
+            f"expected {what} to be a name or a {base.__name__}, got {shown(value)}: a Python function cannot run "
+            f"inside the compiled step; derive a class from {base.__module__}.{base.__name__} and write {method} with "
+            "nnpy.ops"
+        )
+
+
 def refuse(y: np.ndarray, bad: np.ndarray | None, message: str) -> None:
     """ValueError with the first value of ``y`` that is bad, its row and column."""
     if bad is not None and bad.any():
@@ -220,4 +230,5 @@ def _check_classes(loss: Loss, output_shape: Shape) -> None:
 
 def get(value: Any) -> Loss:
     """A loss from its name ("mse", "sparse_categorical_crossentropy"), class, configuration, or itself."""
+    refuse_function("loss", Loss, value, "__call__(self, y_true, y_pred, weights=None)")
     return find(Loss, value, {"mse": "MeanSquaredError"})

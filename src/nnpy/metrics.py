@@ -120,6 +120,7 @@ def _hits_of(
 
 def get(value: Any) -> Metric:
     """A metric from its name ("accuracy", "mse"), class, configuration, or itself. A name given becomes its name."""
+    losses.refuse_function("metric", Metric, value, "__call__(self, y_true, y_pred, loss=None, loss_tensor=None)")
     metric = find(Metric, value, {"acc": "Accuracy", "mse": "MeanSquaredError"})
     if isinstance(value, str):
         metric.name = value

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+from collections.abc import Iterable
 from typing import Any, ClassVar, Self, TypeVar, cast
 
 import numpy as np
@@ -123,11 +124,35 @@ def snake(name: str) -> str:
     return "".join(letters)
 
 
-def unknown(what: str, name: str, known: list[str]) -> ValueError:
+# What Keras has and this version has not: names that are right, and near others that mean something else.
+_ELSEWHERE = frozenset(
+    """mae mape msle rmse mean_absolute_error mean_absolute_percentage_error mean_squared_logarithmic_error
+    root_mean_squared_error huber log_cosh hinge squared_hinge categorical_hinge kl_divergence kld poisson
+    cosine_similarity binary_focal_crossentropy categorical_focal_crossentropy precision recall auc f1_score fbeta_score
+    r2_score top_k_categorical_accuracy sparse_top_k_categorical_accuracy mean_iou
+    rmsprop adagrad adadelta adafactor adamax nadam ftrl lamb lion muon
+    relu6 celu glu prelu hard_tanh hard_silu hard_swish hard_shrink soft_shrink tanh_shrink threshold log_sigmoid
+    squareplus sparsemax sparse_plus sparse_sigmoid""".replace("_", "").split()
+)
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> ValueError:
     """The error for a name that is not known: the closest one, and all of them."""
-    close = difflib.get_close_matches(name, known, 1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return ValueError(f"unknown {what} {name!r}; {hint}expected one of {', '.join(sorted(known))}")
+    names = {plain(each): each for each in known}  # "adam_w" and "adamw" are the same name
+    hint = "; this version does not have it" if plain(name) in _ELSEWHERE else ""
+    close = difflib.get_close_matches(name, names.values(), 1)
+    if close and not hint and _misspelt(plain(name), plain(close[0])):
+        hint = f"; did you mean {close[0]!r}?"
+    return ValueError(
+        f"unknown {what} {name!r}{hint}{'' if hint[-1:] == '?' else ';'} expected one of "
+        f"{', '.join(sorted(names.values()))}"
+    )
+
+
+def _misspelt(name: str, meant: str) -> bool:
+    """Whether a name may be another one misspelt: among short ones a letter makes another function."""
+    longer = len(name) > 4 or len(name) == len(meant) == 4
+    return longer or sorted(name) == sorted(meant) or len(name) < len(meant)
 
 
 def find(base: type[T], value: Any, aliases: dict[str, str] | None = None) -> T:
@@ -143,7 +168,7 @@ def find(base: type[T], value: Any, aliases: dict[str, str] | None = None) -> T:
         wanted = plain(value)
         found = known.get(plain(short.get(wanted, wanted)))
         if found is None:
-            raise unknown(group, value, [snake(name) for name in _classes.get(group, {})] + list(aliases or {}))
+            raise unknown(group, value, [*map(snake, _classes.get(group, {})), *(aliases or {})])
         return cast(T, found())
     if isinstance(value, dict) and isinstance(made := from_json(value), base):
         return made

@@ -54,6 +54,33 @@ def test_gradients(net, rng):
     assert probe.loss == pytest.approx(net.evaluate(x, y, verbose=0), rel=1e-12)
 
 
+def test_what_is_missing_is_explained(rng):
+    source = nn.Input((3,))
+    net = nn.Model(source, nn.Dense(2, activation="softmax", name="o")(nn.Dense(4, name="h", trainable=False)(source)))
+    net.compile("sgd", "sparse_categorical_crossentropy")
+    x, y = rng.normal(size=(6, 3)), rng.integers(0, 2, 6)
+    probe = net.probe(x)
+    for missing, text in (
+        (lambda: probe.gradients["h"], r"no gradient 'h': no y was given: probe\(x, y\); there are none"),
+        (lambda: probe.parameter_gradients["o/kernel"], "no parameter gradient 'o/kernel': no y was given"),
+        (lambda: probe.activations["x"], "no activation 'x'; there are h, o"),
+    ):
+        with pytest.raises(KeyError, match=text):
+            missing()
+    assert repr(probe).splitlines()[0] == "Probe" and "gradient" not in repr(probe)
+    probe = net.probe(x, y)
+    for missing, text in (
+        (lambda: probe.gradients["o"], "no gradient 'o': it is inside of the loss's kernel.*; there are h"),
+        (lambda: probe.gradients["x"], "no gradient 'x'; there are h"),
+        (lambda: probe.parameter_gradients["h/kernel"], "'h/kernel': it is not trainable; there are o/kernel, o/bias"),
+    ):
+        with pytest.raises(KeyError, match=text):
+            missing()
+    lines = repr(probe).splitlines()
+    assert lines[0] == f"Probe, loss {probe.loss:.4g}" and "gradient norm" in lines[1] and "gradient" not in lines[2]
+    assert lines[3].startswith("o/kernel: (4, 2) gradient norm ")
+
+
 def test_a_probe_changes_nothing_and_is_not_changed(net, rng):
     x, y = rng.normal(size=(6, 3)), rng.normal(size=(6, 2))
     net.compile("adam", "mse")

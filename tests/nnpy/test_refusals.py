@@ -1,6 +1,8 @@
 # ruff: noqa: E501 (a table of cases with the message expected)
 """Mistakes of a new user: each is refused before work starts, by an error that says what was expected and what came."""
 
+import re
+
 import numpy as np
 import pytest
 from running import value
@@ -74,6 +76,164 @@ def of_function(f):
 def test_refused(make, error, text):
     with pytest.raises(error, match=text):
         make()
+
+
+class Halved(nn.losses.Loss):
+    """Ends in a factor, of which the gradient is not known."""
+
+    def __call__(self, y_true, y_pred, weights=None):
+        return 0.5 * nn.ops.mean_squared_error(y_pred, y_true, weights)
+
+
+class Unweighted(nn.losses.Loss):
+    def __call__(self, y_true, y_pred, weights=None):
+        return nn.ops.mean_squared_error(nn.ops.square(y_pred), y_true)
+
+
+class OfRows(nn.metrics.Metric):
+    def __call__(self, y_true, y_pred, loss=None, loss_tensor=None):
+        return y_pred
+
+
+def compiled_with(loss, **options):
+    net = nn.Sequential([nn.Input((4,)), nn.Dense(2, name="out")], "net")
+    net.compile("sgd", loss, **options)
+    return net
+
+
+@pytest.mark.parametrize(
+    "make, text",
+    [
+        (lambda: compiled_with(Halved()), r"Sequential 'net': output 'out': loss Halved: expected __call__ to return the result of nnpy.ops.mean_squared_error.* got that of 'affine'.*loss_weights"),
+        (lambda: compiled_with({"out": Halved()}), "loss Halved: expected"),
+        (lambda: compiled_with(Unweighted()).fit(X, X[:, :2], sample_weight=np.ones(6), verbose=0), "loss Unweighted: it leaves out the sample weights: pass weights"),
+        (lambda: compiled_with("mse", metrics=[OfRows()]), r"output 'out': metric OfRows 'of_rows': expected __call__ to return a Tensor of shape \(None,\), got"),
+        (lambda: compiled_with(lambda a, b: a - b), r"expected loss to be a name or a Loss, got function .*; derive a class from nnpy.losses.Loss and write __call__\(self, y_true, y_pred, weights=None\) with nnpy.ops"),
+        (lambda: compiled_with("mse", metrics=[lambda a, b: a]), r"expected metric to be a name or a Metric, .* derive a class from nnpy.metrics.Metric"),
+    ],
+)  # fmt: skip
+def test_losses_and_metrics_of_ones_own(make, text):
+    with pytest.raises(TypeError, match=text):
+        make()
+
+
+def test_a_loss_of_ones_own_trains():
+    net = compiled_with(Unweighted())
+    net.fit(X, X[:, :2], verbose=0)
+    assert net.evaluate(X, X[:, :2], verbose=0) == 0
+
+
+@pytest.mark.parametrize(
+    "name, get, hint",
+    [
+        ("mae", nn.losses.get, "unknown loss 'mae'; this version does not have it; expected one of binary_crossentropy"),
+        ("rmse", nn.metrics.get, "unknown metric 'rmse'; this version does not have it; expected"),
+        ("mean_absolute_error", nn.losses.get, "'mean_absolute_error'; this version does not have it;"),
+        ("nadam", nn.optimizers.get, "unknown optimizer 'nadam'; this version does not have it; expected one of adam, adamw, sgd$"),
+        ("celu", nn.activations.get, "unknown activation 'celu'; this version does not have it;"),
+        ("mde", nn.losses.get, "unknown loss 'mde'; expected one of"),
+        ("xse", nn.losses.get, "unknown loss 'xse'; expected one of"),
+        ("sdg", nn.optimizers.get, "did you mean 'sgd'[?] expected one of"),
+        ("adm", nn.optimizers.get, "did you mean 'adam'"),
+        ("adamww", nn.optimizers.get, "did you mean 'adamw'"),
+        ("sofmax", nn.activations.get, "did you mean 'softmax'"),
+        ("mean_square_error", nn.losses.get, "did you mean 'mean_squared_error'"),
+    ],
+)  # fmt: skip
+def test_names_that_are_not_known(name, get, hint):
+    with pytest.raises(ValueError, match=hint):
+        get(name)
+
+
+CE, SPARSE, BINARY = nn.losses.CategoricalCrossentropy, nn.losses.SparseCategoricalCrossentropy, nn.losses.BinaryCrossentropy
+
+
+def ends_in(function, units=3):
+    source = nn.Input((4,))
+    return source, nn.Dense(units, activation=function, name="out")(source)
+
+
+def mean_of_two():
+    source = nn.Input((4,))
+    return source, nn.Average()([nn.Dense(3, activation="softmax")(source) for _ in range(2)])
+
+
+def custom_end():
+    return ends_in(nn.activations.custom(lambda x: x * x, lambda x: 2 * x))
+
+
+def transitions():
+    """Probabilities times a matrix of transitions: noisy labels."""
+    source, p = ends_in("softmax")
+    return source, nn.Dense(3, use_bias=False)(p)
+
+
+def behind(layer, function):
+    source, y = ends_in(function)
+    return source, layer(y)
+
+
+@pytest.mark.parametrize(
+    "make, loss, text",
+    [
+        (lambda: ends_in("softmax"), SPARSE(from_logits=True), r"SparseCategoricalCrossentropy\(from_logits=True\) after softmax"),
+        (lambda: ends_in("softmax"), CE(from_logits=True), "after softmax"),
+        (lambda: ends_in("sigmoid", 1), BINARY(from_logits=True), "after sigmoid"),
+        (lambda: behind(nn.Dropout(0.5), "softmax"), SPARSE(from_logits=True), "after softmax"),
+        (lambda: ends_in(None), SPARSE(), "expects probabilities, got an output without activation: end in softmax, or"),
+        (lambda: ends_in("relu"), CE(), "expects probabilities, got an output of relu"),
+        (lambda: ends_in("log_softmax"), SPARSE(), "got an output of log_softmax"),
+        (lambda: behind(nn.BatchNormalization(), None), SPARSE(), "without activation"),
+        (lambda: ends_in(None, 1), BINARY(), "without activation: end in sigmoid"),
+        (lambda: ends_in("softplus", 1), BINARY(), "got an output of softplus"),
+        (lambda: ends_in("softmax", 1), BINARY(), "softmax over one unit is always 1"),
+        (lambda: ends_in("softmax", 1), nn.losses.MeanSquaredError(), "softmax over one unit"),
+    ],
+)  # fmt: skip
+def test_losses_that_cannot_be_meant_are_told(make, loss, text, caplog):
+    net = nn.Model(*make(), name="net")
+    net.compile("sgd", loss)
+    (record,) = caplog.records
+    assert record.name == "nnpy" and record.levelname == "WARNING"
+    assert re.match(rf"Model 'net': output '\w+': .*{text}", record.getMessage())
+
+
+@pytest.mark.parametrize(
+    "make, loss",
+    [
+        *((lambda f=f: ends_in(f), loss) for f in ("softmax", "sigmoid", "hard_sigmoid", "exponential", "softplus") for loss in (SPARSE(), CE())),
+        *((lambda f=f: ends_in(f), BINARY()) for f in ("sigmoid", "hard_sigmoid", "softmax")),
+        *((lambda f=f: ends_in(f), loss) for f in (None, "tanh", "log_softmax") for loss in (SPARSE(True), CE(True), BINARY(True))),
+        *((lambda f=f: ends_in(f), nn.losses.MeanSquaredError()) for f in (None, "softmax", "sigmoid", "relu")),
+        *((make, loss) for make in (mean_of_two, custom_end, transitions) for loss in (SPARSE(), CE(), BINARY())),
+        (lambda: behind(nn.Dropout(0.5), "softmax"), SPARSE()),
+        (lambda: behind(nn.Activation("softmax"), None), SPARSE()),
+        (lambda: ends_in("softmax"), Unweighted()),
+    ],
+)  # fmt: skip
+def test_losses_that_may_be_meant_are_not(make, loss, caplog):
+    nn.Model(*make()).compile("sgd", loss)
+    assert caplog.text == ""
+
+
+def test_the_warning_of_a_lazy_model_comes_with_the_data(caplog):
+    net = nn.Sequential([nn.Dense(3)])
+    net.compile("sgd", "sparse_categorical_crossentropy")
+    assert caplog.text == ""
+    net.fit(X, Y, epochs=2, verbose=0)
+    net.fit(X, Y, verbose=0)
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("layer", [nn.BatchNormalization, nn.LayerNormalization])
+def test_axis_of_normalization(layer):
+    flat_, image = nn.Input((4,)), nn.Input((3, 4))
+    assert layer(axis=1)(flat_).shape == (None, 4) and layer(axis=2)(image).shape == (None, 3, 4)
+    for axis, source, text in ((1, image, "expected axis -1 or 2 .* got 1"), (2, flat_, "expected axis -1 or 1"), (0, flat_, "the last one"), (-2, image, "got -2")):
+        with pytest.raises(ValueError, match=text):
+            layer(axis=axis)(source)
+    with pytest.raises(TypeError, match="expected axis to be an integer"):
+        layer(axis="last")
 
 
 def test_tensors_and_numbers(rng):

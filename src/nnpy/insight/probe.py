@@ -20,6 +20,19 @@ if TYPE_CHECKING:
     from nnpy.model import Model
 
 
+class _Named(dict[str, np.ndarray]):
+    """Arrays by name, whose KeyError says what there is, and why something is not."""
+
+    def __init__(self, what: str):
+        super().__init__()
+        self.what, self.why = what, ""
+        self.reasons: dict[str, str] = {}
+
+    def __missing__(self, name: str) -> np.ndarray:
+        why = self.reasons.get(name, self.why)
+        raise KeyError(f"no {self.what} {name!r}{': ' if why else ''}{why}; there are {', '.join(self) or 'none'}")
+
+
 class Probe(Mapping[str, np.ndarray]):
     """A mapping of layer names to ``activations``, (samples, ...) each.
 
@@ -30,14 +43,12 @@ class Probe(Mapping[str, np.ndarray]):
     """
 
     def __init__(self) -> None:
-        self.activations: dict[str, np.ndarray] = {}
-        self.gradients: dict[str, np.ndarray] = {}
-        self.parameter_gradients: dict[str, np.ndarray] = {}
+        self.activations: dict[str, np.ndarray] = _Named("activation")
+        self.gradients = _Named("gradient")
+        self.parameter_gradients = _Named("parameter gradient")
         self.loss: float | None = None
 
     def __getitem__(self, name: str) -> np.ndarray:
-        if name not in self.activations:
-            raise KeyError(f"no activation {name!r}; there are {', '.join(self.activations)}")
         return self.activations[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -47,8 +58,29 @@ class Probe(Mapping[str, np.ndarray]):
         return len(self.activations)
 
     def __repr__(self) -> str:
-        lines = [f"{name}: {value.shape} mean {value.mean():.4g} std {value.std():.4g}" for name, value in self.items()]
-        return "\n".join(["Probe", *lines])
+        lines = ["Probe" if self.loss is None else f"Probe, loss {self.loss:.4g}"]
+        for name, value in self.items():
+            slope = f", gradient norm {np.linalg.norm(self.gradients[name]):.4g}" if name in self.gradients else ""
+            lines.append(f"{name}: {value.shape} mean {value.mean():.4g} std {value.std():.4g}{slope}")
+        lines += [
+            f"{name}: {value.shape} gradient norm {np.linalg.norm(value):.4g}"
+            for name, value in self.parameter_gradients.items()
+        ]
+        return "\n".join(lines)
+
+    def _explain(self, weights: Mapping[str, bool]) -> None:
+        """What the errors of missing gradients say. ``weights``: names, and whether each is trainable."""
+        if self.loss is None:
+            self.gradients.why = self.parameter_gradients.why = "no y was given: probe(x, y)"
+            return
+        for name in self.activations:
+            self.gradients.reasons[name] = (
+                "it is inside of the loss's kernel, which takes over the softmax or sigmoid of the output, or the loss "
+                "does not depend on it"
+            )
+        for name, trainable in weights.items():
+            if not trainable:
+                self.parameter_gradients.reasons[name] = "it is not trainable"
 
 
 def probe(model: Model, x: Any, y: Any = None) -> Probe:
@@ -95,6 +127,8 @@ def probe(model: Model, x: Any, y: Any = None) -> Probe:
             result.loss = (
                 sum(weight * float(total / count) for (_, weight), (total, count) in losses) + engine.penalty()
             )
+    trainable = [parameter.trainable for parameter in model.weights]
+    result._explain(dict(zip(weight_names(model.weights), trainable, strict=True)))
     return result
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nnpy import initializers, ops, regularizers
-from nnpy.checks import flag, real
+from nnpy.checks import flag, integer, real
 from nnpy.layers.base import Layer
 
 
@@ -15,9 +15,9 @@ class _Normalization(Layer):
     def _configure(
         self, axis, epsilon, center, scale, beta_initializer, gamma_initializer, beta_regularizer, gamma_regularizer
     ):
-        if axis != -1:
-            raise ValueError(f"{self}: expected axis -1 (features are last), got {axis!r}")
-        self.axis = axis
+        self.axis = integer(str(self), "axis", axis)
+        if self.axis < -1 or self.axis == 0:
+            raise ValueError(f"{self}: expected axis -1, or the last one's number (features are last), got {axis!r}")
         self.epsilon = real(str(self), "epsilon", epsilon, above=0)
         self.center = flag(str(self), "center", center)
         self.scale = flag(str(self), "scale", scale)
@@ -31,6 +31,11 @@ class _Normalization(Layer):
         self.one_input(input_shape)
         if len(input_shape) < 2:
             raise ValueError(f"{self}: expected input of rank 2 or more (batch, ..., features), got {input_shape}")
+        if self.axis not in (-1, len(input_shape) - 1):
+            raise ValueError(
+                f"{self}: expected axis -1 or {len(input_shape) - 1} (features are last) for input {input_shape}, "
+                f"got {self.axis}"
+            )
         weights = self.weights
         if self.built and weights and weights[0].shape != tuple(input_shape[-1:]):
             raise ValueError(f"{self}: built for {weights[0].shape[0]} features, got {input_shape}")

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from nnpy import losses, ops, optimizers, seeds
 from nnpy import metrics as metrics_
+from nnpy.checks import shown
 from nnpy.graph import Tensor
 from nnpy.losses import Loss
 from nnpy.metrics import Metric
+from nnpy.ops.losses import LossOperation
 from nnpy.registry import from_json, to_json
+from nnpy.training.advice import warn
 
 if TYPE_CHECKING:
     from nnpy.model import Model
@@ -67,7 +70,11 @@ class Settings:
         if not heads:
             raise ValueError(f"{model}: expected a loss: compile(optimizer, loss=...)")
         for head in heads:
-            Objective([head], (False,))  # refuses what does not fit, before any data comes
+            try:
+                Objective([head], (False,))  # refuses what does not fit, before any data comes
+            except TypeError as error:
+                raise TypeError(f"{model}: output {head.name!r}: {error}") from error
+            warn(model, head.name, head.loss, head.output)
         self._heads = (structure, heads)
         return heads
 
@@ -101,16 +108,36 @@ class Objective:
         for head, has_weights in zip(heads, weighted, strict=True):
             target = Tensor(head.target_shape, None, f"{head.name}/target", head.loss.target_kind)
             weight = Tensor((None,), None, f"{head.name}/sample_weight") if has_weights else None
-            loss = head.loss(target, head.output, weight)
+            loss = _checked_loss(head.loss, head.loss(target, head.output, weight), weight)
             self.targets.append(target)
             self.weights.append(weight)
             self.losses.append((loss, head.weight))
             self.totals.append((loss, None))
             for metric in head.metrics:
-                self.totals.append((metric(target, head.output, head.loss, loss), None))
+                self.totals.append((_checked_metric(metric, metric(target, head.output, head.loss, loss)), None))
             for metric in head.weighted:
-                values = metric(target, head.output, head.loss, loss)
+                values = _checked_metric(metric, metric(target, head.output, head.loss, loss))
                 self.totals.append((values, None) if weight is None else (ops.multiply(values, weight), weight))
+
+
+def _checked_loss(loss: Loss, result: Any, weight: Tensor | None) -> Tensor:
+    """The result, if it is that of a loss operation, which alone knows its gradient. TypeError otherwise."""
+    node = result.node if isinstance(result, Tensor) else None
+    if node is None or not isinstance(node.operation, LossOperation) or result is not node.output:
+        came = f"that of {node.operation.name!r}" if node is not None else shown(result)
+        raise TypeError(
+            f"loss {loss}: expected __call__ to return the result of nnpy.ops.mean_squared_error, binary_crossentropy "
+            f"or softmax_crossentropy, got {came}; other operations may come before it, factors are loss_weights"
+        )
+    if weight is not None and weight not in node.inputs:
+        raise TypeError(f"loss {loss}: it leaves out the sample weights: pass weights on to ops.{node.operation.name}")
+    return result
+
+
+def _checked_metric(metric: Metric, values: Any) -> Tensor:
+    if not isinstance(values, Tensor) or values.shape != (None,):
+        raise TypeError(f"metric {metric}: expected __call__ to return a Tensor of shape (None,), got {shown(values)}")
+    return values
 
 
 def logs_of(heads: list[Head], totals: Any, penalty: float = 0.0) -> dict[str, float]:

@@ -1,0 +1,60 @@
+"""Warnings of losses that do not suit what the model gives: it would train, and badly."""
+
+from __future__ import annotations
+
+import logging
+
+from nnpy.graph import Tensor
+from nnpy.losses import BinaryCrossentropy, CategoricalCrossentropy, SparseCategoricalCrossentropy
+
+logger = logging.getLogger("nnpy")
+
+# What gives numbers that are no probabilities, whatever comes in: beside the products of weights and normalizations.
+_UNBOUNDED = frozenset(
+    ["relu", "leaky_relu", "elu", "selu", "gelu", "gelu_tanh", "silu", "tanh", "softsign", "mish", "log_softmax"]
+)
+_POSITIVE = frozenset({"exponential", "softplus"})  # what softmax would make of them a categorical loss does
+_SQUASHED = frozenset({"softmax", "sigmoid", "hard_sigmoid"})
+
+
+def last_function(output: Tensor) -> str:
+    """The activation that gave an output, or "linear" for a layer without one; "" for anything else, which may be
+    probabilities as well as not: a mean of several outputs, a function of the user's."""
+    node = output.node
+    while node is not None and node.operation.name in ("reshape", "dropout"):
+        node = node.inputs[0].node
+    if node is None:
+        return ""
+    name = node.operation.name
+    if name == "matmul":  # probabilities times a matrix of transitions are probabilities
+        return "" if last_function(node.inputs[0]) == "softmax" else "linear"
+    if name in ("bias_add", "batch_norm", "layer_norm"):
+        return "linear"
+    return node.attributes["kind"] if name == "activation" else name if name in ("softmax", "log_softmax") else ""
+
+
+def mistake(loss: object, output: Tensor) -> str | None:
+    """What is wrong with a loss for an output, or None. Losses of the user's own are not judged."""
+    function, kind = last_function(output), type(loss)
+    if function in ("softmax", "log_softmax") and output.shape[-1] == 1:
+        return f"{function} over one unit is always {1 if function == 'softmax' else 0}; sigmoid is for one unit"
+    if not isinstance(loss, BinaryCrossentropy | CategoricalCrossentropy | SparseCategoricalCrossentropy):
+        return None
+    if kind not in (BinaryCrossentropy, CategoricalCrossentropy, SparseCategoricalCrossentropy):
+        return None
+    if loss.from_logits:
+        if function in _SQUASHED:
+            return f"{loss}(from_logits=True) after {function}: leave out one of the two"
+        return None
+    wanted = "sigmoid" if kind is BinaryCrossentropy else "softmax"
+    bad = _UNBOUNDED | {"linear"} | (_POSITIVE if kind is BinaryCrossentropy else frozenset())
+    if function in bad:
+        what = "an output without activation" if function == "linear" else f"an output of {function}"
+        return f"{loss} expects probabilities, got {what}: end in {wanted}, or give the loss from_logits=True"
+    return None
+
+
+def warn(model: object, name: str, loss: object, output: Tensor) -> None:
+    """Log what is wrong with the loss of the output ``name``."""
+    if text := mistake(loss, output):
+        logger.warning("%s: output %r: %s", model, name, text)
