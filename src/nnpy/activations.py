@@ -189,3 +189,9 @@ def _check_function(expected: str, function: Any) -> None:
     required = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     if len(required) != 1 or required[0].kind is inspect.Parameter.KEYWORD_ONLY:
         raise TypeError(f"{expected} to take one number, got parameters {[p.name for p in parameters]}")
+
+
+__all__ = [
+    "Activation", "custom", "elu", "exponential", "gelu", "gelu_tanh", "get", "hard_sigmoid", "leaky_relu", "linear",
+    "log_softmax", "mish", "relu", "selu", "sigmoid", "silu", "softmax", "softplus", "softsign", "swish", "tanh",
+]  # fmt: skip

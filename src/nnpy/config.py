@@ -19,3 +19,6 @@ def set_floatx(value: str) -> None:
 def floatx() -> str:
     """The dtype of models built from now on."""
     return _floatx
+
+
+__all__ = ["floatx", "set_floatx"]

@@ -273,3 +273,10 @@ def get(value: Any) -> Initializer:
     if value is None:
         raise TypeError("expected initializer to be a name, an Initializer or a function of the shape, got None")
     return find(Initializer, value, {"normal": "RandomNormal", "uniform": "RandomUniform", "eye": "Identity"})
+
+
+__all__ = [
+    "Auto", "Constant", "GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform", "Identity", "Initializer",
+    "LecunNormal", "LecunUniform", "Ones", "Orthogonal", "RandomNormal", "RandomUniform", "TruncatedNormal",
+    "VarianceScaling", "Zeros", "get",
+]  # fmt: skip

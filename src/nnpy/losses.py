@@ -232,3 +232,9 @@ def get(value: Any) -> Loss:
     """A loss from its name ("mse", "sparse_categorical_crossentropy"), class, configuration, or itself."""
     refuse_function("loss", Loss, value, "__call__(self, y_true, y_pred, weights=None)")
     return find(Loss, value, {"mse": "MeanSquaredError"})
+
+
+__all__ = [
+    "BinaryCrossentropy", "CategoricalCrossentropy", "Loss", "MeanSquaredError", "SparseCategoricalCrossentropy",
+    "get",
+]  # fmt: skip

@@ -183,3 +183,9 @@ def _class_numbers(name: str, values: Any) -> np.ndarray:
     if values.dtype.kind not in "iub" and values.size:
         raise TypeError(f"confusion_matrix: expected {name} to be whole numbers, got {shown(values.dtype.name)}")
     return values.astype(np.int64)
+
+
+__all__ = [
+    "Accuracy", "BinaryAccuracy", "CategoricalAccuracy", "MeanSquaredError", "Metric", "SparseCategoricalAccuracy",
+    "classification_report", "confusion_matrix", "get",
+]  # fmt: skip

@@ -42,12 +42,9 @@ class Model(Layer):
     fitting: int  # the thread that is in fit
     _numbers_hint = "for numbers call predict(x)"
 
-    def __new__(cls, *arguments, **options):
-        # Here and not in __init__, as in Layer: a subclass may forget super().__init__().
-        self = super().__new__(cls)
+    def _prepare(self) -> None:
         self._structure = self._engine = self._settings = self.history = None
         self._fast, self.dtype, self.stop_training, self.fitting = {}, config.floatx(), False, 0
-        return self
 
     def __init__(self, inputs: Any = None, outputs: Any = None, name: str | None = None, *, trainable: bool = True):
         super().__init__(name=name)

@@ -52,3 +52,6 @@ class L1L2(Regularizer):
 def get(value: Any) -> Regularizer | None:
     """A regularizer from its name ("l1", "l2", "l1_l2"), class, configuration, or itself; None for None."""
     return None if value is None else find(Regularizer, value)
+
+
+__all__ = ["L1", "L1L2", "L2", "Regularizer", "get"]

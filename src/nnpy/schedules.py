@@ -225,3 +225,9 @@ class OneCycle(Schedule):
 def get(value: Any) -> Schedule:
     """A schedule from itself or its configuration."""
     return find(Schedule, value)
+
+
+__all__ = [
+    "CosineDecay", "CosineDecayRestarts", "ExponentialDecay", "InverseTimeDecay", "LinearWarmup", "OneCycle",
+    "PiecewiseConstantDecay", "PolynomialDecay", "Schedule", "get",
+]  # fmt: skip

@@ -23,10 +23,9 @@ class Sequential(Model):
     _input: Tensor | None
     _given: list[Tensor]  # by each layer, as far as traced
 
-    def __new__(cls, *arguments, **options):
-        self = super().__new__(cls)
+    def _prepare(self) -> None:
+        super()._prepare()
         self._layers, self._input, self._given = [], None, []
-        return self
 
     def __init__(self, layers: Iterable[Any] | None = None, name: str | None = None, *, trainable: bool = True):
         if layers is not None and (isinstance(layers, Layer | Tensor | str) or not isinstance(layers, Iterable)):

@@ -84,6 +84,7 @@ class Layer(Configurable):
         self._own = []
         self._trainable = True
         self._first_call = None
+        self._prepare()
         return self
 
     def __init__(self, *, name: str | None = None, trainable: bool = True):
@@ -94,6 +95,9 @@ class Layer(Configurable):
             raise ValueError(f"{kind}: expected a name that is not empty and has no '/', got {name!r}")
         self.name = name or unique_name(snake(kind))
         self._trainable = flag(str(self), "trainable", trainable)
+
+    def _prepare(self) -> None:
+        """Attributes that a subclass of ours has before ``__init__``, for the same reason."""
 
     # what a subclass gives
 
