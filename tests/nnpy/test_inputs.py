@@ -2,6 +2,7 @@
 """What users pass in: every kind of array gives the same numbers; what is wrong is refused before any work, by name."""
 
 import array
+import collections
 import math
 
 import numpy as np
@@ -141,6 +142,16 @@ def test_frames(net, library):
         net.predict(words)
 
 
+class Batches:
+    """Items without end, as Keras' PyDataset has them."""
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        return X, Y
+
+
 BAD_X = {
     "rank": (np.zeros((10, 2, 2)), ValueError, r"Input 'input': expected samples of shape \(4,\), got \(2, 2\); reshape it: x.reshape\(-1, 4\)"),
     "features": (np.zeros((10, 5)), ValueError, r"Input 'input': expected samples of shape \(4,\), got \(5,\)"),
@@ -148,6 +159,8 @@ BAD_X = {
     "a number": (3.0, ValueError, r"Input 'input': expected a batch of samples of shape \(4,\), got one of shape \(\)$"),
     "a list of numbers": ([1, 2, 3, 4], ValueError, r"got one of shape \(4,\); put it in a list: \[x\]$"),
     "a set": ({1, 2}, TypeError, r"expected an array, got a set; make it one: np.array\(sorted\(...\)\)"),
+    "a set of batches": (Batches(), TypeError, r"got a Batches; if its items are batches \(x, y\), pass \(data\[i\] for i in"),
+    "a function": (lambda: X, TypeError, r"expected an array, got the function itself; call it"),
     "a view of a dict": ({1: X}.values(), TypeError, r"expected an array, got a dict_values; make it one: np.array\(list"),
     "empty": (np.zeros((0, 4)), ValueError, r"expected at least one sample, got none"),
     "object": (np.array([[None] * 4] * 10), TypeError, r"expected real numbers, got dtype object holding NoneType"),
@@ -284,6 +297,7 @@ def test_ranges_and_arrays_of_the_standard_library_are_data():
     net = nn.Sequential([nn.Input((1,)), nn.Dense(1)])
     net.compile("sgd", "mse")
     plain = np.arange(7.0)[:, None]
+    net.fit(plain, collections.deque(range(7)), verbose=0)
     for x in (range(7), array.array("d", range(7)), memoryview(plain)):
         assert np.array_equal(net.predict(x), net.predict(plain))
         net.fit(x, x, verbose=0)
@@ -375,13 +389,17 @@ def test_iterables_refused(net):
         net.fit(iter(batches()), epochs=2)
     with pytest.raises(TypeError, match=r"expected an iterable of \(x, y\)"):
         net.fit((x for x in X), verbose=0)
+    with pytest.raises(TypeError, match=r"expected an iterable of \(x, y\) or .*, got a tuple of 1$"):
+        net.fit(iter([(X,)]), verbose=0)
     with pytest.raises(TypeError, match="expected neither y"):
         net.fit(iter(batches()), Y)
     for call in (net.fit, net.evaluate):
-        with pytest.raises(
-            TypeError, match=r"x: .* got a list of 3 batches; pass iter\(batches\), or .* itertools.cycle"
-        ):
-            call(batches())
+        for make in (list, tuple):
+            text = rf"x: .* got a {make.__name__} of 3 batches; pass iter\(batches\), or .* itertools.cycle"
+            with pytest.raises(TypeError, match=text):
+                call(make(batches()))
+    with pytest.raises(ValueError, match=r"batches \(x, y\) are given by an iterator"):
+        net.predict(batches())
     with pytest.raises(TypeError, match=r"validation_data: .* got a list of 3 batches"):
         net.fit(X, Y, validation_data=batches())
     with pytest.raises(ValueError, match="at least one batch, got none"):

@@ -359,6 +359,7 @@ def test_a_subclass_may_forget_its_base(rng):
         net = kind()
         net.compile("sgd", "mse")
         net.fit(rng.normal(size=(4, 3)), np.zeros((4, 2)), verbose=0)
+        assert str(kind()).startswith(f"{kind.__name__} '{kind.__name__.lower()}")
         assert net.name.startswith(kind.__name__.lower()) and net.count_params() == 8
 
 

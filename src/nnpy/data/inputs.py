@@ -27,20 +27,26 @@ _WHOLE = (
 def is_stream(value: Any) -> bool:
     """An iterable of batches: not an array, nor anything that can be made one as a whole."""
     whole = isinstance(value, _WHOLE) or is_frame(value)
-    return not whole and hasattr(value, "__iter__") and not any(hasattr(value, a) for a in ("__array__", "__dlpack__"))
+    return not whole and hasattr(value, "__iter__") and not _has_protocol(value)
 
 
 def refuse_list_of_batches(value: Any, what: str) -> None:
     """Raises TypeError for a list of batches (x, y): a list is an array, or one for each input."""
-    if isinstance(value, list) and value and all(_is_batch(item) for item in value):
+    if _are_batches(value):
         raise TypeError(
-            f"{what}: expected an array or an iterator of batches (x, y), got a list of {len(value)} batches; "
-            "pass iter(batches), or for several epochs itertools.cycle(batches) with steps_per_epoch"
+            f"{what}: expected an array or an iterator of batches (x, y), got a {type(value).__name__} of {len(value)} "
+            "batches; pass iter(batches), or for several epochs itertools.cycle(batches) with steps_per_epoch"
         )
 
 
-def _is_batch(item: Any) -> bool:
-    return isinstance(item, tuple) and 2 <= len(item) <= 3 and not isinstance(item[0], numbers.Number | str | None)
+def _are_batches(value: Any) -> bool:
+    """Whether it is a list or tuple of (x, y): tuples of what has a length."""
+    return (
+        isinstance(value, list | tuple)
+        and len(value) > 0
+        and all(isinstance(item, tuple) and 2 <= len(item) <= 3 and hasattr(item[0], "__len__") for item in value)
+        and not any(isinstance(item[0], str) for item in value)
+    )
 
 
 def to_array(value: Any, what: str) -> np.ndarray:
@@ -53,12 +59,20 @@ def to_array(value: Any, what: str) -> np.ndarray:
     if isinstance(value, Set | MappingView):
         order = "sorted" if isinstance(value, Set) and not isinstance(value, MappingView) else "list"
         raise TypeError(f"{what}: expected an array, got a {type(value).__name__}; make it one: np.array({order}(...))")
-    if is_stream(value):
+    if is_stream(value) and not isinstance(value, Sequence):
         raise TypeError(
             f"{what}: expected an array, got a {type(value).__name__}; an iterable gives batches (x, y), as x alone"
         )
+    if callable(value) and not _has_protocol(value):
+        raise TypeError(f"{what}: expected an array, got the {type(value).__name__} itself; call it")
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{what}: expected an array without a mask; fill it first: a.filled(value)")
+    if hasattr(type(value), "__getitem__") and not _makes_array(value):
+        # NumPy would ask for item after item, without end where none is refused.
+        raise TypeError(
+            f"{what}: expected an array, got a {type(value).__name__}; if its items are batches (x, y), pass "
+            "(data[i] for i in range(len(data))) as x alone"
+        )
     if is_frame(value):
         value = frames.to_numbers(value, what)
     try:
@@ -67,10 +81,19 @@ def to_array(value: Any, what: str) -> np.ndarray:
         else:
             array = np.asarray(value)
     except (TypeError, ValueError, RuntimeError, BufferError) as error:
-        raise type(error)(f"{what}: cannot make an array of a {type(value).__name__}: {error}") from error
+        advice = "; batches (x, y) are given by an iterator: iter(batches)" if _are_batches(value) else ""
+        raise type(error)(f"{what}: cannot make an array of a {type(value).__name__}: {error}{advice}") from error
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{what}: expected real numbers, got dtype {array.dtype}{_hint(array)}")
     return array
+
+
+def _makes_array(value: Any) -> bool:
+    return isinstance(value, (*_WHOLE, np.generic, Sequence)) or is_frame(value) or _has_protocol(value)
+
+
+def _has_protocol(value: Any) -> bool:
+    return any(hasattr(value, name) for name in ("__array__", "__dlpack__", "__array_interface__"))
 
 
 def _hint(array: np.ndarray) -> str:

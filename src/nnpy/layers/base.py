@@ -297,6 +297,7 @@ class Layer(Configurable):
 
     def __str__(self) -> str:
         """As errors name it: ``Dense 'hidden'``."""
+        self._ensure_name()
         return f"{type(self).__name__} {self.name!r}"
 
     def __repr__(self) -> str:

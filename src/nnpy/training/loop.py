@@ -197,7 +197,7 @@ def _validation_data(model: Model, data: Any) -> Any:
         if hasattr(data, "__next__"):
             raise TypeError("validation_data: expected an iterable that can be read more than once, got an iterator")
         return validation(model, data, None, None)
-    if not model.built or len(model.structure.inputs) == 1:
+    if isinstance(data, list) and (not model.built or len(model.structure.inputs) == 1):
         adapt.refuse_list_of_batches(data, "validation_data")
     if not isinstance(data, (tuple, list)) or not 2 <= len(data) <= 3:
         raise TypeError(f"validation_data: expected (x, y) or (x, y, sample_weight), got a {type(data).__name__}")

@@ -143,5 +143,6 @@ def batches(stream: Any, model: Model, what: str, class_weight: Any = None) -> I
         if not isinstance(item, (tuple, list)) or not 2 <= len(item) <= 3:
             raise TypeError(
                 f"{what}: expected an iterable of (x, y) or (x, y, sample_weight), got a {type(item).__name__}"
+                f"{f' of {len(item)}' if isinstance(item, tuple | list) else ''}"
             )
         yield prepare(model, item[0], item[1], item[2] if len(item) == 3 else None, class_weight)
