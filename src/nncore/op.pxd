@@ -3,7 +3,7 @@ from libc.stdint cimport int32_t, int64_t
 
 cdef enum:
     POINTERS = 16
-    SIZES = 24
+    SIZES = 32
     SCALARS = 8
 
 ctypedef void (*Kernel)(const Op* op, int thread, int threads) noexcept nogil

@@ -61,6 +61,18 @@ SIGNATURES = {
     "layer_norm": _signature("norm", "y! x gamma? beta? mean! rstd! steps?", "rows cols n_steps", "epsilon"),
     "layer_norm_grad": _signature("norm", "dx! dy x gamma? mean rstd", "rows cols"),
     "layer_norm_parameter_grad": _signature("norm", "dgamma!? dbeta!? dy x mean rstd", "rows cols"),
+    # convolution in NHWC: kernels/conv.pyx says what the sizes mean
+    "conv": _signature(
+        "conv",
+        "y! x w runs steps? room!?",
+        "batch height width c oi oj k yh yw osh osw oph opw sh sw pt pl ph pw n_runs groups n_steps share",
+    ),
+    "conv_pack": _signature("conv", "out! w order", "places cin cout groups turned"),
+    "conv_weight_grad": _signature(
+        "conv",
+        "dw! x dy room!?",
+        "batch height width c oh ow k kh kw sh sw dilation_h dilation_w pt pl chunks group band pw groups share",
+    ),
     # sums, norms
     "column_sum": _signature("reduce", "out! x", "rows cols ld accumulate"),
     "row_sum": _signature("reduce", "out! x", "rows cols ld accumulate"),

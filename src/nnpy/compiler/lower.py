@@ -120,6 +120,10 @@ class Lowering:
         call = self._emit(kernel, work / _VISITS_PER_NS, arguments, steps, step_ld)
         call.once = of_parameters and self.fixed
 
+    def kernel(self, name: str, flops: int, arguments: dict, steps: Sequence[StepSpec] = (), step_ld: int = 0) -> None:
+        """A kernel whose ``flops`` count, not its visits."""
+        self._emit(name, flops / _FLOPS_PER_NS, arguments, steps, step_ld)
+
     def gemm(self, item: Item, *, a, b, m: int, n: int, k: int, a_strides, b_strides) -> None:
         """item.output = steps(a @ b)."""
         core = kernels.family("gemm", self.dtype)

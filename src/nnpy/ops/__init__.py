@@ -1,5 +1,6 @@
 """Operations on tensors: the functions that layers and losses are written with."""
 
+from nnpy.ops.conv import Window, conv, conv_by_input
 from nnpy.ops.elementwise import (
     abs,
     activation,
@@ -24,8 +25,8 @@ from nnpy.ops.shape import concatenate, flatten, reshape
 from nnpy.ops.softmax import log_softmax, softmax
 
 __all__ = [
-    "abs", "activation", "add", "affine", "batch_norm", "bias_add", "binary_crossentropy", "binary_hits", "concatenate",
-    "custom", "divide", "dropout", "flatten", "hits", "layer_norm", "log", "log_softmax", "matmul", "maximum",
-    "mean_squared_error", "minimum", "multiply", "reshape", "sign", "softmax", "softmax_crossentropy", "sqrt", "square",
-    "subtract",
+    "Window", "abs", "activation", "add", "affine", "batch_norm", "bias_add", "binary_crossentropy", "binary_hits",
+    "concatenate", "conv", "conv_by_input", "custom", "divide", "dropout", "flatten", "hits", "layer_norm", "log",
+    "log_softmax", "matmul", "maximum", "mean_squared_error", "minimum", "multiply", "reshape", "sign", "softmax",
+    "softmax_crossentropy", "sqrt", "square", "subtract",
 ]  # fmt: skip

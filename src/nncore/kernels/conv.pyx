@@ -1,0 +1,344 @@
+"""Convolution of images in NHWC: forward and input gradient (conv), weights into panels (conv_pack), weight gradient.
+
+How it works. A convolution is a sum, over the places of a window, of products of pixels x channels and channels x channels.
+The micro-kernel keeps a tile of pixels x (2 vectors of) output channels in registers and runs through the window: one
+broadcast of the input feeds two FMAs. It reads the image itself: no matrix of windows is ever made. Where windows reach
+over the edge, a band of the image is copied once with zeros around it, into memory of the thread's own.
+
+An input gradient is the convolution of the output's gradient with the weights turned round; with strides it is one
+convolution for each phase of the pixels, which writes every stride-th pixel. The runs of input that lie together in a
+window (whole rows of it, if it is not dilated) come from nnpy.ops.conv, which knows all of this.
+"""
+from libc.stdint cimport int64_t
+from libc.string cimport memcpy, memset
+from nncore.kernels.chain cimport StepRecord, apply_steps, step_layout
+from nncore.kernels.conv_micro cimport PIXELS, Run, pixels, products
+from nncore.kernels.gemm_micro cimport nn_outlined
+from nncore.op cimport Op, layout, signature, split
+from nncore.vector cimport LANES, real
+
+cdef enum:
+    MOST_NR = 32            # channels of a panel
+
+
+cdef nn_outlined tile(int mr, int nv, const real* x, int64_t sx, const Run* runs, int64_t n_runs, const real* w, real* y,
+                      int64_t sy) noexcept nogil:
+    """pixels, with mr and nv as literals."""
+    if nv == 2:
+        if mr == 1: pixels(1, 2, x, sx, runs, n_runs, w, y, sy)
+        elif mr == 2: pixels(2, 2, x, sx, runs, n_runs, w, y, sy)
+        elif mr == 3: pixels(3, 2, x, sx, runs, n_runs, w, y, sy)
+        elif mr == 4: pixels(4, 2, x, sx, runs, n_runs, w, y, sy)
+        elif mr == 5: pixels(5, 2, x, sx, runs, n_runs, w, y, sy)
+        elif mr == 6: pixels(6, 2, x, sx, runs, n_runs, w, y, sy)
+        elif PIXELS > 6:
+            if mr == 7: pixels(7, 2, x, sx, runs, n_runs, w, y, sy)
+            elif mr == 8: pixels(8, 2, x, sx, runs, n_runs, w, y, sy)
+            elif mr == 9: pixels(9, 2, x, sx, runs, n_runs, w, y, sy)
+            elif mr == 10: pixels(10, 2, x, sx, runs, n_runs, w, y, sy)
+            elif mr == 11: pixels(11, 2, x, sx, runs, n_runs, w, y, sy)
+            elif mr == 12: pixels(12, 2, x, sx, runs, n_runs, w, y, sy)
+            elif mr == 13: pixels(13, 2, x, sx, runs, n_runs, w, y, sy)
+            else: pixels(14, 2, x, sx, runs, n_runs, w, y, sy)
+    elif mr == 1: pixels(1, 1, x, sx, runs, n_runs, w, y, sy)
+    elif mr == 2: pixels(2, 1, x, sx, runs, n_runs, w, y, sy)
+    elif mr == 3: pixels(3, 1, x, sx, runs, n_runs, w, y, sy)
+    elif mr == 4: pixels(4, 1, x, sx, runs, n_runs, w, y, sy)
+    elif mr == 5: pixels(5, 1, x, sx, runs, n_runs, w, y, sy)
+    elif mr == 6: pixels(6, 1, x, sx, runs, n_runs, w, y, sy)
+    elif PIXELS > 6:
+        if mr == 7: pixels(7, 1, x, sx, runs, n_runs, w, y, sy)
+        elif mr == 8: pixels(8, 1, x, sx, runs, n_runs, w, y, sy)
+        elif mr == 9: pixels(9, 1, x, sx, runs, n_runs, w, y, sy)
+        elif mr == 10: pixels(10, 1, x, sx, runs, n_runs, w, y, sy)
+        elif mr == 11: pixels(11, 1, x, sx, runs, n_runs, w, y, sy)
+        elif mr == 12: pixels(12, 1, x, sx, runs, n_runs, w, y, sy)
+        elif mr == 13: pixels(13, 1, x, sx, runs, n_runs, w, y, sy)
+        else: pixels(14, 1, x, sx, runs, n_runs, w, y, sy)
+
+
+cdef void edge_tile(int mr, int width, const real* x, int64_t sx, const Run* runs, int64_t n_runs, const real* w, real* y,
+                    int64_t sy) noexcept nogil:
+    """A tile that ends inside a vector: computed beside y, so that nothing right of it is touched."""
+    cdef real beside[PIXELS * MOST_NR]
+    cdef int i, nv = 1 if width <= LANES else 2
+    tile(mr, nv, x, sx, runs, n_runs, w, beside, nv * LANES)
+    for i in range(mr):
+        memcpy(y + i * sy, beside + i * nv * LANES, width * sizeof(real))
+
+
+cdef inline void pad_rows(real* out, const real* image, int64_t h, int64_t w, int64_t c, int64_t top, int64_t rows,
+                          int64_t left, int64_t width) noexcept nogil:
+    """out[rows, width, c] = the image from row ``top`` (which may be above it) and column -left on, zeros outside."""
+    cdef int64_t r, low = max(<int64_t>0, left), high = min(width, w + left)
+    for r in range(rows):
+        if top + r < 0 or top + r >= h or high <= low:
+            memset(out, 0, width * c * sizeof(real))
+        else:
+            if low > 0:
+                memset(out, 0, low * c * sizeof(real))
+            memcpy(out + low * c, image + ((top + r) * w + low - left) * c, (high - low) * c * sizeof(real))
+            if high < width:
+                memset(out + high * c, 0, (width - high) * c * sizeof(real))
+        out += width * c
+
+
+# p: y, x, w, runs (int64 pairs), steps, room.
+# n: batch, height, width, c; oi, oj, k; yh, yw, osh, osw, oph, opw; sh, sw, pt, pl, ph, pw; n_runs, groups, n_steps, share
+cdef void conv(const Op* op, int thread, int threads) noexcept nogil:
+    """y[n, i * osh + oph, j * osw + opw, k] = steps(sum of runs of x times w), i < oi, j < oj; y is [batch, yh, yw, k].
+
+    The window of (i, j) begins at row i * sh and column j * sw of x [batch, height, width, c] with zeros around it: pt rows above,
+    pl columns to the left. ph: the rows of a window; pw: columns of the image with its zeros. Where ``share`` is 0, x is
+    read as it is: there are no zeros. Else a thread has ``share`` elements of ``room`` for a band of such rows.
+    ``w``: as conv_pack leaves it. Threads share images, and bands of rows of them.
+    """
+    cdef const int64_t* n = <const int64_t*>op.n
+    cdef real* y = <real*>op.p[0]
+    cdef const real* x = <const real*>op.p[1]
+    cdef const real* w = <const real*>op.p[2]
+    cdef const Run* runs = <const Run*>op.p[3]
+    cdef const StepRecord* steps = <const StepRecord*>op.p[4]
+    cdef int64_t batch = n[0], h = n[1], width = n[2], c = n[3], oi = n[4], oj = n[5], k = n[6], yh = n[7], yw = n[8]
+    cdef int64_t osh = n[9], osw = n[10], sh = n[13], sw = n[14], pt = n[15], pl = n[16], ph = n[17], pw = n[18]
+    cdef int64_t n_runs = n[19], groups = n[20], n_steps = n[21], share = n[22]
+    cdef int64_t cg = c // groups, kg = k // groups, depth = 0, bands = 1, most, unit, first = 0, last = 0, i0 = 0, i1 = 0
+    cdef int64_t image, g, col, i, t, tiles, j0 = 0, j1 = 0, row_x
+    cdef int wide, nv
+    cdef real* room = <real*>op.p[5] + thread * share
+    cdef const real* origin
+    cdef const real* from_x
+    cdef const real* panel
+    cdef real* out
+    if batch == 0 or oi == 0 or oj == 0:
+        return
+    for i in range(n_runs):
+        depth += runs[i].length
+    if share > 0:
+        most = max(<int64_t>1, (share // (pw * c) - ph) // sh + 1)
+        bands = (oi + most - 1) // most
+    if batch * bands < 4 * threads:
+        bands = max(bands, min(oi, (4 * threads + batch - 1) // batch))
+    tiles = (oj + PIXELS - 1) // PIXELS
+    split(batch * bands, thread, threads, &first, &last)
+    for unit in range(first, last):
+        image = unit // bands
+        split(oi, unit - image * bands, bands, &i0, &i1)
+        if share > 0:
+            pad_rows(room, x + image * h * width * c, h, width, c, i0 * sh - pt, (i1 - 1 - i0) * sh + ph, pl, pw)
+            origin = room
+            row_x = pw * c
+        else:
+            origin = x + (image * h + i0 * sh) * width * c
+            row_x = width * c
+        panel = w
+        for g in range(groups):
+            col = 0
+            while col < kg:
+                wide = <int>min(<int64_t>(2 * LANES), kg - col)
+                nv = 1 if wide <= LANES else 2
+                for i in range(i0, i1):
+                    out = y + ((image * yh + i * osh + n[11]) * yw + n[12]) * k + g * kg + col
+                    from_x = origin + (i - i0) * sh * row_x + g * cg
+                    for t in range(tiles):
+                        split(oj, t, tiles, &j0, &j1)
+                        if wide == nv * LANES:
+                            tile(<int>(j1 - j0), nv, from_x + j0 * sw * c, sw * c, runs, n_runs, panel, out + j0 * osw * k,
+                                 osw * k)
+                        else:
+                            edge_tile(<int>(j1 - j0), wide, from_x + j0 * sw * c, sw * c, runs, n_runs, panel,
+                                      out + j0 * osw * k, osw * k)
+                    if n_steps > 0:
+                        apply_steps(steps, n_steps, out, k, (image * yh + i) * yw, oj, g * kg + col, wide)
+                panel += depth * nv * LANES
+                col += 2 * LANES
+
+
+# p: out, w, order (int64). n: places, cin, cout, groups, turned
+cdef void conv_pack(const Op* op, int thread, int threads) noexcept nogil:
+    """out: for each group and panel of output channels (2 vectors, the last perhaps 1, padded with zeros), for each place
+    of the window in ``order``, a row for each input channel, of w[place, cin / groups, cout].
+
+    ``turned``: for the gradient by the input, whose output channels are cin and whose input channels are cout.
+    Threads share the places.
+    """
+    cdef real* out = <real*>op.p[0]
+    cdef const real* w = <const real*>op.p[1]
+    cdef const int64_t* order = <const int64_t*>op.p[2]
+    cdef int64_t places = op.n[0], groups = op.n[3], cg = op.n[1] // groups, cout = op.n[2], kg = cout // groups
+    cdef int64_t first = 0, last = 0, place, g, col, rows, cols, r, j, wide, vectors, step_r, step_j
+    cdef const real* source
+    cdef real* to
+    split(places, thread, threads, &first, &last)
+    rows, cols, step_r, step_j = cg, kg, cout, 1
+    if op.n[4]:
+        rows, cols, step_r, step_j = kg, cg, 1, cout
+    for g in range(groups):
+        col = 0
+        while col < cols:
+            vectors = 2 if cols - col > LANES else 1
+            wide = min(vectors * LANES, cols - col)
+            for place in range(first, last):
+                source = w + order[place] * cg * cout + g * kg + col * step_j
+                to = out + place * rows * vectors * LANES
+                for r in range(rows):
+                    for j in range(wide):
+                        to[j] = source[r * step_r + j * step_j]
+                    for j in range(wide, vectors * LANES):
+                        to[j] = 0
+                    to += vectors * LANES
+            out += places * rows * vectors * LANES
+            col += 2 * LANES
+
+
+cdef nn_outlined product(int mr, int nv, int64_t images, int64_t rows, int64_t count, const real* x, int64_t image_x,
+                         int64_t row_x, int64_t sx, const real* dy, int64_t image_dy, int64_t row_dy, int64_t sdy, real* dw,
+                         int64_t ldw, int add) noexcept nogil:
+    """products, with mr and nv as literals."""
+    if nv == 2:
+        if mr == 1: products(1, 2, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+        elif mr == 2: products(2, 2, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+        elif mr == 3: products(3, 2, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+        elif mr == 4: products(4, 2, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+        elif mr == 5: products(5, 2, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+        elif mr == 6: products(6, 2, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+        elif PIXELS > 6:
+            if mr == 7: products(7, 2, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+            elif mr == 8: products(8, 2, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+            elif mr == 9: products(9, 2, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+            elif mr == 10: products(10, 2, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+            elif mr == 11: products(11, 2, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+            elif mr == 12: products(12, 2, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+            elif mr == 13: products(13, 2, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+            else: products(14, 2, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+    elif mr == 1: products(1, 1, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+    elif mr == 2: products(2, 1, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+    elif mr == 3: products(3, 1, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+    elif mr == 4: products(4, 1, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+    elif mr == 5: products(5, 1, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+    elif mr == 6: products(6, 1, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+    elif PIXELS > 6:
+        if mr == 7: products(7, 1, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+        elif mr == 8: products(8, 1, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+        elif mr == 9: products(9, 1, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+        elif mr == 10: products(10, 1, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+        elif mr == 11: products(11, 1, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+        elif mr == 12: products(12, 1, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+        elif mr == 13: products(13, 1, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+        else: products(14, 1, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+
+
+cdef void edge_product(int mr, int wide, int64_t images, int64_t rows, int64_t count, const real* x, int64_t image_x,
+                       int64_t row_x, int64_t sx, const real* dy, int64_t image_dy, int64_t row_dy, int64_t sdy, real* dw,
+                       int64_t ldw, int add) noexcept nogil:
+    """A tile of dw that ends inside a vector; dy has whole vectors."""
+    cdef real beside[PIXELS * MOST_NR]
+    cdef int i, j, nv = 1 if wide <= LANES else 2
+    product(mr, nv, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, beside, nv * LANES, 0)
+    for i in range(mr):
+        for j in range(wide):
+            dw[j] = dw[j] + beside[i * nv * LANES + j] if add else beside[i * nv * LANES + j]
+        dw += ldw
+
+
+# p: dw, x, dy, room.
+# n: batch, height, width, c; oh, ow, k; kh, kw, sh, sw, dilation_h, dilation_w, pt, pl; chunks, group, band, pw, groups, share
+cdef void conv_weight_grad(const Op* op, int thread, int threads) noexcept nogil:
+    """dw[chunk, kh, kw, c / groups, k] = the sum, over the images of a chunk and their output pixels, of x times dy.
+
+    ``chunks``: how many parts the batch is cut into, each with a sum of its own: the order of additions depends on these
+    sizes alone. ``group`` images (if there is one band), or a ``band`` of output rows of one, go through the micro-kernel
+    at a time. Where ``pw`` is not 0, x is copied with zeros around it, pw columns wide; where k is no whole number of
+    vectors, dy is copied too: ``share`` elements of ``room`` for each thread. Threads share chunks x tiles of dw.
+    """
+    cdef const int64_t* n = <const int64_t*>op.n
+    cdef const real* x = <const real*>op.p[1]
+    cdef const real* dy = <const real*>op.p[2]
+    cdef int64_t batch = n[0], h = n[1], width = n[2], c = n[3], oh = n[4], ow = n[5], k = n[6], kh = n[7], kw = n[8]
+    cdef int64_t sh = n[9], sw = n[10], dh = n[11], dw = n[12], pt = n[13], pl = n[14], chunks = n[15], group = n[16]
+    cdef int64_t band = n[17], pw = n[18], groups = n[19], share = n[20]
+    cdef int64_t cg = c // groups, kg = k // groups
+    cdef bint merged = dw == 1 and groups == 1      # a row of the window lies together
+    cdef int64_t length = kw * c if merged else cg, n_runs = kh if merged else kh * kw
+    cdef int64_t row_tiles = (length + PIXELS - 1) // PIXELS, panels = (kg + 2 * LANES - 1) // (2 * LANES)
+    cdef int64_t each = n_runs * row_tiles * groups * panels, kp = (kg + LANES - 1) // LANES * LANES
+    cdef int64_t first = 0, last = 0, chunk, u0, u1, u, n0 = 0, n1 = 0, image, images, i0, i1, rows_x, g, run, t, q, m0 = 0, m1 = 0
+    cdef int64_t image_x, row_x, image_dy, row_dy, sdy, i, r, j
+    cdef bint add, copies = kg % LANES != 0 and k > 0
+    cdef int wide
+    cdef real* room = <real*>op.p[3] + thread * share
+    cdef real* room_dy
+    cdef const real* from_x
+    cdef const real* from_dy
+    cdef const real* a
+    cdef const real* b
+    cdef real* out
+    split(chunks * each, thread, threads, &first, &last)
+    if first == last:
+        return
+    rows_x = (band - 1) * sh + (kh - 1) * dh + 1
+    room_dy = room + (group * rows_x * pw * c if pw > 0 else 0)
+    for chunk in range(first // each, (last - 1) // each + 1):
+        u0 = max(<int64_t>0, first - chunk * each)
+        u1 = min(each, last - chunk * each)
+        split(batch, chunk, chunks, &n0, &n1)
+        out = <real*>op.p[0] + chunk * kh * kw * cg * k
+        add = False
+        image = n0
+        while image < n1:
+            images = min(group, n1 - image)
+            i0 = 0
+            while i0 < oh:
+                i1 = min(oh, i0 + band)
+                from_x = x + (image * h + i0 * sh) * width * c
+                image_x = h * width * c
+                row_x = width * c
+                if pw > 0:
+                    row_x = pw * c
+                    image_x = rows_x * row_x
+                    for i in range(images):
+                        pad_rows(room + i * image_x, x + (image + i) * h * width * c, h, width, c, i0 * sh - pt,
+                                 (i1 - 1 - i0) * sh + (kh - 1) * dh + 1, pl, pw)
+                    from_x = room
+                from_dy = dy + (image * oh + i0) * ow * k
+                sdy = k
+                if copies:
+                    sdy = groups * kp
+                    for i in range(images):
+                        for r in range((i1 - i0) * ow):
+                            for g in range(groups):
+                                b = dy + ((image + i) * oh * ow + i0 * ow + r) * k + g * kg
+                                for j in range(kp):
+                                    room_dy[(i * (i1 - i0) * ow + r) * sdy + g * kp + j] = b[j] if j < kg else <real>0
+                    from_dy = room_dy
+                row_dy = ow * sdy
+                image_dy = (i1 - i0 if copies else oh) * row_dy
+                for u in range(u0, u1):
+                    q = u % panels
+                    g = u // panels % groups
+                    t = u // (panels * groups) % row_tiles
+                    run = u // (panels * groups * row_tiles)
+                    split(length, t, row_tiles, &m0, &m1)
+                    a = from_x + g * cg + m0
+                    if merged:
+                        a += run * dh * row_x
+                    else:
+                        a += run // kw * dh * row_x + run % kw * dw * c
+                    b = from_dy + g * (kp if copies else kg) + q * 2 * LANES
+                    wide = <int>min(<int64_t>(2 * LANES), kg - q * 2 * LANES)
+                    if wide % LANES == 0:
+                        product(<int>(m1 - m0), wide // LANES, images, i1 - i0, ow, a, image_x, sh * row_x, sw * c, b,
+                                image_dy, row_dy, sdy, out + (run * length + m0) * k + g * kg + q * 2 * LANES, k, add)
+                    else:
+                        edge_product(<int>(m1 - m0), wide, images, i1 - i0, ow, a, image_x, sh * row_x, sw * c, b, image_dy,
+                                     row_dy, sdy, out + (run * length + m0) * k + g * kg + q * 2 * LANES, k, add)
+                add = True
+                i0 = i1
+            image += images
+
+
+TABLE = {"conv": <size_t>&conv, "conv_pack": <size_t>&conv_pack, "conv_weight_grad": <size_t>&conv_weight_grad}
+LAYOUT = layout()
+SIGNATURE = signature()
+STEP_LAYOUT = step_layout()
+globals().update(LANES=LANES, PIXELS=PIXELS)

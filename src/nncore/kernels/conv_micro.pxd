@@ -1,0 +1,97 @@
+# The inner loops of the convolutions: tiles of pixels x channels in registers. Inlined into conv.pyx.
+from libc.stdint cimport int64_t
+from nncore.kernels.gemm_micro cimport nn_inlined
+from nncore.vector cimport LANES, real, vf, vload, vsplat, vstore
+
+cdef extern from *:
+    """
+    #if NN_BYTES == 64 || defined(__aarch64__)
+    #define NN_PIXELS 14        /* x 2 vectors: 28 accumulators of 32 registers */
+    #else
+    #define NN_PIXELS 6         /* 12 of 16 */
+    #endif
+    /* A pointer that GCC takes for a new one: pixels are addressed from every third one's pointer with offsets 0, 1 and 2
+       strides, which are addressing modes; left alone, it makes a pointer for each pixel and spills them. */
+    static inline const real *nn_apart(const real *p) { __asm__ volatile("" : "+r"(p)); return p; }
+    """
+    enum:
+        PIXELS "NN_PIXELS"
+    const real* nn_apart(const real* p) noexcept nogil
+
+cdef struct Run:            # of input that lies together: int64 pairs in an array made by nnpy
+    int64_t offset          # from the first element of a window
+    int64_t length
+
+
+cdef inline nn_inlined pixels(int mr, int nv, const real* x, int64_t sx, const Run* runs, int64_t n_runs, const real* w,
+                              real* y, int64_t sy) noexcept nogil:
+    """y[mr pixels, nv vectors of channels] = the sums, over the runs of each pixel's window, of x times rows of ``w``.
+
+    Pixels are sx apart in x and sy in y; rows of w are nv vectors, one after the other.
+    """
+    cdef vf acc[PIXELS][2]
+    cdef const real* at[5]
+    cdef const real* end
+    cdef vf w0, w1, a
+    cdef int i, j
+    cdef int64_t r
+    for i in range(mr):
+        for j in range(nv):
+            acc[i][j] = vsplat(0)
+    for r in range(n_runs):
+        for j in range((mr + 2) // 3):
+            at[j] = nn_apart(x + runs[r].offset + 3 * j * sx)
+        end = at[0] + runs[r].length
+        while at[0] < end:
+            w0 = vload(w)
+            w1 = vload(w + LANES) if nv > 1 else w0
+            for i in range(mr):
+                a = vsplat(at[i // 3][i % 3 * sx])
+                acc[i][0] = acc[i][0] + a * w0
+                if nv > 1:
+                    acc[i][1] = acc[i][1] + a * w1
+            for j in range((mr + 2) // 3):
+                at[j] += 1
+            w += nv * LANES
+    for i in range(mr):
+        for j in range(nv):
+            vstore(y + j * LANES, acc[i][j])
+        y += sy
+
+
+cdef inline nn_inlined products(int mr, int nv, int64_t images, int64_t rows, int64_t count, const real* x, int64_t image_x,
+                                int64_t row_x, int64_t sx, const real* dy, int64_t image_dy, int64_t row_dy, int64_t sdy,
+                                real* dw, int64_t ldw, int add) noexcept nogil:
+    """dw[mr, nv vectors] (+)= the sum over pixels of x[mr numbers] times dy[nv vectors]: ``images`` of ``rows`` of
+    ``count`` pixels; image_, row_ and s are the distances of images, rows and pixels."""
+    cdef vf acc[PIXELS][2]
+    cdef const real* a
+    cdef const real* b
+    cdef const real* end
+    cdef vf b0, b1, z
+    cdef int i, j
+    cdef int64_t n, r
+    for i in range(mr):
+        for j in range(nv):
+            acc[i][j] = vsplat(0)
+    for n in range(images):
+        for r in range(rows):
+            a = x + n * image_x + r * row_x
+            b = dy + n * image_dy + r * row_dy
+            end = b + count * sdy
+            while b < end:
+                b0 = vload(b)
+                b1 = vload(b + LANES) if nv > 1 else b0
+                for i in range(mr):
+                    z = vsplat(a[i])
+                    acc[i][0] = acc[i][0] + z * b0
+                    if nv > 1:
+                        acc[i][1] = acc[i][1] + z * b1
+                a += sx
+                b += sdy
+    for i in range(mr):
+        for j in range(nv):
+            if add:
+                acc[i][j] = acc[i][j] + vload(dw + j * LANES)
+            vstore(dw + j * LANES, acc[i][j])
+        dw += ldw

@@ -1,0 +1,296 @@
+"""Convolution of images (batch, height, width, channels): forward, the two gradients, and the geometry between them.
+
+Weights are (kernel height, kernel width, channels in / groups, channels out), as in Keras (HWIO).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil, prod
+
+import numpy as np
+
+from nncore import kernels
+from nnpy.graph import Tensor, apply
+from nnpy.ops.base import Operation, label
+
+_BAND = 1 << 16  # elements of a band of the padded image: it stays in L2 beside the weights
+_COPY = 1 << 18  # elements of the images that the weight gradient copies at a time
+_PIXELS = 256  # that a tile of the weight gradient sums at least before it goes back to memory
+_UNITS = 16  # pieces of work of the weight gradient at least: threads share them
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Window:
+    """How windows lie on an image: their ``size``, ``strides``, ``dilation``; zeros ``before`` and ``after`` the image.
+    Pairs: height, width. ``groups``: of channels that do not mix."""
+
+    size: Pair
+    strides: Pair = (1, 1)
+    dilation: Pair = (1, 1)
+    before: Pair = (0, 0)
+    after: Pair = (0, 0)
+    groups: int = 1
+
+    def extent(self, axis: int) -> int:
+        """From a window's first pixel to its last one."""
+        return (self.size[axis] - 1) * self.dilation[axis] + 1
+
+    def places(self, image: Sequence[int]) -> Pair:
+        """How many windows an image of this height and width has."""
+        rows, columns = (
+            (image[a] + self.before[a] + self.after[a] - self.extent(a)) // self.strides[a] + 1 for a in (0, 1)
+        )
+        return rows, columns
+
+    @property
+    def is_point(self) -> bool:
+        """Each pixel by itself: a matrix product."""
+        return self == Window((1, 1))
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One call of the kernel. Of each axis: the first pixel written and how many are, the window's extent, zeros before
+    the image. ``taps``: (row, column) in the window, and the weight's place."""
+
+    first: Pair
+    count: Pair
+    extent: Pair
+    before: Pair
+    taps: tuple[tuple[int, int, int], ...]
+
+    def runs(self, width: int, channels: int, groups: int) -> tuple[np.ndarray, np.ndarray]:
+        """(offset, length) of what lies together in a window of an image of this width; the places in their order."""
+        runs: list[list[int]] = []
+        length = channels // groups
+        for row, column, _ in self.taps:
+            offset = (row * width + column) * channels
+            if groups == 1 and runs and sum(runs[-1]) == offset:
+                runs[-1][1] += length
+            else:
+                runs.append([offset, length])
+        return np.array(runs, np.int64).reshape(-1, 2), np.array([place for *_, place in self.taps], np.int64)
+
+
+def forward_phase(window: Window, image: Sequence[int]) -> Phase:
+    """The convolution itself."""
+    taps = [
+        (i * window.dilation[0], j * window.dilation[1], i * window.size[1] + j)
+        for i in range(window.size[0])
+        for j in range(window.size[1])
+    ]
+    return Phase((0, 0), window.places(image), (window.extent(0), window.extent(1)), window.before, tuple(taps))
+
+
+def gradient_phases(window: Window, image: Sequence[int]) -> list[Phase]:
+    """The gradient by the image as convolutions of the gradient by the output, one for each phase of its pixels.
+
+    Pixel p of an axis lies in the window of output o at place k if p = o * stride + k * dilation - before.
+    """
+
+    def axis_taps(axis: int, phase: int) -> list[tuple[int, int]]:
+        """(output's place relative to pixel p // stride, k), by increasing place."""
+        taps = []
+        for k in range(window.size[axis]):
+            distance = phase + window.before[axis] - k * window.dilation[axis]
+            if distance % window.strides[axis] == 0:
+                taps.append((distance // window.strides[axis], k))
+        return sorted(taps)
+
+    phases = []
+    for a in range(min(window.strides[0], image[0])):
+        for b in range(min(window.strides[1], image[1])):
+            rows, columns = axis_taps(0, a), axis_taps(1, b)
+            if not rows or not columns:
+                rows = columns = []
+            top, left = (taps[0][0] if taps else 0 for taps in (rows, columns))
+            taps = [(r - top, c - left, i * window.size[1] + j) for r, i in rows for c, j in columns]
+            extent = tuple(taps_[-1][0] - taps_[0][0] + 1 if taps_ else 1 for taps_ in (rows, columns))
+            count = (ceil((image[0] - a) / window.strides[0]), ceil((image[1] - b) / window.strides[1]))
+            phases.append(Phase((a, b), count, extent, (-top, -left), tuple(taps)))  # type: ignore[arg-type]
+    return phases
+
+
+class _Conv(Operation):
+    """Inputs: x (batch, height, width, channels in), w. Attributes: ``window``."""
+
+    name = "conv"
+    takes_steps = True
+
+    def infer(self, node):
+        x, w = node.inputs
+        window: Window = node.attributes["window"]
+        if x.rank != 4 or w.rank != 4:
+            raise ValueError(f"{label(node)}: expected x and w of rank 4, got {x.shape} and {w.shape}")
+        if x.shape[3] != w.shape[2] * window.groups:
+            raise ValueError(
+                f"{label(node)}: expected {w.shape[2] * window.groups} channels, got {x.shape[3]} in {x.shape}"
+            )
+        if w.shape[3] % window.groups:
+            raise ValueError(f"{label(node)}: expected output channels that {window.groups} divides, got {w.shape[3]}")
+        rows, columns = window.places(x.shape[1:3])
+        if rows < 1 or columns < 1:
+            raise ValueError(f"{label(node)}: a window of {window.size} does not fit into an image of {x.shape[1:3]}")
+        return [(x.shape[0], rows, columns, w.shape[3])]
+
+    def gradient(self, node, upstream, needs):
+        x, w = node.inputs
+        window = node.attributes["window"]
+        dx = conv_by_input(upstream, w, x.shape[1:3], window) if needs[0] else None
+        dw = apply(_BY_WEIGHT, [x, upstream], window=window) if needs[1] else None
+        return [dx, dw]
+
+    def lower(self, item, low):
+        x, w = item.node.inputs
+        window: Window = item.node.attributes["window"]
+        if window.is_point:
+            k, n = w.shape[2:]
+            low.gemm(item, a=x, b=w, m=low.count(x) // k, n=n, k=k, a_strides=(k, 1), b_strides=(n, 1))
+            return
+        phase = forward_phase(window, x.shape[1:3])
+        _lower(low, item, x, w, phase, window.strides, (1, 1), window.groups, turned=False)
+
+
+class _ByInput(Operation):
+    """The gradient by x (or a transposed convolution). Inputs: dy, w. Attributes: ``window``, ``image``: x's height and
+    width."""
+
+    name = "conv_by_input"
+
+    def __init__(self, strided: bool):
+        self.takes_steps = not strided  # with strides, the kernel writes every second pixel, say
+
+    def infer(self, node):
+        dy, w = node.inputs
+        window: Window = node.attributes["window"]
+        expected = (*window.places(node.attributes["image"]), w.shape[3])
+        if dy.rank != 4 or w.rank != 4 or dy.shape[1:] != expected:
+            raise ValueError(f"{label(node)}: expected samples of shape {expected}, got {dy.shape[1:]}")
+        return [(dy.shape[0], *node.attributes["image"], w.shape[2] * window.groups)]
+
+    def gradient(self, node, upstream, needs):
+        dy, w = node.inputs
+        window = node.attributes["window"]
+        back = conv(upstream, w, window) if needs[0] else None
+        dw = apply(_BY_WEIGHT, [upstream, dy], window=window) if needs[1] else None
+        return [back, dw]
+
+    def lower(self, item, low):
+        dy, w = item.node.inputs
+        window: Window = item.node.attributes["window"]
+        if window.is_point:
+            k, n = w.shape[2:]
+            low.gemm(item, a=dy, b=w, m=low.count(dy) // n, n=k, k=n, a_strides=(n, 1), b_strides=(1, n))
+            return
+        for phase in gradient_phases(window, item.node.attributes["image"]):
+            _lower(low, item, dy, w, phase, (1, 1), window.strides, window.groups, turned=True)
+
+
+def _lower(
+    low, item, x: Tensor, w: Tensor, phase: Phase, strides: Pair, steps: Pair, groups: int, turned: bool
+) -> None:
+    """One call of the kernel: windows on ``x`` every ``strides``, results on every ``steps``-th pixel of the output."""
+    height, width, channels = x.shape[1:]
+    rows, columns = phase.count
+    wide = (columns - 1) * strides[1] + phase.extent[1]
+    high = (rows - 1) * strides[0] + phase.extent[0]
+    padded = any(phase.before) or wide > width or high > height
+    runs, order = phase.runs(wide if padded else width, channels, groups)
+    out = item.node.output.shape
+    depth, cout = len(order) * channels // groups, item.node.output.shape[-1]
+    packed = low.scratch(groups * _panel_columns(cout // groups, low.dtype) * max(1, depth) * low.dtype.itemsize)
+    low.call(
+        "conv_pack", out=packed, w=w, order=order, places=len(order), cin=prod(w.shape[2:3]) * groups, cout=w.shape[3],
+        groups=groups, turned=int(turned), work=2 * depth * cout, of_parameters=True,
+    )  # fmt: skip
+    arguments = dict(
+        y=item.output, x=x, w=packed, runs=runs, batch=low.batch, height=height, width=width, c=channels, oi=rows,
+        oj=columns, k=cout, yh=out[1], yw=out[2], osh=steps[0], osw=steps[1], oph=phase.first[0], opw=phase.first[1],
+        sh=strides[0], sw=strides[1], pt=phase.before[0], pl=phase.before[1], ph=phase.extent[0], pw=wide,
+        n_runs=len(runs), groups=groups,
+    )  # fmt: skip
+    if padded:
+        band = min(high, max(phase.extent[0], _BAND // (wide * channels)))
+        arguments.update(room=low.scratch(0), share=band * wide * channels)
+    low.kernel("conv", 2 * low.batch * rows * columns * depth * cout, arguments, item.steps, cout)
+
+
+def _panel_columns(columns: int, dtype) -> int:
+    """Columns of the panels that conv_pack makes of so many: two vectors each, the last perhaps one."""
+    lanes = kernels.family("conv", dtype).LANES
+    return -(-columns // lanes) * lanes
+
+
+class _ByWeight(Operation):
+    """The gradient by w. Inputs: x, dy. Attributes: ``window``."""
+
+    name = "conv_by_weight"
+
+    def infer(self, node):
+        x, dy = node.inputs
+        window: Window = node.attributes["window"]
+        return [(*window.size, x.shape[3] // window.groups, dy.shape[3])]
+
+    def lower(self, item, low):
+        x, dy = item.node.inputs
+        window: Window = item.node.attributes["window"]
+        height, width, c = x.shape[1:]
+        rows, columns, k = dy.shape[1:]
+        if window.is_point:
+            low.gemm(item, a=x, b=dy, m=c, n=k, k=low.count(x) // c, a_strides=(1, c), b_strides=(k, 1))
+            return
+        core, groups = kernels.family("conv", low.dtype), window.groups
+        wide = (columns - 1) * window.strides[1] + window.extent(1)
+        high = (rows - 1) * window.strides[0] + window.extent(0)
+        padded = any(window.before) or wide > width or high > height
+        lanes = -(-(k // groups) // core.LANES) * core.LANES * groups
+        copies_dy = (k // groups) % core.LANES != 0
+
+        def copied(images: int, band: int) -> int:
+            """Elements that are copied at a time."""
+            rows_x = (band - 1) * window.strides[0] + window.extent(0)
+            return images * ((rows_x * wide * c if padded else 0) + (band * columns * lanes if copies_dy else 0))
+
+        group, band = max(1, min(low.batch, -(-_PIXELS // (rows * columns)))), rows
+        while group > 1 and copied(group, band) > _COPY:
+            group -= 1
+        while band > 1 and copied(group, band) > _COPY:
+            band = -(-band // 2)
+        merged = window.dilation[1] == 1 and groups == 1
+        length, runs = (window.size[1] * c, window.size[0]) if merged else (c // groups, prod(window.size))
+        panels = -(-(k // groups) // (2 * core.LANES))
+        units = runs * -(-length // core.PIXELS) * groups * panels
+        chunks = max(1, min(low.batch, -(-_UNITS // units)))
+        out, size = item.output, low.count(item.output)
+        target = out if chunks == 1 else low.scratch(chunks * size * low.dtype.itemsize)
+        arguments = dict(
+            dw=target, x=x, dy=dy, batch=low.batch, height=height, width=width, c=c, oh=rows, ow=columns, k=k,
+            kh=window.size[0], kw=window.size[1], sh=window.strides[0], sw=window.strides[1],
+            dilation_h=window.dilation[0], dilation_w=window.dilation[1], pt=window.before[0], pl=window.before[1],
+            chunks=chunks, group=group, band=band, pw=wide if padded else 0, groups=groups,
+        )  # fmt: skip
+        if share := copied(group, band):
+            arguments.update(room=low.scratch(0), share=share)
+        low.kernel("conv_weight_grad", 2 * low.batch * rows * columns * size, arguments)
+        if chunks > 1:
+            low.call("column_sum", out=out, x=target, rows=chunks, cols=size, ld=size, work=chunks * size // 8)
+
+
+_CONV = _Conv()
+_BY_INPUT = {strided: _ByInput(strided) for strided in (False, True)}
+_BY_WEIGHT = _ByWeight()
+
+
+def conv(x: Tensor, w: Tensor, window: Window) -> Tensor:
+    """x (batch, height, width, channels in) convolved with w (kh, kw, channels in / groups, channels out)."""
+    return apply(_CONV, [x, w], window=window)
+
+
+def conv_by_input(dy: Tensor, w: Tensor, image: Sequence[int], window: Window) -> Tensor:
+    """Transposed convolution: the gradient of ``conv`` by an x of this height and width, from that by its result."""
+    strided = window.strides != (1, 1)
+    return apply(_BY_INPUT[strided], [dy, w], window=window, image=tuple(image))
