@@ -23,6 +23,8 @@ SOURCES = (
     "float32", "float64", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16",
 )  # fmt: skip
 
+_POOL = "batch height width c oh ow kh kw sh sw pt pl n_steps"
+
 SIGNATURES = {
     # gather: user's arrays -> batch, batch -> user's array
     "gather": _signature("gather", "out! state", "slot rows cols row_stride source by_rows"),
@@ -73,6 +75,12 @@ SIGNATURES = {
         "dw! x dy room!?",
         "batch height width c oh ow k kh kw sh sw dilation_h dilation_w pt pl chunks group band pw groups share",
     ),
+    # pooling: windows of kh x kw every sh x sw pixels, pt and pl outside the image above and to its left
+    "max_pool": _signature("pool", "y! x steps?", _POOL),
+    "max_pool_grad": _signature("pool", "dx! dy x y steps?", _POOL),
+    "average_pool": _signature("pool", "y! x steps?", _POOL, "scale"),
+    "average_pool_grad": _signature("pool", "dx! dy steps?", _POOL, "scale"),
+    "place": _signature("pool", "y! x", "batch height width c oh ow top left"),
     # sums, norms
     "column_sum": _signature("reduce", "out! x", "rows cols ld accumulate"),
     "row_sum": _signature("reduce", "out! x", "rows cols ld accumulate"),
