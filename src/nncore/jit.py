@@ -52,7 +52,8 @@ def _checked(f, arity: int):
         raise TypeError(f"expected {expected}, got {f!r}")
     parameters = inspect.signature(python).parameters.values()
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    if len(positional) != arity or len(parameters) != arity:
+    plain = all(p.default is p.empty for p in positional)
+    if len(positional) != arity or len(parameters) != arity or not plain:
         raise TypeError(f"{_name(python)}: expected {expected}, got {_name(python)}{inspect.signature(python)}")
     return python
 

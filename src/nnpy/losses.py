@@ -24,7 +24,7 @@ class Loss(Configurable):
     group = "loss"
     target_kind = "real"
 
-    def __init__(self, name: str | None = None):
+    def __init__(self, *, name: str | None = None):
         self.name = name or snake(type(self).__name__)
 
     def __call__(self, y_true: Tensor, y_pred: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -69,8 +69,8 @@ class BinaryCrossentropy(Loss):
     ``label_smoothing`` e moves targets to t * (1 - e) + e / 2.
     """
 
-    def __init__(self, from_logits: bool = False, label_smoothing: float = 0.0, name: str | None = None):
-        super().__init__(name)
+    def __init__(self, from_logits: bool = False, label_smoothing: float = 0.0, *, name: str | None = None):
+        super().__init__(name=name)
         self.from_logits = flag("BinaryCrossentropy", "from_logits", from_logits)
         self.label_smoothing = real("BinaryCrossentropy", "label_smoothing", label_smoothing, least=0, most=1)
 
@@ -100,8 +100,8 @@ class CategoricalCrossentropy(Loss):
     ``label_smoothing`` e moves targets to t * (1 - e) + e / classes (Szegedy et al., CVPR 2016).
     """
 
-    def __init__(self, from_logits: bool = False, label_smoothing: float = 0.0, name: str | None = None):
-        super().__init__(name)
+    def __init__(self, from_logits: bool = False, label_smoothing: float = 0.0, *, name: str | None = None):
+        super().__init__(name=name)
         self.from_logits = flag("CategoricalCrossentropy", "from_logits", from_logits)
         self.label_smoothing = real("CategoricalCrossentropy", "label_smoothing", label_smoothing, least=0, most=1)
 
@@ -132,8 +132,8 @@ class SparseCategoricalCrossentropy(Loss):
 
     target_kind = "index"
 
-    def __init__(self, from_logits: bool = False, name: str | None = None):
-        super().__init__(name)
+    def __init__(self, from_logits: bool = False, *, name: str | None = None):
+        super().__init__(name=name)
         self.from_logits = flag("SparseCategoricalCrossentropy", "from_logits", from_logits)
 
     def __call__(self, y_true, y_pred, weights=None):

@@ -214,6 +214,9 @@ def _restore(model: Model, file: _File, position: dict[str, int]) -> None:
     store = engine.claim()
     slots = engine.optimizer_slots()
     names = dict(zip(weight_names(model.weights), model.weights, strict=True))
+    expected = {f"{_SLOT}{slot}/{name}" for slot in slots for name, weight in names.items() if engine.trainable[weight]}
+    if lacking := sorted(expected - set(file.slots)):
+        raise ValueError(f"{file.path}: expected the whole state of the optimizer, the file lacks {', '.join(lacking)}")
     for name in file.slots:
         slot, _, weight = name.removeprefix(_SLOT).partition("/")
         if slot not in slots or weight not in names or file.shape(name) != names[weight].shape:

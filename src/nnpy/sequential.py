@@ -107,11 +107,12 @@ class Sequential(Model):
 
     def get_config(self) -> dict[str, Any]:
         shape = None if self._input is None else list(self._input.shape[1:])
-        dtype = None if self._input is None else self._input.call.layer.dtype
+        layer = None if self._input is None else self._input.call.layer
         return {
             "name": self.name,
             "input": shape,
-            "dtype": dtype,
+            "dtype": None if layer is None else layer.dtype,
+            "input_name": None if layer is None else layer.name,
             "layers": [layer_to_json(layer) for layer in self._layers],
         }
 
@@ -119,5 +120,5 @@ class Sequential(Model):
     def from_config(cls, config: dict[str, Any]) -> Sequential:
         layers: list[Any] = [layer_from_json(layer) for layer in config["layers"]]
         if config["input"] is not None:
-            layers.insert(0, InputLayer(config["input"], dtype=config["dtype"], name="input"))
+            layers.insert(0, InputLayer(config["input"], dtype=config["dtype"], name=config["input_name"]))
         return cls(layers, name=config["name"])

@@ -162,7 +162,9 @@ def test_what_numba_cannot_compile_to_a_real_number(f, reason):
 
 
 @pytest.mark.parametrize(
-    "f", [lambda: 1, lambda a, b: a, lambda *a: 1, lambda a, *, b: a, lambda a, **k: a], ids=lambda f: "lambda"
+    "f",
+    [lambda: 1, lambda a, b: a, lambda *a: 1, lambda a, *, b: a, lambda a, **k: a, lambda a, b=2: a, lambda a=1: a],
+    ids=lambda f: "lambda",
 )
 def test_not_one_argument(f):
     for make in (scalar_kernel, gradient_kernel):

@@ -316,3 +316,16 @@ def test_a_regression_is_learned(rng):
     net.fit(x[:2500], y[:2500], epochs=40, verbose=0)
     error = np.square(net.predict(x[2500:])[:, 0] - y[2500:]).mean()
     assert 1 - error / y[2500:].var() > 0.98
+
+
+def test_class_weights_do_not_weigh_what_is_held_out(rng):
+    x, y = rng.normal(size=(40, 4)), rng.integers(0, 2, 40)
+    losses = []
+    for held in (dict(validation_split=0.25), dict(validation_data=(x[30:], y[30:]))):
+        nn.set_seed(3)
+        net = nn.Sequential([nn.Input((4,)), nn.Dense(2)])
+        net.compile("sgd", nn.losses.SparseCategoricalCrossentropy(from_logits=True))
+        rows = slice(None) if "validation_split" in held else slice(0, 30)
+        history = net.fit(x[rows], y[rows], class_weight={0: 1.0, 1: 9.0}, shuffle=False, verbose=0, **held)
+        losses.append(history.history)
+    assert losses[0] == losses[1]

@@ -176,7 +176,7 @@ def test_get_refuses():
 def test_configuration_round_trip():
     loss = losses.get(to_json(CATEGORICAL(from_logits=True, label_smoothing=0.1)))
     assert loss.from_logits and loss.label_smoothing == 0.1
-    assert from_json(to_json(losses.MeanSquaredError("error"))).name == "error"
+    assert from_json(to_json(losses.MeanSquaredError(name="error"))).name == "error"
 
 
 @pytest.mark.parametrize(

@@ -268,3 +268,19 @@ def test_frozen_normalization_is_what_it_was_at_compile(rng):
     moving = layer.moving_mean.value.copy()
     net.fit(rng.normal(size=(6, 4)) + 3, Y, verbose=0)
     assert np.array_equal(moving, layer.moving_mean.value)
+
+
+def test_accuracy_of_more_than_one_row_of_scores_is_refused():
+    net = nn.Sequential([nn.Input((4,)), nn.Dense(12), nn.Reshape((3, 4))])
+    with pytest.raises(ValueError, match=r"expected scores of shape \(batch, classes\), got \(None, 3, 4\)"):
+        net.compile("sgd", "mse", metrics=["categorical_accuracy"])
+        net.fit(X, np.zeros((6, 3, 4)), verbose=0)
+
+
+def test_targets_beyond_the_models_numbers():
+    net = nn.Sequential([nn.Input((4,)), nn.Dense(2)])
+    net.compile("sgd", "mse")
+    y = np.zeros((6, 2))
+    y[4, 1] = 1e39
+    with pytest.raises(ValueError, match=r"y: expected finite numbers \(in float32\), got 1e\+39 in row 4, column 1"):
+        net.fit(X, y, verbose=0)

@@ -394,3 +394,26 @@ def test_written_whole_or_not_at_all(tmp_path, monkeypatch):
     assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == [path.name]
     net.save(path)
     assert not nn.load_model(path).get_weights()[0].any()
+
+
+def test_the_name_of_the_input_is_kept(tmp_path):
+    net = nn.Sequential([nn.Input((4,), name="pixels"), nn.Dense(2)])
+    net.save(tmp_path / "net.safetensors")
+    again = nn.load_model(tmp_path / "net.safetensors")
+    x = np.ones((3, 4))
+    assert again.input_names == ["pixels"]
+    np.testing.assert_array_equal(again.predict({"pixels": x}), net.predict({"pixels": x}))
+
+
+def test_a_part_of_the_optimizers_state_is_refused(tmp_path):
+    path = tmp_path / "net.safetensors"
+    net = small()
+    net.compile("adam", "mse", loss_weights=[np.float32(0.5)])
+    net.fit(np.zeros((4, 3)), np.zeros((4, 2)), verbose=0)
+    net.save(path)
+    with safe_open(path, framework="np") as file:
+        metadata = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys() if "velocity" not in name}  # noqa: SIM118
+    save_file(tensors, path, metadata)
+    with pytest.raises(ValueError, match="the file lacks optimizer/velocity/hidden/bias, optimizer/velocity/hidden/kernel"):
+        nn.load_model(path)

@@ -329,7 +329,7 @@ class InputLayer(Layer):
         return inputs
 
 
-def Input(shape: Sequence[int], name: str | None = None, dtype: str | None = None) -> Tensor:
+def Input(shape: Sequence[int], *, dtype: str | None = None, name: str | None = None) -> Tensor:
     """A tensor for a model's input. ``shape``: of one sample, without the batch: ``Input((28, 28))``.
 
     ``dtype``: what layers see: floating (default "float32") for numbers, an integer one for indices (labels, tokens).

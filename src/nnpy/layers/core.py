@@ -26,6 +26,7 @@ class Dense(Layer):
         bias_initializer: Any = "zeros",
         kernel_regularizer: Any = None,
         bias_regularizer: Any = None,
+        *,
         name: str | None = None,
         trainable: bool = True,
     ):
@@ -66,7 +67,7 @@ class Dense(Layer):
 class Activation(Layer):
     """An activation function as a layer: a name, one of ``nnpy.activations``, or a custom one. Any shape."""
 
-    def __init__(self, activation: Any, name: str | None = None):
+    def __init__(self, activation: Any, *, name: str | None = None):
         super().__init__(name=name)
         self.activation = self.named(activations.get, activation)
 
@@ -81,7 +82,7 @@ class Dropout(Layer):
     """While training, zeroes each element with probability ``rate`` and divides the others by 1 - rate (Srivastava et
     al., JMLR 2014); at other times gives its input. Any shape. ValueError unless 0 <= rate < 1."""
 
-    def __init__(self, rate: float, name: str | None = None):
+    def __init__(self, rate: float, *, name: str | None = None):
         super().__init__(name=name)
         self.rate = real(str(self), "rate", rate, least=0, below=1)
 

@@ -15,7 +15,7 @@ class _Merge(Layer):
 
     least, most = 2, 0
 
-    def __init__(self, name: str | None = None):
+    def __init__(self, *, name: str | None = None):
         super().__init__(name=name)
 
     def check_input(self, input_shape):
@@ -73,7 +73,7 @@ class Minimum(_Merge):
 class Concatenate(Layer):
     """Inputs joined along ``axis`` (not 0, the batch); their shapes may differ in that axis alone."""
 
-    def __init__(self, axis: int = -1, name: str | None = None):
+    def __init__(self, axis: int = -1, *, name: str | None = None):
         super().__init__(name=name)
         self.axis = integer(str(self), "axis", axis)
         if self.axis == 0:
@@ -100,7 +100,7 @@ class Concatenate(Layer):
 class Residual(Layer):
     """x + layers(x): ``layers``, one after the other, must keep the shape (He et al., CVPR 2016). (Ours.)"""
 
-    def __init__(self, layers: Sequence[Layer], name: str | None = None, trainable: bool = True):
+    def __init__(self, layers: Sequence[Layer], *, name: str | None = None, trainable: bool = True):
         super().__init__(name=name, trainable=trainable)
         self.layers: list[Layer] = list(layers) if isinstance(layers, list | tuple) else [layers]  # type: ignore[list-item]
         for layer in self.layers:

@@ -70,6 +70,7 @@ class BatchNormalization(_Normalization):
         moving_variance_initializer: Any = "ones",
         beta_regularizer: Any = None,
         gamma_regularizer: Any = None,
+        *,
         name: str | None = None,
         trainable: bool = True,
     ):
@@ -110,6 +111,7 @@ class LayerNormalization(_Normalization):
         gamma_initializer: Any = "ones",
         beta_regularizer: Any = None,
         gamma_regularizer: Any = None,
+        *,
         name: str | None = None,
         trainable: bool = True,
     ):

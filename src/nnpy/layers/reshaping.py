@@ -13,7 +13,7 @@ from nnpy.layers.base import Layer
 class Flatten(Layer):
     """(batch, ...) -> (batch, features): each sample as one row."""
 
-    def __init__(self, name: str | None = None):
+    def __init__(self, *, name: str | None = None):
         super().__init__(name=name)
 
     def check_input(self, input_shape):
@@ -27,7 +27,7 @@ class Reshape(Layer):
     """Samples of ``target_shape`` (without the batch; one size may be -1, what is left). ValueError if the number of
     elements differs."""
 
-    def __init__(self, target_shape: Sequence[int], name: str | None = None):
+    def __init__(self, target_shape: Sequence[int], *, name: str | None = None):
         super().__init__(name=name)
         sizes = tuple(target_shape) if isinstance(target_shape, tuple | list) else target_shape
         if isinstance(sizes, tuple) and sizes.count(-1) == 1:

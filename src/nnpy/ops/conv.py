@@ -194,22 +194,23 @@ def _lower(
     low, item, x: Tensor, w: Tensor, phase: Phase, strides: Pair, steps: Pair, groups: int, turned: bool
 ) -> None:
     """One call of the kernel: windows on ``x`` every ``strides``, results on every ``steps``-th pixel of the output."""
-    height, width, channels = x.shape[1:]
+    _, height, width, channels = x.concrete(1)
+    *_, inputs, outputs = w.concrete(1)
+    _, high_out, wide_out, cout = item.node.output.concrete(1)
     rows, columns = phase.count
     wide = (columns - 1) * strides[1] + phase.extent[1]
     high = (rows - 1) * strides[0] + phase.extent[0]
     padded = any(phase.before) or wide > width or high > height
     runs, order = phase.runs(wide if padded else width, channels, groups)
-    out = item.node.output.shape
-    depth, cout = len(order) * channels // groups, item.node.output.shape[-1]
+    depth = len(order) * channels // groups
     packed = low.scratch(groups * _panel_columns(cout // groups, low.dtype) * max(1, depth) * low.dtype.itemsize)
     low.call(
-        "conv_pack", out=packed, w=w, order=order, places=len(order), cin=prod(w.shape[2:3]) * groups, cout=w.shape[3],
-        groups=groups, turned=int(turned), work=2 * depth * cout, of_parameters=True,
+        "conv_pack", out=packed, w=w, order=order, places=len(order), cin=inputs * groups, cout=outputs, groups=groups,
+        turned=int(turned), work=2 * depth * cout, of_parameters=True,
     )  # fmt: skip
     arguments = dict(
         y=item.output, x=x, w=packed, runs=runs, batch=low.batch, height=height, width=width, c=channels, oi=rows,
-        oj=columns, k=cout, yh=out[1], yw=out[2], osh=steps[0], osw=steps[1], oph=phase.first[0], opw=phase.first[1],
+        oj=columns, k=cout, yh=high_out, yw=wide_out, osh=steps[0], osw=steps[1], oph=phase.first[0], opw=phase.first[1],
         sh=strides[0], sw=strides[1], pt=phase.before[0], pl=phase.before[1], ph=phase.extent[0], pw=wide,
         n_runs=len(runs), groups=groups,
     )  # fmt: skip

@@ -21,6 +21,8 @@ class LossOperation(Operation):
         self.name, self.has_hits = name, has_hits
 
     def infer(self, node):
+        if self.name == "softmax_crossentropy" and node.inputs[0].rank != 2:
+            raise ValueError(f"{label(node)}: expected scores of shape (batch, classes), got {node.inputs[0].shape}")
         prediction = node.inputs[0].shape
         if len(prediction) < 2:
             raise ValueError(f"{label(node)}: expected a prediction of rank 2 or more, got {prediction}")

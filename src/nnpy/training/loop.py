@@ -73,7 +73,9 @@ def fit(
         if position < samples.count:
             if validation_data is not None:
                 raise ValueError("fit: expected either validation_split or validation_data, got both")
-            data, held = samples.part(0, position), samples.part(position, samples.count)
+            # Classes are weighed in training alone, as with validation_data.
+            whole = samples if class_weight is None else prepare(model, x, y, sample_weight)
+            data, held = samples.part(0, position), whole.part(position, samples.count)
         steps = limit(steps_per_epoch, data.count, batch, "steps_per_epoch")
         samples_count = data.count
     if validation_data is not None:

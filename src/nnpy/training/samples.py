@@ -75,6 +75,9 @@ def prepare(model: Model, x: Any, y: Any, sample_weight: Any = None, class_weigh
         adapt.readable(head.loss.check_targets(value, head.output.shape, label))
         for head, value, label in zip(heads, raw, labels, strict=True)
     ]
+    for head, target, value, label in zip(heads, targets, given, labels, strict=True):
+        if head.loss.target_kind == "real":  # finite in its own dtype, but is it in the model's?
+            adapt.check_finite(target, model.dtype, label, value)
     weights = _weights(heads, targets, count, sample_weight, class_weight)
     _check_finite(model, arrays, x)
     return Samples(count, arrays, targets, weights)
