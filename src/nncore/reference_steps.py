@@ -139,7 +139,8 @@ def _adam(g, w, m, v, decay, alpha, new_1, new_2, epsilon):
 def apply(x: np.ndarray, steps, state: np.ndarray | None = None) -> np.ndarray:
     """``steps`` done in turn to a matrix x [rows, cols]; the result has x's dtype.
 
-    Operands are arrays of x's shape ([cols] for add_row and mul_row); ``store`` writes into its own, and ``sgd`` and
+    Operands are arrays of x's shape ([cols] for add_row, mul_row and scale_shift_row, [3, cols] for q of norm_grad);
+    ``store`` writes into its own, and ``sgd`` and
     ``adam`` update theirs by the gradient x, which they leave as it is. Dropout takes its seed and step from ``state``,
     or from the state array that is the step's operand. Computed in float64, rounded once.
     """
@@ -149,6 +150,11 @@ def apply(x: np.ndarray, steps, state: np.ndarray | None = None) -> np.ndarray:
         kind, p = step.kind, step.p
         if kind in BINARY:
             v = BINARY[kind](v, p.astype(np.float64))
+        elif kind == "scale_shift_row":
+            v = v * p.astype(np.float64) + step.q.astype(np.float64)
+        elif kind == "norm_grad":
+            scale, slope, shift = step.q.astype(np.float64).reshape(3, cols)
+            v = v * scale + (p.astype(np.float64) * slope + shift)
         elif kind == "scale":
             v = v * step.s0
         elif kind == "shift":

@@ -17,6 +17,8 @@ KINDS = (
     # v is the element at (row, col); p[...] is read from the operand
     "add_row",  # v += p[col]
     "mul_row",  # v *= p[col]
+    "scale_shift_row",  # v = v * p[col] + q[col]
+    "norm_grad",  # v = v * q[col] + p[row, col] * q[width + col] + q[2 * width + col]: three rows of factors
     "add",  # v += p[row, col]
     "sub",  # v -= p[row, col]
     "mul",  # v *= p[row, col]
@@ -71,6 +73,15 @@ KINDS = (
 )
 CODES = {kind: code for code, kind in enumerate(KINDS)}
 UPDATES = {"sgd", "adam"}
+BY_COLUMN = {"add_row", "mul_row", "scale_shift_row", "norm_grad"}  # an operand is a row that holds for all rows
+# The operands that a kind must have; those with none are functions of v alone.
+NEEDS = {
+    **dict.fromkeys(("add_row", "mul_row", "add", "sub", "mul", "div", "store", "dropout", "maximum", "minimum"), "p"),
+    **{kind: "p" for kind in KINDS if kind.startswith("d_")},
+    **dict.fromkeys(("scale_shift_row", "norm_grad", "max_mask"), "pq"),
+    "sgd": "p",
+    "adam": "pqr",
+}
 RULE_REALS = 8  # numbers in a rule
 # What a derivative is computed from; gradients need the other no longer.
 SAVES = {
@@ -106,14 +117,20 @@ class Step:
     def __post_init__(self):
         if self.kind not in CODES:
             raise ValueError(f"Step: unknown kind {self.kind!r}; expected one of {', '.join(KINDS)}")
+        for name in NEEDS.get(self.kind, ""):
+            if getattr(self, name) is None:
+                raise TypeError(f"Step {self.kind!r}: {name!r} is missing")
+        if self.kind in UPDATES and self.rule is None:
+            raise TypeError(f"Step {self.kind!r}: 'rule' is missing")
 
     def memory(self):
         """(Ref, written, elements in a row of which a row's elements touch no other; 0: any) of each operand."""
         from nncore.ops import ref
 
         written = self.kind in UPDATES or self.kind == "store"
-        width = 0 if self.kind in ("add_row", "mul_row", "dropout") else self.ld
-        operands = [(operand, written, width) for operand in (self.p, self.q, self.r)] + [(self.rule, False, 0)]
+        width = 0 if self.kind in ("add_row", "mul_row", "scale_shift_row", "dropout") else self.ld
+        rows = [(self.q, False, 0)] if self.kind == "norm_grad" else [(self.q, written, width)]
+        operands = [(self.p, written, width), *rows, (self.r, written, width), (self.rule, False, 0)]
         return [(ref(operand), writes, elements) for operand, writes, elements in operands if operand is not None]
 
 

@@ -23,7 +23,17 @@ SCALARS |= {"d_leaky_relu": SCALARS["leaky_relu"], "d_elu": SCALARS["elu"]}
 POSITIVE = {"sqrt", "log", "reciprocal"}
 WITH_P = {"add_row", "mul_row", "add", "sub", "mul", "div", "maximum", "minimum", "max_mask", "store"}
 # Where this formula or the reference's subtracts nearly equal numbers, the error is relative to 1.
-ABSOLUTE = {"gelu", "d_gelu", "d_gelu_tanh", "d_silu", "d_mish", "gelu_tanh", "hard_sigmoid"}
+ABSOLUTE = {
+    "scale_shift_row",
+    "norm_grad",
+    "gelu",
+    "d_gelu",
+    "d_gelu_tanh",
+    "d_silu",
+    "d_mish",
+    "gelu_tanh",
+    "hard_sigmoid",
+}
 
 
 def make_step(kind, shape, dtype, rng, seed=5):
@@ -33,6 +43,11 @@ def make_step(kind, shape, dtype, rng, seed=5):
         state = nncore.new_state(seed=(seed << 32) + 99)
         state[STEP] = 12
         return Step(kind, p=state, index=3, width=shape[1], s0=s0, s1=s1)
+    if kind == "scale_shift_row":
+        return Step(kind, p=rng.normal(size=shape[1]).astype(dtype), q=rng.normal(size=shape[1]).astype(dtype))
+    if kind == "norm_grad":
+        p, q = rng.normal(size=shape).astype(dtype), rng.normal(size=(3, shape[1])).astype(dtype)
+        return Step(kind, p=p, q=q, ld=shape[1], width=shape[1])
     if kind.endswith("_row"):
         return Step(kind, p=rng.normal(size=shape[1]).astype(dtype))
     if kind.startswith("d_"):

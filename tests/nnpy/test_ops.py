@@ -8,6 +8,7 @@ import nncore
 from nncore import kernels
 from nnpy import ops
 from nnpy.graph import Parameter
+from nnpy.ops import normalization
 
 ROWS = {row.name: row for row in TABLE}
 THREADS = (1, 2, 3, 7)
@@ -60,6 +61,20 @@ def test_same_bits_at_any_thread_count(row, threads, teams):
     for other in results[1:]:
         for a, b in zip(results[0], other, strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", ["batch_norm", "batch_norm alone", "batch_norm between"])
+def test_batch_norm_in_parts(name, monkeypatch, teams, threads):
+    """As images are normalized: moments of parts of the rows, put together."""
+    monkeypatch.setattr(normalization, "_MANY_ROWS", 1)
+    monkeypatch.setattr(normalization, "_PART", 7)
+    row = ROWS[name]
+    test_values(row, "float64")
+    test_values(row, "float32")
+    test_gradients(row)
+    test_same_bits_at_any_thread_count(row, threads, teams)
+    graph = Graph(row.build, row.arrays(row.samples[0]))
+    assert {"moments", "gradient_moments"} <= {op.name for op in graph.executable.program.records}
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from nncore.vector cimport (LANES, real, vabs, vand, vdiv, veq, vexp, vf, vge, v
                             vsoftplus, vsplat, vsqrt, vstore, vtanh)
 
 cdef enum:                  # in the order of nncore.steps.KINDS
-    ADD_ROW, MUL_ROW, ADD, SUB, MUL, DIV, SCALE, SHIFT, STORE, DROPOUT, MAXIMUM, MINIMUM, MAX_MASK
+    ADD_ROW, MUL_ROW, SCALE_SHIFT_ROW, NORM_GRAD, ADD, SUB, MUL, DIV, SCALE, SHIFT, STORE, DROPOUT, MAXIMUM, MINIMUM, MAX_MASK
     SQUARE, SQRT, RECIPROCAL, ABS, SIGN, LOG
     RELU, LEAKY_RELU, ELU, SELU, GELU, GELU_TANH, SILU, SIGMOID, HARD_SIGMOID, TANH, SOFTPLUS, SOFTSIGN, MISH
     EXPONENTIAL
@@ -79,6 +79,9 @@ cdef extern from *:
 cdef inline vf add(vf v, vf p, vf q) noexcept nogil:
     return v + p
 
+cdef inline vf scale_shift(vf v, vf p, vf q) noexcept nogil:
+    return v * p + q
+
 cdef inline vf subtract(vf v, vf p, vf q) noexcept nogil:
     return v - p
 
@@ -128,6 +131,8 @@ cdef inline void run_step(int64_t kind, vf a, const Tile* tile) noexcept nogil:
         each_pair(tile, add)
     elif kind == MUL_ROW or kind == MUL:
         each_pair(tile, multiply)
+    elif kind == SCALE_SHIFT_ROW:
+        each_pair(tile, scale_shift)
     elif kind == SUB:
         each_pair(tile, subtract)
     elif kind == DIV:
@@ -261,6 +266,28 @@ cdef inline void run_edge(int64_t kind, vf a, const Tile* tile) noexcept nogil:
         unpack_edge(tile.t + r * tile.ld, t, tile.ld, n, tile.cols)
 
 
+cdef inline void norm_grad_tile(const StepRecord* step, real* t, int64_t ld, int64_t row0, int64_t rows, int64_t col0,
+                                int64_t cols) noexcept nogil:
+    """In place, a vector of columns at a time: its factors stay in registers."""
+    cdef const real* x = <const real*>step.p + row0 * step.ld + col0
+    cdef const real* factors = <const real*>step.q + col0
+    cdef vf scale, slope, shift
+    cdef int64_t c = 0, r, width
+    while c < cols:
+        width = cols - c
+        scale = load_part(factors + c, width, width, 0)
+        slope = load_part(factors + step.width + c, width, width, 0)
+        shift = load_part(factors + 2 * step.width + c, width, width, 0)
+        if width >= LANES:
+            for r in range(rows):
+                vstore(t + r * ld + c, vload(t + r * ld + c) * scale + (vload(x + r * step.ld + c) * slope + shift))
+        else:
+            for r in range(rows):
+                store_part(t + r * ld + c, load_part(t + r * ld + c, width, width, 0) * scale
+                           + (load_part(x + r * step.ld + c, width, width, 0) * slope + shift), width)
+        c += LANES
+
+
 cdef inline void update_part(const Rule* rule, int64_t kind, real* w, real* m, real* v, const real* g,
                              int64_t width) noexcept nogil:
     """The optimizer's step for at most LANES weights."""
@@ -322,7 +349,8 @@ cdef inline void apply_steps_to(const real* x, int64_t ldx, const StepRecord* st
     for i in range(n_steps):
         step = &steps[i]
         kind = step.kind
-        if x != tile and (kind == DROPOUT or kind == STORE or kind >= STEP_SGD):     # these work in place
+        # These work in place.
+        if x != tile and (kind == DROPOUT or kind == STORE or kind == NORM_GRAD or kind >= STEP_SGD):
             copy_tile(tile, ld, x, ldx, rows, cols)
             x = tile
             ldx = ld
@@ -333,6 +361,9 @@ cdef inline void apply_steps_to(const real* x, int64_t ldx, const StepRecord* st
             continue
         if kind == STEP_SGD or kind == STEP_ADAM:
             update_tile(step, tile, ld, row0, rows, col0, cols)
+            continue
+        if kind == NORM_GRAD:
+            norm_grad_tile(step, tile, ld, row0, rows, col0, cols)
             continue
         p = <const real*>step.p
         if kind == STORE:
@@ -355,6 +386,10 @@ cdef inline void apply_steps_to(const real* x, int64_t ldx, const StepRecord* st
             else:
                 part.p = p + col0
                 part.ldp = 0
+        elif kind == SCALE_SHIFT_ROW:
+            part.p = p + col0
+            part.q = <const real*>step.q + col0
+            part.ldp = 0
         elif p != NULL:
             part.p = p + row0 * step.ld + col0
             part.ldp = step.ld

@@ -63,6 +63,18 @@ SIGNATURES = {
     "layer_norm": _signature("norm", "y! x gamma? beta? mean! rstd! steps?", "rows cols n_steps", "epsilon"),
     "layer_norm_grad": _signature("norm", "dx! dy x gamma? mean rstd", "rows cols"),
     "layer_norm_parameter_grad": _signature("norm", "dgamma!? dbeta!? dy x mean rstd", "rows cols"),
+    # batch normalization of many rows, from the moments of parts of them
+    "moments": _signature("moments", "partial! x", "rows cols parts"),
+    "batch_norm_scale": _signature(
+        "moments",
+        "scale! shift! mean! rstd! moving_mean! moving_variance! partial gamma? beta?",
+        "rows cols parts",
+        "epsilon momentum",
+    ),
+    "gradient_moments": _signature("moments", "partial! dy x mean rstd", "rows cols parts"),
+    "batch_norm_grad_scale": _signature(
+        "moments", "factors! dgamma!? dbeta!? partial gamma? mean rstd", "rows cols parts"
+    ),
     # convolution in NHWC: kernels/conv.pyx says what the sizes mean
     "conv": _signature(
         "conv",

@@ -162,10 +162,15 @@ class Lowering:
         count, cols = self.count(item.output), item.columns
         if cols is None:  # no step cares where a row ends: a row for each sample, which threads can share
             cols = count // max(1, self.batch) if item.output.shape[:1] == (None,) else count
-        rows = count // max(1, cols)
+        assert item.source is not None
+        self.rows(item.output, item.source, cols, item.steps)
+
+    def rows(self, out: Tensor, x: Tensor, cols: int, steps: Sequence[StepSpec]) -> None:
+        """out = steps(x), both of rows of so many columns."""
+        count = self.count(x)
         self.call(
-            "chain", out=item.output, x=item.source, rows=rows, cols=cols, ld_out=cols, ld_x=cols,
-            work=count * (1 + len(item.steps)), steps=item.steps, step_ld=cols,
+            "chain", out=out, x=x, rows=count // max(1, cols), cols=cols, ld_out=cols, ld_x=cols,
+            work=count * (1 + len(steps)), steps=steps, step_ld=cols,
         )  # fmt: skip
 
     def scalar_function(self, compiled, output: Tensor, inputs: Sequence[Tensor]) -> None:
@@ -210,14 +215,14 @@ class Lowering:
     def _emit(self, kernel: str, nanoseconds: float, arguments: dict, specs: Sequence[StepSpec], ld: int) -> Call:
         steps = []
         for spec in specs:
-            values: dict[str, Any] = dict(ld=ld, s0=spec.s0, s1=spec.s1)
+            values: dict[str, Any] = dict(ld=ld, width=ld, s0=spec.s0, s1=spec.s1)
             if spec.p is not None:
                 values["p"] = spec.p
             if spec.q is not None:
                 values["q"] = spec.q
             if spec.stream is not None:
                 stream = self._streams.setdefault(spec.stream, len(self._streams))
-                values.update(p=self.state, index=stream, width=ld)
+                values.update(p=self.state, index=stream)
             steps.append((spec, values))
         most = _rooms() if "room" in arguments else ALL
         return self._record(Call(kernel, arguments, steps, nanoseconds, most))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nncore import Step
 from nnpy.graph import Node, Shape, Tensor
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StepSpec:
-    """A ``nncore.Step`` whose operands are still tensors."""
+    """A ``nncore.Step`` whose operands are still tensors (or, while lowering, memory)."""
 
     kind: str
-    p: Tensor | None = None
-    q: Tensor | None = None
+    p: Tensor | Any = None
+    q: Tensor | Any = None
     s0: float = 0.0
     s1: float = 0.0
     stream: Node | None = None  # the dropout node whose random stream this is

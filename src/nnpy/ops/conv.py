@@ -210,9 +210,9 @@ def _lower(
     )  # fmt: skip
     arguments = dict(
         y=item.output, x=x, w=packed, runs=runs, batch=low.batch, height=height, width=width, c=channels, oi=rows,
-        oj=columns, k=cout, yh=high_out, yw=wide_out, osh=steps[0], osw=steps[1], oph=phase.first[0], opw=phase.first[1],
-        sh=strides[0], sw=strides[1], pt=phase.before[0], pl=phase.before[1], ph=phase.extent[0], pw=wide,
-        n_runs=len(runs), groups=groups,
+        oj=columns, k=cout, yh=high_out, yw=wide_out, osh=steps[0], osw=steps[1], oph=phase.first[0],
+        opw=phase.first[1], sh=strides[0], sw=strides[1], pt=phase.before[0], pl=phase.before[1], ph=phase.extent[0],
+        pw=wide, n_runs=len(runs), groups=groups,
     )  # fmt: skip
     if padded:
         band = min(high, max(phase.extent[0], _BAND // (wide * channels)))

@@ -9,6 +9,16 @@ from nnpy.ops.base import Elementwise, Operation, StepSpec, label
 from nnpy.ops.elementwise import multiply
 from nnpy.ops.linear import COLUMN_SUM
 
+_MANY_ROWS = 2048  # from here on parts of the rows are normalized by all threads, not columns by one each
+_PART = 4096  # elements of a part, which stay in L1 while its mean is found
+
+
+def _scratch(low, rows: int, cols: int):
+    """Memory of a normalization in parts: two rows (or three of factors), the moments, and how many parts there are."""
+    parts = max(1, rows * cols // _PART)
+    first, second = low.scratch(3 * cols * low.dtype.itemsize), low.scratch(cols * low.dtype.itemsize)
+    return first, second, low.scratch(2 * parts * cols * low.dtype.itemsize), parts
+
 
 def _check_parameters(node, features: int) -> None:
     for parameter in node.inputs[1:]:
@@ -49,10 +59,22 @@ class _BatchNorm(Operation):
         x, moving_mean, moving_variance = node.inputs[:3]
         cols = x.shape[-1]
         named = dict(zip(node.attributes["names"], node.inputs[3:], strict=True))
+        rows = low.count(x) // max(1, cols)
+        if rows >= _MANY_ROWS:
+            scale, shift, partial, parts = _scratch(low, rows, cols)
+            low.call("moments", partial=partial, x=x, rows=rows, cols=cols, parts=parts, work=low.count(x))
+            low.call(
+                "batch_norm_scale", scale=scale, shift=shift, mean=node.outputs[1], rstd=node.outputs[2],
+                moving_mean=moving_mean, moving_variance=moving_variance, partial=partial, rows=rows, cols=cols,
+                parts=parts, epsilon=node.attributes["epsilon"], momentum=node.attributes["momentum"],
+                work=8 * parts * cols, **named,
+            )  # fmt: skip
+            low.rows(item.output, x, cols, [StepSpec("scale_shift_row", p=scale, q=shift), *item.steps])
+            return
         low.call(
             "batch_norm", y=item.output, x=x, mean=node.outputs[1], rstd=node.outputs[2], moving_mean=moving_mean,
-            moving_variance=moving_variance, rows=low.count(x) // max(1, cols), cols=cols, steps=item.steps,
-            step_ld=cols, epsilon=node.attributes["epsilon"], momentum=node.attributes["momentum"],
+            moving_variance=moving_variance, rows=rows, cols=cols, steps=item.steps, step_ld=cols,
+            epsilon=node.attributes["epsilon"], momentum=node.attributes["momentum"],
             work=4 * low.count(x), **named,
         )  # fmt: skip
 
@@ -72,9 +94,24 @@ class _BatchNormGradient(Operation):
         cols = x.shape[-1]
         outputs = {n: t for n, t in zip(("dx", "dgamma", "dbeta"), node.outputs, strict=True) if low.is_used(t)}
         gamma = {"gamma": node.inputs[4]} if len(node.inputs) > 4 else {}
+        rows = low.count(x) // max(1, cols)
+        if rows >= _MANY_ROWS:
+            factors, _, partial, parts = _scratch(low, rows, cols)
+            size = dict(rows=rows, cols=cols, parts=parts)
+            low.call(
+                "gradient_moments", partial=partial, dy=dy, x=x, mean=mean, rstd=rstd, work=2 * low.count(x), **size
+            )
+            dx = outputs.pop("dx", None)
+            low.call(
+                "batch_norm_grad_scale", factors=factors, partial=partial, mean=mean, rstd=rstd,
+                work=8 * parts * cols, **outputs, **gamma, **size,
+            )  # fmt: skip
+            if dx is not None:
+                low.rows(dx, dy, cols, [StepSpec("norm_grad", p=x, q=factors)])
+            return
         low.call(
-            "batch_norm_grad", dy=dy, x=x, mean=mean, rstd=rstd, rows=low.count(x) // max(1, cols), cols=cols,
-            work=4 * low.count(x), **outputs, **gamma,
+            "batch_norm_grad", dy=dy, x=x, mean=mean, rstd=rstd, rows=rows, cols=cols, work=4 * low.count(x),
+            **outputs, **gamma,
         )  # fmt: skip
 
 
@@ -105,7 +142,7 @@ class _ScaleShift(Elementwise):
         return [node.inputs[0].shape]
 
     def steps(self, node, primary):
-        return [StepSpec("mul_row", p=node.inputs[1]), StepSpec("add_row", p=node.inputs[2])]
+        return [StepSpec("scale_shift_row", p=node.inputs[1], q=node.inputs[2])]
 
     def gradient(self, node, upstream, needs):
         x, scale, _, mean, variance, *rest = node.inputs

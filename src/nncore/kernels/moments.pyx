@@ -1,0 +1,179 @@
+"""Batch normalization of many rows (the pixels of images): moments of parts of them, put together in a fixed order.
+
+The rows are cut into ``parts`` by sizes alone, small enough to stay in L1 between a part's mean and its squares. What
+follows is a scale and a shift by column, which are steps of a chain.
+"""
+from libc.math cimport sqrt
+from libc.stdint cimport int64_t
+from nncore.kernels.lanes cimport load_part, store_part
+from nncore.op cimport Op, layout, signature, split
+from nncore.vector cimport LANES, real, vf, vload, vsplat
+
+
+cdef inline void part_moments(const real* x, int64_t rows, int64_t cols, int64_t c, real* mean, real* squares) noexcept nogil:
+    """The mean of a vector of columns, and the sum of the squares of what is left."""
+    cdef int64_t r, width = cols - c
+    cdef vf a = vsplat(0), b = vsplat(0), centre, d, inverse = vsplat(<real>(1.0 / rows if rows else 0.0))
+    x += c
+    if width >= LANES:
+        for r in range(0, rows - 1, 2):
+            a = a + vload(x + r * cols)
+            b = b + vload(x + (r + 1) * cols)
+        if rows % 2:
+            a = a + vload(x + (rows - 1) * cols)
+        centre = (a + b) * inverse
+        a = vsplat(0)
+        b = vsplat(0)
+        for r in range(0, rows - 1, 2):
+            d = vload(x + r * cols) - centre
+            a = a + d * d
+            d = vload(x + (r + 1) * cols) - centre
+            b = b + d * d
+        if rows % 2:
+            d = vload(x + (rows - 1) * cols) - centre
+            a = a + d * d
+    else:
+        for r in range(rows):
+            a = a + load_part(x + r * cols, width, width, 0)
+        centre = a * inverse
+        a = vsplat(0)
+        for r in range(rows):
+            d = load_part(x + r * cols, width, width, 0) - centre
+            a = a + d * d
+    store_part(mean + c, centre, width)
+    store_part(squares + c, a + b, width)
+
+
+# p: partial, x. n: rows, cols, parts
+cdef void moments(const Op* op, int thread, int threads) noexcept nogil:
+    """partial[part, 2, cols]: for each part of the rows their mean, and the sum of squares of their distances from it."""
+    cdef real* partial = <real*>op.p[0]
+    cdef const real* x = <const real*>op.p[1]
+    cdef int64_t rows = op.n[0], cols = op.n[1], parts = op.n[2], first = 0, last = 0, part, r0 = 0, r1 = 0, c
+    split(parts, thread, threads, &first, &last)
+    for part in range(first, last):
+        split(rows, part, parts, &r0, &r1)
+        c = 0
+        while c < cols:
+            part_moments(x + r0 * cols, r1 - r0, cols, c, partial + 2 * part * cols, partial + (2 * part + 1) * cols)
+            c += LANES
+
+
+# p: scale, shift, mean, rstd, moving_mean, moving_variance, partial, gamma, beta. n: rows, cols, parts.
+# s: epsilon, momentum
+cdef void batch_norm_scale(const Op* op, int thread, int threads) noexcept nogil:
+    """Of ``moments``: the mean and 1 / sqrt(variance + epsilon) of all rows, which move the running ones, and what makes x
+    normal: x * scale + shift (Chan, Golub and LeVeque, 1979)."""
+    cdef real* scale = <real*>op.p[0]
+    cdef real* shift = <real*>op.p[1]
+    cdef real* mean = <real*>op.p[2]
+    cdef real* rstd = <real*>op.p[3]
+    cdef real* moving_mean = <real*>op.p[4]
+    cdef real* moving_variance = <real*>op.p[5]
+    cdef const real* partial = <const real*>op.p[6]
+    cdef const real* gamma = <const real*>op.p[7]
+    cdef const real* beta = <const real*>op.p[8]
+    cdef int64_t rows = op.n[0], cols = op.n[1], parts = op.n[2], first = 0, last = 0, c, part, r0 = 0, r1 = 0
+    cdef double centre, squares, d, deviation, factor, keep = op.s[1]
+    split(cols, thread, threads, &first, &last)
+    for c in range(first, last):
+        centre = 0
+        for part in range(parts):
+            split(rows, part, parts, &r0, &r1)
+            centre += <double>(r1 - r0) * partial[2 * part * cols + c]
+        centre /= rows
+        squares = 0
+        for part in range(parts):
+            split(rows, part, parts, &r0, &r1)
+            d = partial[2 * part * cols + c] - centre
+            squares += partial[(2 * part + 1) * cols + c] + <double>(r1 - r0) * d * d
+        squares /= rows
+        deviation = 1 / sqrt(squares + op.s[0])
+        mean[c] = <real>centre
+        rstd[c] = <real>deviation
+        moving_mean[c] = <real>(keep * moving_mean[c] + (1 - keep) * centre)
+        moving_variance[c] = <real>(keep * moving_variance[c] + (1 - keep) * squares)
+        factor = deviation * gamma[c] if gamma != NULL else deviation
+        scale[c] = <real>factor
+        shift[c] = <real>((beta[c] if beta != NULL else <real>0.0) - centre * factor)
+
+
+# p: partial, dy, x, mean, rstd. n: rows, cols, parts
+cdef void gradient_moments(const Op* op, int thread, int threads) noexcept nogil:
+    """partial[part, 2, cols]: the sums over the rows of each part of dy, and of dy * (x - mean) * rstd."""
+    cdef real* partial = <real*>op.p[0]
+    cdef const real* dy
+    cdef const real* x
+    cdef const real* mean = <const real*>op.p[3]
+    cdef const real* rstd = <const real*>op.p[4]
+    cdef int64_t rows = op.n[0], cols = op.n[1], parts = op.n[2], first = 0, last = 0, part, r0 = 0, r1 = 0, c, r, width
+    cdef vf a, b, p, q, g, centre
+    split(parts, thread, threads, &first, &last)
+    for part in range(first, last):
+        split(rows, part, parts, &r0, &r1)
+        c = 0
+        while c < cols:
+            width = cols - c
+            dy = <const real*>op.p[1] + r0 * cols + c
+            x = <const real*>op.p[2] + r0 * cols + c
+            centre = load_part(mean + c, width, width, 0)
+            a = vsplat(0)
+            b = vsplat(0)
+            p = vsplat(0)
+            q = vsplat(0)
+            if width >= LANES:
+                for r in range(0, r1 - r0 - 1, 2):
+                    g = vload(dy + r * cols)
+                    a = a + g
+                    p = p + g * (vload(x + r * cols) - centre)
+                    g = vload(dy + (r + 1) * cols)
+                    b = b + g
+                    q = q + g * (vload(x + (r + 1) * cols) - centre)
+                if (r1 - r0) % 2:
+                    g = vload(dy + (r1 - r0 - 1) * cols)
+                    a = a + g
+                    p = p + g * (vload(x + (r1 - r0 - 1) * cols) - centre)
+            else:
+                for r in range(r1 - r0):
+                    g = load_part(dy + r * cols, width, width, 0)
+                    a = a + g
+                    p = p + g * (load_part(x + r * cols, width, width, 0) - centre)
+            store_part(partial + 2 * part * cols + c, a + b, width)
+            store_part(partial + (2 * part + 1) * cols + c, (p + q) * load_part(rstd + c, width, width, 0), width)
+            c += LANES
+
+
+# p: factors, dgamma, dbeta, partial, gamma, mean, rstd. n: rows, cols, parts
+cdef void batch_norm_grad_scale(const Op* op, int thread, int threads) noexcept nogil:
+    """Of ``gradient_moments``: dgamma and dbeta, and factors[3, cols], of which dx = dy * f0 + x * f1 + f2."""
+    cdef real* factors = <real*>op.p[0]
+    cdef real* dgamma = <real*>op.p[1]
+    cdef real* dbeta = <real*>op.p[2]
+    cdef const real* partial = <const real*>op.p[3]
+    cdef const real* gamma = <const real*>op.p[4]
+    cdef const real* mean = <const real*>op.p[5]
+    cdef const real* rstd = <const real*>op.p[6]
+    cdef int64_t rows = op.n[0], cols = op.n[1], parts = op.n[2], first = 0, last = 0, c, part
+    cdef double sums, products, scale, slope
+    split(cols, thread, threads, &first, &last)
+    for c in range(first, last):
+        sums = 0
+        products = 0
+        for part in range(parts):
+            sums += partial[2 * part * cols + c]
+            products += partial[(2 * part + 1) * cols + c]
+        if dgamma != NULL:
+            dgamma[c] = <real>products
+        if dbeta != NULL:
+            dbeta[c] = <real>sums
+        scale = rstd[c] * <double>(gamma[c] if gamma != NULL else <real>1.0)
+        slope = -scale * rstd[c] * products / rows
+        factors[c] = <real>scale
+        factors[cols + c] = <real>slope
+        factors[2 * cols + c] = <real>(-scale * sums / rows - slope * mean[c])
+
+
+TABLE = {"moments": <size_t>&moments, "batch_norm_scale": <size_t>&batch_norm_scale,
+         "gradient_moments": <size_t>&gradient_moments, "batch_norm_grad_scale": <size_t>&batch_norm_grad_scale}
+LAYOUT = layout()
+SIGNATURE = signature()
