@@ -1,13 +1,61 @@
 """Layers."""
 
 from nnpy.layers.base import Call, Input, InputLayer, Layer, reset_names
+from nnpy.layers.convolutional import Conv1D, Conv2D, Conv2DTranspose, DepthwiseConv2D, SeparableConv2D
 from nnpy.layers.core import Activation, Dense, Dropout
+from nnpy.layers.images import Cropping1D, Cropping2D, UpSampling1D, UpSampling2D, ZeroPadding1D, ZeroPadding2D
 from nnpy.layers.merging import Add, Average, Concatenate, Maximum, Minimum, Multiply, Residual, Subtract
 from nnpy.layers.normalization import BatchNormalization, LayerNormalization
+from nnpy.layers.pooling import (
+    AveragePooling1D,
+    AveragePooling2D,
+    GlobalAveragePooling1D,
+    GlobalAveragePooling2D,
+    GlobalMaxPooling1D,
+    GlobalMaxPooling2D,
+    MaxPooling1D,
+    MaxPooling2D,
+)
 from nnpy.layers.reshaping import Flatten, Reshape
 
 __all__ = [
-    "Activation", "Add", "Average", "BatchNormalization", "Call", "Concatenate", "Dense", "Dropout", "Flatten", "Input",
-    "InputLayer", "Layer", "LayerNormalization", "Maximum", "Minimum", "Multiply", "Reshape", "Residual", "Subtract",
+    "Activation",
+    "Add",
+    "Average",
+    "AveragePooling1D",
+    "AveragePooling2D",
+    "BatchNormalization",
+    "Call",
+    "Concatenate",
+    "Conv1D",
+    "Conv2D",
+    "Conv2DTranspose",
+    "Cropping1D",
+    "Cropping2D",
+    "Dense",
+    "DepthwiseConv2D",
+    "Dropout",
+    "Flatten",
+    "GlobalAveragePooling1D",
+    "GlobalAveragePooling2D",
+    "GlobalMaxPooling1D",
+    "GlobalMaxPooling2D",
+    "Input",
+    "InputLayer",
+    "Layer",
+    "LayerNormalization",
+    "MaxPooling1D",
+    "MaxPooling2D",
+    "Maximum",
+    "Minimum",
+    "Multiply",
+    "Reshape",
+    "Residual",
+    "SeparableConv2D",
+    "Subtract",
+    "UpSampling1D",
+    "UpSampling2D",
+    "ZeroPadding1D",
+    "ZeroPadding2D",
     "reset_names",
 ]  # fmt: skip

@@ -10,12 +10,18 @@ from nnpy.ops.base import Operation, label
 
 
 class _Reshape(Operation):
+    """Attributes: ``shape``: of samples, or where ``whole`` of all."""
+
     name = "reshape"
 
     is_alias = True
 
     def infer(self, node):
         old, new = node.inputs[0].shape, node.attributes["shape"]
+        if node.attributes.get("whole"):
+            if None in old or prod(old) != prod(new):
+                raise ValueError(f"{label(node)}: cannot make {new} of {old}")
+            return [new]
         if None in old[1:] or prod(old[1:]) != prod(new):
             raise ValueError(
                 f"{label(node)}: cannot make {new} of samples of shape {old[1:]}: {prod(old[1:])} elements are not "
@@ -24,6 +30,8 @@ class _Reshape(Operation):
         return [(old[0], *new)]
 
     def gradient(self, node, upstream, needs):
+        if node.attributes.get("whole"):
+            return [apply(self, [upstream], shape=node.inputs[0].shape, whole=True)]
         return [apply(self, [upstream], shape=node.inputs[0].shape[1:])]
 
 
@@ -90,6 +98,11 @@ _SLICE = _Slice()
 def reshape(x: Tensor, shape: Sequence[int]) -> Tensor:
     """The same elements in samples of ``shape`` (without the batch)."""
     return apply(_RESHAPE, [x], shape=tuple(shape))
+
+
+def reshape_whole(x: Tensor, shape: Sequence[int]) -> Tensor:
+    """The same elements in another shape; for parameters, which have no batch."""
+    return apply(_RESHAPE, [x], shape=tuple(shape), whole=True)
 
 
 def flatten(x: Tensor) -> Tensor:
