@@ -23,6 +23,7 @@ SOURCES = (
     "float32", "float64", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16",
 )  # fmt: skip
 
+_DEPTHWISE = "batch height width c oh ow kh kw sh sw dilation_h dilation_w pt pl"
 _POOL = "batch height width c oh ow kh kw sh sw pt pl n_steps"
 
 SIGNATURES = {
@@ -87,6 +88,17 @@ SIGNATURES = {
         "dw! x dy room!?",
         "batch height width c oh ow k kh kw sh sw dilation_h dilation_w pt pl chunks group band pw groups share",
     ),
+    "depthwise": _signature("depthwise", "y! x w steps?", f"{_DEPTHWISE} flipped n_steps"),
+    "depthwise_input_grad": _signature("depthwise", "dx! dy w", _DEPTHWISE),
+    "depthwise_weight_grad": _signature("depthwise", "dw! x dy", _DEPTHWISE),
+    # group normalization, and dropout of whole channels
+    "group_norm": _signature(
+        "group_norm", "y! x gamma? beta? mean! rstd! room! steps?", "batch pixels cols groups n_steps share", "epsilon"
+    ),
+    "group_norm_grad": _signature(
+        "group_norm", "dx! partial! dy x gamma? mean rstd room!", "batch pixels cols groups share"
+    ),
+    "channel_dropout": _signature("group_norm", "y! x state room!", "batch pixels cols index share", "rate scale"),
     # pooling: windows of kh x kw every sh x sw pixels, pt and pl outside the image above and to its left
     "max_pool": _signature("pool", "y! x steps?", _POOL),
     "max_pool_grad": _signature("pool", "dx! dy x y steps?", _POOL),

@@ -110,6 +110,10 @@ class Lowering:
         buffer = self._add(Buffer(max(1, nbytes)))
         return Slot(buffer, 0, nbytes)
 
+    def stream(self, node: Node) -> int:
+        """The number of a node's random stream."""
+        return self._streams.setdefault(node, len(self._streams))
+
     # -- what it may emit --
     def call(
         self, kernel: str, *, work: int, steps: Sequence[StepSpec] = (), step_ld: int = 0, of_parameters: bool = False,
@@ -221,8 +225,7 @@ class Lowering:
             if spec.q is not None:
                 values["q"] = spec.q
             if spec.stream is not None:
-                stream = self._streams.setdefault(spec.stream, len(self._streams))
-                values.update(p=self.state, index=stream)
+                values.update(p=self.state, index=self.stream(spec.stream))
             steps.append((spec, values))
         most = _rooms() if "room" in arguments else ALL
         return self._record(Call(kernel, arguments, steps, nanoseconds, most))

@@ -3,9 +3,18 @@
 from nnpy.layers.base import Call, Input, InputLayer, Layer, reset_names
 from nnpy.layers.convolutional import Conv1D, Conv2D, Conv2DTranspose, DepthwiseConv2D, SeparableConv2D
 from nnpy.layers.core import Activation, Dense, Dropout
-from nnpy.layers.images import Cropping1D, Cropping2D, UpSampling1D, UpSampling2D, ZeroPadding1D, ZeroPadding2D
+from nnpy.layers.images import (
+    Cropping1D,
+    Cropping2D,
+    SpatialDropout1D,
+    SpatialDropout2D,
+    UpSampling1D,
+    UpSampling2D,
+    ZeroPadding1D,
+    ZeroPadding2D,
+)
 from nnpy.layers.merging import Add, Average, Concatenate, Maximum, Minimum, Multiply, Residual, Subtract
-from nnpy.layers.normalization import BatchNormalization, LayerNormalization
+from nnpy.layers.normalization import BatchNormalization, GroupNormalization, LayerNormalization
 from nnpy.layers.pooling import (
     AveragePooling1D,
     AveragePooling2D,
@@ -19,43 +28,10 @@ from nnpy.layers.pooling import (
 from nnpy.layers.reshaping import Flatten, Reshape
 
 __all__ = [
-    "Activation",
-    "Add",
-    "Average",
-    "AveragePooling1D",
-    "AveragePooling2D",
-    "BatchNormalization",
-    "Call",
-    "Concatenate",
-    "Conv1D",
-    "Conv2D",
-    "Conv2DTranspose",
-    "Cropping1D",
-    "Cropping2D",
-    "Dense",
-    "DepthwiseConv2D",
-    "Dropout",
-    "Flatten",
-    "GlobalAveragePooling1D",
-    "GlobalAveragePooling2D",
-    "GlobalMaxPooling1D",
-    "GlobalMaxPooling2D",
-    "Input",
-    "InputLayer",
-    "Layer",
-    "LayerNormalization",
-    "MaxPooling1D",
-    "MaxPooling2D",
-    "Maximum",
-    "Minimum",
-    "Multiply",
-    "Reshape",
-    "Residual",
-    "SeparableConv2D",
-    "Subtract",
-    "UpSampling1D",
-    "UpSampling2D",
-    "ZeroPadding1D",
-    "ZeroPadding2D",
-    "reset_names",
+    "Activation", "Add", "Average", "AveragePooling1D", "AveragePooling2D", "BatchNormalization", "Call", "Concatenate",
+    "Conv1D", "Conv2D", "Conv2DTranspose", "Cropping1D", "Cropping2D", "Dense", "DepthwiseConv2D", "Dropout", "Flatten",
+    "GlobalAveragePooling1D", "GlobalAveragePooling2D", "GlobalMaxPooling1D", "GlobalMaxPooling2D",
+    "GroupNormalization", "Input", "InputLayer", "Layer", "LayerNormalization", "MaxPooling1D", "MaxPooling2D",
+    "Maximum", "Minimum", "Multiply", "Reshape", "Residual", "SeparableConv2D", "SpatialDropout1D", "SpatialDropout2D",
+    "Subtract", "UpSampling1D", "UpSampling2D", "ZeroPadding1D", "ZeroPadding2D", "reset_names",
 ]  # fmt: skip

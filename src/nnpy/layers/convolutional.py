@@ -113,9 +113,9 @@ class Conv2D(_Convolution):
         self._add_bias(self.filters)
 
     def call(self, inputs):
-        kernel = self.kernel
+        kernel: Tensor = self.kernel
         if self.rank == 1:  # that of an image of one row
-            kernel = ops.reshape_whole(kernel, (1, *kernel.value.shape))
+            kernel = ops.reshape_whole(kernel, (1, *self.kernel.value.shape))
         return self.end(ops.conv(self.as_image(inputs), kernel, self.window(inputs.shape, self.groups)))
 
 

@@ -1,11 +1,11 @@
-"""Images made larger or smaller: ZeroPadding, Cropping, UpSampling."""
+"""Images made larger or smaller, and channels dropped: ZeroPadding, Cropping, UpSampling, SpatialDropout."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from nnpy import ops
-from nnpy.checks import shown
+from nnpy.checks import real, shown
 from nnpy.layers.base import Layer
 from nnpy.layers.windows import ImageLayer, channels_last, sizes
 
@@ -24,9 +24,6 @@ def _sides(owner: Layer, name: str, value: Any, rank: int) -> tuple[tuple[int, i
 class _Sides(ImageLayer):
     """Numbers of pixels at each side."""
 
-    def _amounts(self, name: str, value: Any) -> None:
-        setattr(self, name, _sides(self, name, value, self.rank))
-
     def _place(self, inputs: Any, sides: tuple[tuple[int, int], ...], sign: int) -> Any:
         if self.rank == 1:
             sides = ((0, 0), sides[0])
@@ -40,7 +37,7 @@ class ZeroPadding2D(_Sides):
 
     def __init__(self, padding: Any = 1, data_format: str | None = None, *, name: str | None = None):
         super().__init__(name=name)
-        self._amounts("padding", padding)
+        self.padding = _sides(self, "padding", padding, self.rank)
         self.data_format = channels_last(self, data_format)
 
     def call(self, inputs):
@@ -59,7 +56,7 @@ class Cropping2D(_Sides):
 
     def __init__(self, cropping: Any = 0, data_format: str | None = None, *, name: str | None = None):
         super().__init__(name=name)
-        self._amounts("cropping", cropping)
+        self.cropping = _sides(self, "cropping", cropping, self.rank)
         self.data_format = channels_last(self, data_format)
 
     def check_input(self, input_shape):
@@ -103,3 +100,22 @@ class UpSampling1D(UpSampling2D):
 
     def __init__(self, size: int = 2, *, name: str | None = None):
         super().__init__(size, name=name)
+
+
+class SpatialDropout2D(ImageLayer):
+    """Dropout of whole channels, whose neighbouring pixels are much alike: while training each channel of each sample
+    is zero with probability ``rate``, and the others are divided by 1 - rate (Tompson et al., CVPR 2015); at other
+    times gives its input. (batch, height, width, channels). ValueError unless 0 <= rate < 1."""
+
+    def __init__(self, rate: float, *, name: str | None = None):
+        super().__init__(name=name)
+        self.rate = real(str(self), "rate", rate, least=0, below=1)
+
+    def call(self, inputs):
+        return ops.channel_dropout(inputs, self.rate)
+
+
+class SpatialDropout1D(SpatialDropout2D):
+    """SpatialDropout2D for sequences: (batch, steps, channels)."""
+
+    rank = 1

@@ -1,4 +1,4 @@
-"""BatchNormalization and LayerNormalization."""
+"""BatchNormalization, LayerNormalization, GroupNormalization."""
 
 from __future__ import annotations
 
@@ -122,3 +122,40 @@ class LayerNormalization(_Normalization):
 
     def call(self, inputs):
         return ops.layer_norm(inputs, self.gamma, self.beta, epsilon=self.epsilon)
+
+
+class GroupNormalization(_Normalization):
+    """(x - mean) / sqrt(variance + epsilon) * gamma + beta with the mean and biased variance of each sample's
+    ``groups`` of neighbouring channels, over all pixels (Wu and He, ECCV 2018); any rank from 2 up, the same while
+    training and in inference, for any batch size. ``groups=-1``: each channel by itself (instance normalization).
+    ValueError if ``groups`` does not divide the channels."""
+
+    def __init__(
+        self,
+        groups: int = 32,
+        axis: int = -1,
+        epsilon: float = 1e-3,
+        center: bool = True,
+        scale: bool = True,
+        beta_initializer: Any = "zeros",
+        gamma_initializer: Any = "ones",
+        beta_regularizer: Any = None,
+        gamma_regularizer: Any = None,
+        *,
+        name: str | None = None,
+        trainable: bool = True,
+    ):
+        super().__init__(name=name, trainable=trainable)
+        self._configure(
+            axis, epsilon, center, scale, beta_initializer, gamma_initializer, beta_regularizer, gamma_regularizer
+        )  # fmt: skip
+        self.groups = -1 if groups == -1 else integer(str(self), "groups", groups, least=1)
+
+    def check_input(self, input_shape):
+        super().check_input(input_shape)
+        if self.groups > 0 and input_shape[-1] % self.groups:
+            raise ValueError(f"{self}: expected channels that groups ({self.groups}) divides, got {input_shape}")
+
+    def call(self, inputs):
+        groups = inputs.shape[-1] if self.groups == -1 else self.groups
+        return ops.group_norm(inputs, groups, self.gamma, self.beta, epsilon=self.epsilon)

@@ -151,6 +151,9 @@ class _Conv(Operation):
             k, n = w.shape[2:]
             low.gemm(item, a=x, b=w, m=low.count(x) // k, n=n, k=k, a_strides=(k, 1), b_strides=(n, 1))
             return
+        if is_depthwise(window, w):
+            lower_depthwise(low, "depthwise", item, window, x, y=item.output, x=x, w=w)
+            return
         phase = forward_phase(window, x.shape[1:3])
         _lower(low, item, x, w, phase, window.strides, (1, 1), window.groups, turned=False)
 
@@ -186,6 +189,12 @@ class _ByInput(Operation):
             k, n = w.shape[2:]
             low.gemm(item, a=dy, b=w, m=low.count(dy) // n, n=k, k=n, a_strides=(n, 1), b_strides=(1, n))
             return
+        if is_depthwise(window, w):
+            if window.strides == (1, 1):
+                lower_depthwise(low, "depthwise", item, turned(window), dy, flipped=1, y=item.output, x=dy, w=w)
+            else:
+                lower_depthwise(low, "depthwise_input_grad", item, window, item.node.output, dx=item.output, dy=dy, w=w)
+            return
         for phase in gradient_phases(window, item.node.attributes["image"]):
             _lower(low, item, dy, w, phase, (1, 1), window.strides, window.groups, turned=True)
 
@@ -220,6 +229,33 @@ def _lower(
     low.kernel("conv", 2 * low.batch * rows * columns * depth * cout, arguments, item.steps, cout)
 
 
+def is_depthwise(window: Window, w: Tensor) -> bool:
+    """Each channel has one kernel of its own."""
+    *_, inputs, outputs = w.concrete(1)
+    return inputs == 1 and outputs == window.groups > 1
+
+
+def turned(window: Window) -> Window:
+    """The window that the gradient by the input has on the gradient by the output, where strides are 1."""
+    before, after = (
+        (window.extent(0) - 1 - zeros[0], window.extent(1) - 1 - zeros[1]) for zeros in (window.before, window.after)
+    )
+    return Window(window.size, (1, 1), window.dilation, before, after, window.groups)
+
+
+def lower_depthwise(low, kernel: str, item, window: Window, image: Tensor, **arguments) -> None:
+    """``image``: what the windows lie on."""
+    _, height, width, channels = image.concrete(1)
+    rows, columns = window.places((height, width))
+    steps = {"steps": item.steps, "step_ld": channels} if kernel == "depthwise" else {}
+    low.call(
+        kernel, batch=low.batch, height=height, width=width, c=channels, oh=rows, ow=columns, kh=window.size[0],
+        kw=window.size[1], sh=window.strides[0], sw=window.strides[1], dilation_h=window.dilation[0],
+        dilation_w=window.dilation[1], pt=window.before[0], pl=window.before[1],
+        work=low.batch * rows * columns * channels * prod(window.size) // 4, **steps, **arguments,
+    )  # fmt: skip
+
+
 def _panel_columns(columns: int, dtype) -> int:
     """Columns of the panels that conv_pack makes of so many: two vectors each, the last perhaps one."""
     lanes = kernels.family("conv", dtype).LANES
@@ -243,6 +279,9 @@ class _ByWeight(Operation):
         rows, columns, k = dy.shape[1:]
         if window.is_point:
             low.gemm(item, a=x, b=dy, m=c, n=k, k=low.count(x) // c, a_strides=(1, c), b_strides=(k, 1))
+            return
+        if is_depthwise(window, item.node.output):
+            lower_depthwise(low, "depthwise_weight_grad", item, window, x, dw=item.output, x=x, dy=dy)
             return
         core, groups = kernels.family("conv", low.dtype), window.groups
         wide = (columns - 1) * window.strides[1] + window.extent(1)

@@ -20,7 +20,8 @@ def _scratch(low, rows: int, cols: int):
     return first, second, low.scratch(2 * parts * cols * low.dtype.itemsize), parts
 
 
-def _check_parameters(node, features: int) -> None:
+def check_parameters(node, features: int) -> None:
+    """ValueError for a parameter of another shape than (features,)."""
     for parameter in node.inputs[1:]:
         if parameter.shape != (features,):
             raise ValueError(f"{label(node)}: expected {parameter.name} of shape ({features},), got {parameter.shape}")
@@ -34,7 +35,7 @@ class _BatchNorm(Operation):
 
     def infer(self, node):
         x = node.inputs[0]
-        _check_parameters(node, x.shape[-1])
+        check_parameters(node, x.shape[-1])
         return [x.shape, x.shape[-1:], x.shape[-1:]]
 
     def gradient(self, node, upstream, needs):
@@ -182,7 +183,7 @@ class _LayerNorm(Operation):
 
     def infer(self, node):
         x = node.inputs[0]
-        _check_parameters(node, x.shape[-1])
+        check_parameters(node, x.shape[-1])
         return [x.shape, x.shape[:-1], x.shape[:-1]]
 
     def gradient(self, node, upstream, needs):

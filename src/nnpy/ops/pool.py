@@ -1,4 +1,5 @@
-"""Pooling over windows of images (batch, height, width, channels); padding and cropping them; repeating pixels."""
+"""Images (batch, height, width, channels): pooling over windows, padding, cropping, repeated pixels, dropped
+channels."""
 
 from __future__ import annotations
 
@@ -120,11 +121,36 @@ class _Place(Operation):
         )  # fmt: skip
 
 
+class _ChannelDropout(Operation):
+    """Dropout of whole channels (Tompson et al., CVPR 2015). Attributes: ``rate``, ``stream``: as those of dropout."""
+
+    name = "channel_dropout"
+
+    def infer(self, node):
+        return [node.inputs[0].shape]
+
+    def inference(self, node, inputs):
+        return inputs[0]
+
+    def gradient(self, node, upstream, needs):
+        return [apply(self, [upstream], rate=node.attributes["rate"], stream=node.attributes["stream"] or node)]
+
+    def lower(self, item, low):
+        node, x = item.node, item.node.inputs[0]
+        cols, rate = x.shape[-1], node.attributes["rate"]
+        low.call(
+            self.name, y=item.output, x=x, state=low.state, room=low.scratch(0), batch=low.batch, share=cols,
+            pixels=low.count(x) // (low.batch * cols), cols=cols, index=low.stream(node.attributes["stream"] or node),
+            rate=rate, scale=1 / (1 - rate), work=low.count(x),
+        )  # fmt: skip
+
+
 _MAX = _Pool("max")
 _AVERAGE = _Pool("average")
 _MAX_GRADIENT = _MaxGradient()
 _AVERAGE_GRADIENT = _AverageGradient()
 _PLACE = _Place()
+_CHANNEL_DROPOUT = _ChannelDropout()
 
 
 def max_pool(x: Tensor, window: Window) -> Tensor:
@@ -146,3 +172,10 @@ def repeat(x: Tensor, times: Pair) -> Tensor:
     """Each pixel ``times`` (down, across): nearest-neighbour enlargement."""
     image = (x.shape[1] * times[0], x.shape[2] * times[1])  # type: ignore[operator]
     return apply(_AVERAGE_GRADIENT, [x], window=Window(times, times), scale=1.0, image=image)
+
+
+def channel_dropout(x: Tensor, rate: float) -> Tensor:
+    """While training, whole channels of x (batch, ..., channels) are zero with probability ``rate``, in [0, 1)."""
+    if not 0.0 <= rate < 1.0:
+        raise ValueError(f"channel_dropout: expected a rate in [0, 1), got {rate}")
+    return apply(_CHANNEL_DROPOUT, [x], rate=float(rate), stream=None) if rate else x

@@ -1,0 +1,83 @@
+"""Group normalization."""
+
+from __future__ import annotations
+
+from nnpy.graph import Parameter, Tensor, apply
+from nnpy.ops.base import Operation, label
+from nnpy.ops.normalization import check_parameters
+
+
+class _GroupNorm(Operation):
+    """Inputs: x (batch, ..., channels), then gamma and beta where they exist. Outputs: y, mean and rstd of each
+    sample's groups. Attributes: ``groups``."""
+
+    name = "group_norm"
+    takes_steps = True
+
+    def infer(self, node):
+        x, groups = node.inputs[0], node.attributes["groups"]
+        check_parameters(node, x.shape[-1])
+        if x.shape[-1] % groups:
+            raise ValueError(f"{label(node)}: expected channels that groups ({groups}) divides, got {x.shape}")
+        return [x.shape, (x.shape[0], groups), (x.shape[0], groups)]
+
+    def gradient(self, node, upstream, needs):
+        x, named = node.inputs[0], dict(zip(node.attributes["names"], node.inputs[1:], strict=True))
+        mean, rstd = node.outputs[1:]
+        inputs = [upstream, x, mean, rstd, *([named["gamma"]] if "gamma" in named else [])]
+        dx = apply(_GROUP_NORM_GRADIENT, inputs, groups=node.attributes["groups"])
+        _, dbeta, dgamma = dx.made_by.outputs
+        return [dx if needs[0] else None, *({"gamma": dgamma, "beta": dbeta}[name] for name in named)]
+
+    def lower(self, item, low):
+        node, x = item.node, item.node.inputs[0]
+        cols, groups = x.shape[-1], node.attributes["groups"]
+        named = dict(zip(node.attributes["names"], node.inputs[1:], strict=True))
+        low.call(
+            self.name, y=item.output, x=x, mean=node.outputs[1], rstd=node.outputs[2], room=low.scratch(0),
+            batch=low.batch, pixels=low.count(x) // (low.batch * cols), cols=cols, groups=groups, share=2 * cols,
+            steps=item.steps, step_ld=cols, epsilon=node.attributes["epsilon"], work=4 * low.count(x), **named,
+        )  # fmt: skip
+
+
+class _GroupNormGradient(Operation):
+    """Outputs: dx, dbeta, dgamma."""
+
+    name = "group_norm_gradient"
+
+    def infer(self, node):
+        x = node.inputs[1]
+        return [x.shape, x.shape[-1:], x.shape[-1:]]
+
+    def lower(self, item, low):
+        node = item.node
+        dy, x, mean, rstd = node.inputs[:4]
+        cols = x.shape[-1]
+        partial = low.scratch(2 * low.batch * cols * low.dtype.itemsize)
+        gamma = {"gamma": node.inputs[4]} if len(node.inputs) > 4 else {}
+        low.call(
+            "group_norm_grad", dx=item.output, partial=partial, dy=dy, x=x, mean=mean, rstd=rstd, room=low.scratch(0),
+            batch=low.batch, pixels=low.count(x) // (low.batch * cols), cols=cols, groups=node.attributes["groups"],
+            share=3 * cols, work=4 * low.count(x), **gamma,
+        )  # fmt: skip
+        for place, sums in enumerate(node.outputs[1:]):
+            if low.is_used(sums):
+                start = partial._replace(
+                    offset=place * cols * low.dtype.itemsize,
+                    nbytes=partial.nbytes - place * cols * low.dtype.itemsize,
+                )
+                low.call(
+                    "column_sum", out=sums, x=start, rows=low.batch, cols=cols, ld=2 * cols, work=low.batch * cols // 8
+                )
+
+
+_GROUP_NORM = _GroupNorm()
+_GROUP_NORM_GRADIENT = _GroupNormGradient()
+
+
+def group_norm(
+    x: Tensor, groups: int, gamma: Parameter | None = None, beta: Parameter | None = None, *, epsilon: float = 1e-3
+) -> Tensor:
+    """Normalize each sample's channels in ``groups`` of neighbours, over all pixels. Parameters: (channels,)."""
+    named = {name: tensor for name, tensor in (("gamma", gamma), ("beta", beta)) if tensor is not None}
+    return apply(_GROUP_NORM, [x, *named.values()], names=tuple(named), epsilon=float(epsilon), groups=groups)
