@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 import nncore
+from bench.case import Case, empty, normal, rng
 from bench.conftest import MOST
-from nncore import Op, Step, kernels, reference, reference_steps
+from bench.image_cases import image_cases
+from nncore import Step, kernels, reference, reference_steps
 from nncore.kernels.signatures import SIGNATURES
-from nncore.memory import INDICES, LOCAL, RATES, SLOTS
+from nncore.memory import INDICES, RATES, SLOTS
 from nncore.steps import RULE_REALS, SAVES
 from nnpy.compiler.fuse import Aliases
 from nnpy.compiler.lower import Lowering
@@ -18,82 +20,44 @@ from nnpy.parameters import Store
 
 ROWS, COLS, UNITS = 128, 512, 256
 COUNT = 500_000  # parameters
-_rng = np.random.default_rng(0)
-
-
-def _empty(shape, dtype=np.float32):
-    """As np.empty, on a cache line, as all buffers of Programs are."""
-    return nncore.aligned(shape, dtype)
-
-
-def _normal(*shape):
-    array = _empty(shape)
-    _rng.standard_normal(dtype=np.float32, out=array)
-    return array
-
-
-class _Case:
-    """``arguments`` of the kernel's Op (and ``keep``: what must live as long); ``numpy`` does the same work."""
-
-    def __init__(self, name, arguments, numpy, steps=None, work=0.0, keep=()):
-        self.name, self.arguments, self.numpy = name, arguments, numpy
-        self.steps, self.work, self.keep = steps, work, keep
-
-    def __str__(self):
-        sizes = SIGNATURES[self.name].sizes
-        shown = [str(self.arguments[n]) for n in ("count", "rows", "m", "k", "n", "cols") if n in sizes]
-        return f"{self.name} {'x'.join(shown)}".strip()
-
-    def program(self):
-        """run(times): the kernel so often in one call."""
-        state = self.arguments.get("state")
-        program = nncore.Program(
-            [Op(self.name, steps=self.steps, **self.arguments)], nncore.new_state() if state is None else state
-        )
-
-        def run(times):
-            program.state[LOCAL] = 0  # there are learning rates for MOST steps
-            program.run(times)
-
-        return run
 
 
 def _batches():
     """Between the user's arrays and batches."""
     for kernel, source, cols in (("gather", 0, 784), ("gather_index", 9, 1)):
         out = np.empty((ROWS, cols), np.float32 if kernel == "gather" else np.int32)
-        data = _normal(2000, cols) if source == 0 else _rng.integers(0, 10, (2000, cols))
-        order, state = _rng.permutation(2000), nncore.new_state(0)
+        data = normal(2000, cols) if source == 0 else rng.integers(0, 10, (2000, cols))
+        order, state = rng.permutation(2000), nncore.new_state(0)
         state[SLOTS], state[INDICES] = data.ctypes.data, order.ctypes.data
         arguments = dict(out=out, state=state, rows=ROWS, cols=cols, row_stride=data.strides[0], source=source)
         take = lambda data=data, order=order, out=out: data[order[:ROWS]].astype(out.dtype)  # noqa: E731
-        yield _Case(kernel, arguments, take, keep=(data, order))
-    x, result, state = _normal(ROWS, 10), _empty((ROWS, 10)), nncore.new_state(0)  # a batch of predictions
+        yield Case(kernel, arguments, take, keep=(data, order))
+    x, result, state = normal(ROWS, 10), empty((ROWS, 10)), nncore.new_state(0)  # a batch of predictions
     state[SLOTS] = result.ctypes.data
-    yield _Case("scatter", dict(x=x, state=state, rows=ROWS, cols=10), lambda: np.copyto(result, x), keep=(result,))
-    narrow, turned = _normal(10, UNITS), _empty((UNITS, 10))
-    yield _Case("transpose", dict(out=turned, x=narrow, rows=10, cols=UNITS), lambda: reference.transpose(narrow))
+    yield Case("scatter", dict(x=x, state=state, rows=ROWS, cols=10), lambda: np.copyto(result, x), keep=(result,))
+    narrow, turned = normal(10, UNITS), empty((UNITS, 10))
+    yield Case("transpose", dict(out=turned, x=narrow, rows=10, cols=UNITS), lambda: reference.transpose(narrow))
 
 
 def _products():
-    x, w = _normal(ROWS, COLS), _normal(COLS, UNITS)
+    x, w = normal(ROWS, COLS), normal(COLS, UNITS)
     panel = kernels.family("gemm").NR
-    packed = _empty(-(-UNITS // panel) * panel * COLS)
-    c = _empty((ROWS, UNITS))
-    yield _Case(
+    packed = empty(-(-UNITS // panel) * panel * COLS)
+    c = empty((ROWS, UNITS))
+    yield Case(
         "gemm", dict(c=c, a=x, b=w, m=ROWS, n=UNITS, k=COLS, rs_a=COLS, cs_a=1, ldb=UNITS, ldc=UNITS),
         lambda: np.matmul(x, w, out=c), work=2 * ROWS * COLS * UNITS,
     )  # fmt: skip
-    head, scores = _normal(COLS, 10), _empty((ROWS, 10))
-    yield _Case(
+    head, scores = normal(COLS, 10), empty((ROWS, 10))
+    yield Case(
         "gemm_narrow", dict(c=scores, a=x, b=head, m=ROWS, n=10, k=COLS, lda=COLS, rs_b=10, cs_b=1),
         lambda: np.matmul(x, head, out=scores), work=2 * ROWS * COLS * 10,
     )  # fmt: skip
-    yield _Case(
+    yield Case(
         "pack_b", dict(out=packed, b=w, k=COLS, n=UNITS, rs=UNITS, cs=1), lambda: reference.pack_b(w, panel)
     )  # fmt: skip
-    bias, z = _normal(COLS), _empty(x.shape)
-    yield _Case(
+    bias, z = normal(COLS), empty(x.shape)
+    yield Case(
         "chain", dict(out=z, x=x, rows=ROWS, cols=COLS, ld_out=COLS, ld_x=COLS), lambda: np.add(x, bias, out=z),
         steps=[Step("add_row", p=bias)],
     )  # fmt: skip
@@ -102,10 +66,10 @@ def _products():
 def _rows():
     """Softmax and the losses."""
     for cols in (10, COLS):
-        x, y = _normal(ROWS, cols), _normal(ROWS, cols)
-        soft, out = reference.softmax(x), _empty(x.shape)
-        loss, hits = _empty(ROWS), _empty(ROWS)
-        labels = _rng.integers(0, cols, ROWS).astype(np.int32)
+        x, y = normal(ROWS, cols), normal(ROWS, cols)
+        soft, out = reference.softmax(x), empty(x.shape)
+        loss, hits = empty(ROWS), empty(ROWS)
+        labels = rng.integers(0, cols, ROWS).astype(np.int32)
         shape, of_loss = dict(rows=ROWS, cols=cols), dict(loss=loss, dx=out, x=x, scale=1 / ROWS)
         for name, arguments, given in (
             ("softmax", dict(y=out, x=x), (x,)),
@@ -117,95 +81,95 @@ def _rows():
             ("mean_squared_error", of_loss | dict(targets=y), (x, y)),
         ):
             function = getattr(reference, name)
-            yield _Case(name, arguments | shape, lambda function=function, given=given: function(*given))
+            yield Case(name, arguments | shape, lambda function=function, given=given: function(*given))
 
 
 def _normalizations():
-    x, y, z = _normal(ROWS, COLS), _normal(ROWS, COLS), _empty((ROWS, COLS))
-    gamma, beta, mean, variance = _normal(COLS), _normal(COLS), _normal(COLS), np.abs(_normal(COLS)) + 0.1
-    rstd, kept = _empty(COLS), _empty(COLS)
-    of_rows = [_normal(ROWS) for _ in range(2)]
+    x, y, z = normal(ROWS, COLS), normal(ROWS, COLS), empty((ROWS, COLS))
+    gamma, beta, mean, variance = normal(COLS), normal(COLS), normal(COLS), np.abs(normal(COLS)) + 0.1
+    rstd, kept = empty(COLS), empty(COLS)
+    of_rows = [normal(ROWS) for _ in range(2)]
     per_row = dict(mean=of_rows[0], rstd=of_rows[1])
     size, affine = dict(rows=ROWS, cols=COLS), dict(gamma=gamma, beta=beta)
     moving = dict(moving_mean=mean.copy(), moving_variance=variance.copy())
-    yield _Case(
+    yield Case(
         "batch_norm", dict(y=z, x=x, mean=kept, rstd=rstd, epsilon=1e-3, momentum=0.99, **affine, **moving, **size),
         lambda: reference.batch_norm(x, gamma, beta, mean, variance, 1e-3, 0.99),
     )  # fmt: skip
-    yield _Case(
+    yield Case(
         "batch_norm_grad",
         dict(dx=z, dgamma=kept, dbeta=rstd, dy=y, x=x, gamma=gamma, mean=mean, rstd=variance, **size),
         lambda: reference.batch_norm_grad(y, x, gamma, mean, variance),
     )  # fmt: skip
-    yield _Case(
+    yield Case(
         "batch_norm_fold", dict(scale=kept, shift=rstd, cols=COLS, epsilon=1e-3, **affine, **moving),
         lambda: reference.batch_norm_fold(gamma, beta, mean, variance, 1e-3),
     )  # fmt: skip
-    yield _Case(
+    yield Case(
         "layer_norm", dict(y=z, x=x, epsilon=1e-3, **affine, **per_row, **size),
         lambda: reference.layer_norm(x, gamma, beta, 1e-3),
     )  # fmt: skip
-    yield _Case(
+    yield Case(
         "layer_norm_grad", dict(dx=z, dy=y, x=x, gamma=gamma, **per_row, **size),
         lambda: reference.layer_norm_grad(y, x, gamma, *of_rows),
     )  # fmt: skip
-    yield _Case(
+    yield Case(
         "layer_norm_parameter_grad", dict(dgamma=kept, dbeta=rstd, dy=y, x=x, **per_row, **size),
         lambda: reference.layer_norm_parameter_grad(y, x, *of_rows),
     )  # fmt: skip
 
 
 def _sums():
-    x, of_columns, of_rows = _normal(ROWS, COLS), _empty(COLS), _empty(ROWS)
+    x, of_columns, of_rows = normal(ROWS, COLS), empty(COLS), empty(ROWS)
     size = dict(rows=ROWS, cols=COLS, ld=COLS)
-    yield _Case("column_sum", dict(out=of_columns, x=x, **size), lambda: reference.column_sum(x))
-    yield _Case("row_sum", dict(out=of_rows, x=x, **size), lambda: reference.row_sum(x))
-    totals, loss = np.zeros(2), _normal(ROWS)
-    yield _Case("accumulate", dict(totals=totals, values=loss, rows=ROWS), lambda: reference.accumulate(totals, loss))
-    flat = _normal(COUNT)
+    yield Case("column_sum", dict(out=of_columns, x=x, **size), lambda: reference.column_sum(x))
+    yield Case("row_sum", dict(out=of_rows, x=x, **size), lambda: reference.row_sum(x))
+    totals, loss = np.zeros(2), normal(ROWS)
+    yield Case("accumulate", dict(totals=totals, values=loss, rows=ROWS), lambda: reference.accumulate(totals, loss))
+    flat = normal(COUNT)
     partials = np.empty(-(-COUNT // reference.CHUNK))
-    yield _Case("square_sums", dict(partials=partials, x=flat, count=COUNT), lambda: reference.square_sums(flat))
-    yield _Case(
+    yield Case("square_sums", dict(partials=partials, x=flat, count=COUNT), lambda: reference.square_sums(flat))
+    yield Case(
         "penalty", dict(partials=partials, w=flat, count=COUNT, l1=1e-3, l2=1e-2),
         lambda: reference.penalty(flat, 1e-3, 1e-2),
     )  # fmt: skip
-    ones, scale = np.ones(len(partials)), _empty(1)
-    yield _Case(
+    ones, scale = np.ones(len(partials)), empty(1)
+    yield Case(
         "accumulate_penalty", dict(totals=totals, partials=ones, count=len(ones), rows=ROWS),
         lambda: reference.accumulate_penalty(totals, ones, ROWS),
     )  # fmt: skip
-    yield _Case(
+    yield Case(
         "clip_scale", dict(scale=scale, partials=ones, count=len(ones), clip=1.0),
         lambda: reference.clip_scale(ones, 1.0),
     )  # fmt: skip
 
 
 def _optimizers():
-    w, m, g = _normal(COUNT), _normal(COUNT), _normal(COUNT)
-    v, rates, state = np.abs(_normal(COUNT)), np.full(MOST, 1e-3), nncore.new_state(0)
+    w, m, g = normal(COUNT), normal(COUNT), normal(COUNT)
+    v, rates, state = np.abs(normal(COUNT)), np.full(MOST, 1e-3), nncore.new_state(0)
     state[RATES] = rates.ctypes.data
     adam, momentum = dict(beta_1=0.9, beta_2=0.999, epsilon=1e-7), dict(momentum=0.9)
     common = dict(g=g, state=state, count=COUNT)
-    yield _Case(
+    yield Case(
         "sgd", dict(w=w.copy(), v=m.copy(), **common, **momentum), lambda: reference.sgd(w, m, g, 1e-3, **momentum),
         keep=(rates,),
     )  # fmt: skip
-    yield _Case(
+    yield Case(
         "adam", dict(w=w.copy(), m=m.copy(), v=v.copy(), **common, **adam),
         lambda: reference.adam(w, m, v, g, 1e-3, 0, **adam), keep=(rates,),
     )  # fmt: skip
-    rule = _empty(RULE_REALS)
-    yield _Case(
+    rule = empty(RULE_REALS)
+    yield Case(
         "sgd_prepare", dict(rule=rule, state=state, **momentum), lambda: reference.sgd_prepare(1e-3, **momentum),
         keep=(rates,),
     )  # fmt: skip
-    yield _Case(
+    yield Case(
         "adam_prepare", dict(rule=rule, state=state, **adam), lambda: reference.adam_prepare(1e-3, 7, **adam),
         keep=(rates,),
     )  # fmt: skip
 
 
-CASES = [*_batches(), *_products(), *_rows(), *_normalizations(), *_sums(), *_optimizers()]
+CASES = [*_batches(), *_products(), *_rows(), *_normalizations(), *_sums(), *_optimizers(), *image_cases()]
 ROOFLINE = {"fma_peak", "triad", "copy"}  # what the machine can do: bench.roofline measures them
 
 
@@ -227,13 +191,13 @@ SHAPES = [(32, 784, 128), (128, 784, 512), (64, 64, 64), (128, 256, 10), *((n, n
 @pytest.mark.parametrize("orientation", ["forward", "by_input", "by_weight"])
 def test_gemm(m, k, n, orientation, guard):
     """The three products of a dense layer of k features and n units at batch m, as the compiler chooses to do them."""
-    x, w, dy = _normal(m, k), _normal(k, n), _normal(m, n)
+    x, w, dy = normal(m, k), normal(k, n), normal(m, n)
     a, b, rows, cols, depth = {
         "forward": (x, w, m, n, k),
         "by_input": (dy, w.T, m, k, n),
         "by_weight": (x.T, dy, k, n, m),
     }[orientation]
-    c = _empty((rows, cols))
+    c = empty((rows, cols))
     state = nncore.new_state()
     low = Lowering(m, Store([]), state, Aliases([]), {}, set())
     tensors = {"output": c, "a": a, "b": b}
@@ -247,20 +211,20 @@ def test_gemm(m, k, n, orientation, guard):
     program = nncore.Program(ops, state)
     program.run()
     np.testing.assert_allclose(c, a @ b, rtol=1e-3, atol=1e-3 * depth**0.5)
-    out = _empty(c.shape)
+    out = empty(c.shape)
     guard(program.run, lambda: np.matmul(a, b, out=out), 2 * m * n * k)
 
 
 def _chain(steps, x, out):
     arguments = dict(out=out, x=x, rows=ROWS, cols=COLS, ld_out=COLS, ld_x=COLS)
-    return _Case("chain", arguments, None, steps).program()
+    return Case("chain", arguments, None, steps).program()
 
 
 @pytest.mark.benchmark(group="steps")
 @pytest.mark.parametrize("kind", sorted(SAVES))
 def test_activation(kind, guard):
     """Bias and activation, as a layer has them: what steps are for. tanh alone is SVML in NumPy, and faster there."""
-    x, bias, out = _normal(ROWS, COLS), _normal(COLS), _empty((ROWS, COLS))
+    x, bias, out = normal(ROWS, COLS), normal(COLS), empty((ROWS, COLS))
     steps = [Step("add_row", p=bias), Step(kind, s0=0.2)]
     guard(_chain(steps, x, out), lambda: reference_steps.FUNCTIONS[kind](x + bias, 0.2))
 
@@ -270,8 +234,8 @@ def test_activation(kind, guard):
 def test_derivative(kind, guard):
     """The gradients of two branches added, and the derivative. A product of two arrays alone, as exponential's is, only
     measures the memory, on both sides."""
-    x, saved, out = _normal(ROWS, COLS), np.abs(_normal(ROWS, COLS)) % 1, _empty((ROWS, COLS))
-    other = _normal(ROWS, COLS)
+    x, saved, out = normal(ROWS, COLS), np.abs(normal(ROWS, COLS)) % 1, empty((ROWS, COLS))
+    other = normal(ROWS, COLS)
     steps = [Step("add", p=other, ld=COLS), Step("d_" + kind, p=saved, ld=COLS, s0=0.2)]
     guard(_chain(steps, x, out), lambda: (x + other) * reference_steps.DERIVATIVES[kind](saved, 0.2))
 
@@ -279,7 +243,7 @@ def test_derivative(kind, guard):
 @pytest.mark.benchmark(group="steps")
 def test_dropout(guard):
     """Against NumPy's own generator: it need not be the same for any number of threads."""
-    x, out, state = _normal(ROWS, COLS), _empty((ROWS, COLS)), nncore.new_state(seed=5)
+    x, out, state = normal(ROWS, COLS), empty((ROWS, COLS)), nncore.new_state(seed=5)
     numbers = np.random.default_rng(5)
     steps = [Step("dropout", p=state, width=COLS, s0=0.2, s1=1.25)]
     guard(_chain(steps, x, out), lambda: np.where(numbers.random(x.shape, np.float32) < 0.2, 0, x * np.float32(1.25)))

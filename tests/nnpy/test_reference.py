@@ -30,7 +30,7 @@ def entries():
     """(section, name, arguments as written) of every line of the page."""
     for title, text in SECTIONS.items():
         for name, arguments in ENTRY.findall(text):
-            yield title, name, [argument for argument in re.split(r",\s+", arguments) if argument]
+            yield title, name, [argument for argument in re.split(r",\s+(?![^(]*\))", arguments) if argument]
 
 
 def written(parameter: inspect.Parameter) -> str:
