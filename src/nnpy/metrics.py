@@ -80,7 +80,7 @@ class BinaryAccuracy(Metric):
 
 
 class Accuracy(Metric):
-    """"accuracy": the one of the three above that suits. Sparse for class numbers; binary for one output or under
+    """ "accuracy": the one of the three above that suits. Sparse for class numbers; binary for one output or under
     BinaryCrossentropy (where Keras takes categorical for several outputs); categorical for the rest."""
 
     def resolve(self, y_true: Tensor, y_pred: Tensor, loss: losses.Loss | None = None) -> Metric:

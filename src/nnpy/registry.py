@@ -112,12 +112,12 @@ def plain(name: str) -> str:
 
 
 def snake(name: str) -> str:
-    """A class name as Keras writes it: "HeNormal" -> "he_normal"."""
+    """A class name as Keras writes it: "HeNormal" -> "he_normal", "Conv2DTranspose" -> "conv2d_transpose"."""
     letters = []
     for position, letter in enumerate(name):
         before = name[position - 1] if position else ""
         after = name[position + 1 : position + 2]
-        starts = before.islower() or before.isdigit() or (after.islower() and before not in ("", "_"))
+        starts = before.islower() or (after.islower() and before not in ("", "_"))
         if letter.isupper() and starts:
             letters.append("_")
         letters.append(letter.lower())

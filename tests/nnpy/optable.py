@@ -128,7 +128,6 @@ ACTIVATIONS = {
 _PARAMETER = {"leaky_relu": 0.2, "elu": 1.5}
 
 
-
 def _batch_norm(x, gamma=None, beta=None, frozen=False):
     features, dtype = x.shape[-1], (x if gamma is None else gamma).value.dtype
     mean = Parameter(np.full(features, 0.3, dtype), "moving_mean", trainable=False)

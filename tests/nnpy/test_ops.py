@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from imagetable import TABLE as IMAGES
 from optable import TABLE, Graph, central_differences
 
 import nncore
@@ -10,7 +11,7 @@ from nnpy import ops
 from nnpy.graph import Parameter
 from nnpy.ops import normalization
 
-ROWS = {row.name: row for row in TABLE}
+ROWS = {row.name: row for row in (*TABLE, *IMAGES)}
 THREADS = (1, 2, 3, 7)
 
 

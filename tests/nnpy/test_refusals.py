@@ -145,7 +145,11 @@ def test_names_that_are_not_known(name, get, hint):
         get(name)
 
 
-CE, SPARSE, BINARY = nn.losses.CategoricalCrossentropy, nn.losses.SparseCategoricalCrossentropy, nn.losses.BinaryCrossentropy
+CE, SPARSE, BINARY = (
+    nn.losses.CategoricalCrossentropy,
+    nn.losses.SparseCategoricalCrossentropy,
+    nn.losses.BinaryCrossentropy,
+)
 
 
 def ends_in(function, units=3):
@@ -229,7 +233,12 @@ def test_the_warning_of_a_lazy_model_comes_with_the_data(caplog):
 def test_axis_of_normalization(layer):
     flat_, image = nn.Input((4,)), nn.Input((3, 4))
     assert layer(axis=1)(flat_).shape == (None, 4) and layer(axis=2)(image).shape == (None, 3, 4)
-    for axis, source, text in ((1, image, "expected axis -1 or 2 .* got 1"), (2, flat_, "expected axis -1 or 1"), (0, flat_, "the last one"), (-2, image, "got -2")):
+    for axis, source, text in (
+        (1, image, "expected axis -1 or 2 .* got 1"),
+        (2, flat_, "expected axis -1 or 1"),
+        (0, flat_, "the last one"),
+        (-2, image, "got -2"),
+    ):
         with pytest.raises(ValueError, match=text):
             layer(axis=axis)(source)
     with pytest.raises(TypeError, match="expected axis to be an integer"):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from nnpy import activations, initializers, ops, regularizers
 from nnpy.checks import flag, integer
 from nnpy.graph import Parameter, Tensor
@@ -30,9 +32,12 @@ class _Convolution(ImageLayer):
         self.bias_regularizer = self.named(regularizers.get, bias_regularizer)
         self.bias: Parameter | None = None
 
-    def _kernel(self, shape: tuple[int, ...], initializer: Any, name: str, regularizer: Any) -> Parameter:
+    def _kernel(
+        self, shape: tuple[int, ...], initializer: Any, name: str, regularizer: Any, arranged: Any = None
+    ) -> Parameter:
+        """``arranged``: draws for "auto" where the last axes of ``shape`` are not channels in and channels out."""
         if isinstance(initializer, initializers.Auto):
-            initializer = initializer.suited(self.activation.name)
+            initializer = arranged or initializer.suited(self.activation.name)
         return self.add_weight(shape, initializer, name, regularizer=regularizer)
 
     def _add_bias(self, channels: int) -> None:
@@ -177,7 +182,12 @@ class Conv2DTranspose(_Convolution):
     def build(self, input_shape):
         super().build(input_shape)
         shape = (*self.kernel_size, self.filters, self.channels)
-        self.kernel = self._kernel(shape, self.kernel_initializer, "kernel", self.kernel_regularizer)
+        suited = initializers.Auto().suited(self.activation.name)
+
+        def arranged(shape):
+            return suited((*shape[:2], shape[3], shape[2])).swapaxes(2, 3)
+
+        self.kernel = self._kernel(shape, self.kernel_initializer, "kernel", self.kernel_regularizer, arranged)
         self._add_bias(self.filters)
 
     def call(self, inputs):
@@ -186,13 +196,14 @@ class Conv2DTranspose(_Convolution):
             extent, stride = (self.kernel_size[axis] - 1) * self.dilation_rate[axis] + 1, self.strides[axis]
             covered = (given - 1) * stride + extent  # by all windows
             if self.output_padding is not None:
-                before[axis] = extent // 2 if self.padding == "same" else 0
-                image[axis] = covered - 2 * before[axis] + self.output_padding[axis]
+                less = 2 * (extent // 2) if self.padding == "same" else 0
+                image[axis] = covered - less + self.output_padding[axis]
             elif self.padding == "same":
                 image[axis] = given * stride
-                before[axis] = max(covered - image[axis], 0) // 2
             else:
                 image[axis] = given * stride + max(extent - stride, 0)
+            if self.padding == "same":
+                before[axis] = max(covered - image[axis], 0) // 2
             after[axis] = covered - image[axis] - before[axis]
         if min(image) < 1:
             raise ValueError(f"{self}: nothing is left of an image of {inputs.shape[1:3]}")
@@ -237,10 +248,18 @@ class DepthwiseConv2D(_Convolution):
 
     def build(self, input_shape):
         super().build(input_shape)
-        shape = (*self.kernel_size, self.channels, self.depth_multiplier)
-        initializer, regularizer = self.depthwise_initializer, self.depthwise_regularizer
-        self.kernel = self._kernel(shape, initializer, "kernel", regularizer)
+        self.kernel = self._depthwise_kernel("kernel", self.activation.name)
         self._add_bias(self.channels * self.depth_multiplier)
+
+    def _depthwise_kernel(self, name: str, activation: str) -> Parameter:
+        """A result depends on one channel alone: "auto" draws for each of them."""
+        shape = (*self.kernel_size, self.channels, self.depth_multiplier)
+        suited = initializers.Auto().suited(activation)
+
+        def arranged(shape):
+            return np.concatenate([suited((*shape[:2], 1, shape[3])) for _ in range(shape[2])], axis=2)
+
+        return self._kernel(shape, self.depthwise_initializer, name, self.depthwise_regularizer, arranged)
 
     def call(self, inputs):
         return self.end(self.depthwise(inputs, self.kernel))
@@ -292,10 +311,7 @@ class SeparableConv2D(DepthwiseConv2D):
 
     def build(self, input_shape):
         self.channels = input_shape[-1]
-        shape = (*self.kernel_size, self.channels, self.depth_multiplier)
-        self.depthwise_kernel = self._kernel(
-            shape, self.depthwise_initializer, "depthwise_kernel", self.depthwise_regularizer
-        )
+        self.depthwise_kernel = self._depthwise_kernel("depthwise_kernel", "linear")
         shape = (1, 1, self.channels * self.depth_multiplier, self.filters)
         self.pointwise_kernel = self._kernel(
             shape, self.pointwise_initializer, "pointwise_kernel", self.pointwise_regularizer
