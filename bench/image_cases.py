@@ -5,6 +5,8 @@ import numpy as np
 import nncore
 from bench.case import Case, empty, normal
 from nncore import kernels, reference_images, reference_steps
+from nncore.kernels.signatures import SOURCES
+from nncore.memory import INDICES, SLOTS
 
 BATCH, SIDE, CHANNELS, FILTERS = 16, 16, 32, 64
 _IMAGE = dict(batch=BATCH, height=SIDE, width=SIDE, c=CHANNELS)
@@ -13,10 +15,30 @@ _HALVES = dict(oh=SIDE // 2, ow=SIDE // 2, kh=2, kw=2, sh=2, sw=2)  # windows of
 
 
 def image_cases():
+    yield _gather()
     yield from _convolutions()
     yield from _depthwise()
     yield from _pools()
     yield from _normalizations()
+
+
+def _gather():
+    """A batch of CIFAR's images, cut out, mirrored and normalized."""
+    numbers = np.random.default_rng(0)
+    x, order = numbers.integers(0, 256, (2000, 32, 32, 3), dtype=np.uint8), numbers.permutation(2000)
+    out, state, shift = empty((BATCH, 32, 32, 3)), nncore.new_state(0), 2.0
+    state[SLOTS], state[INDICES] = x.ctypes.data, order.ctypes.data
+    rows = [np.full((32, 3), value, np.float32) for value in (1 / 60, -shift)]
+    arguments = dict(
+        out=out, state=state, scale=rows[0], shift=rows[1], rows=BATCH, height=32, width=32, c=3, oh=32, ow=32,
+        row_stride=x.strides[0], source=SOURCES.index("uint8"), pad_h=4, pad_w=4, augment=1, flip=1,
+    )  # fmt: skip
+
+    def same():
+        places = reference_images.image_places(order[:BATCH], 0, 0, (9, 9))
+        return reference_images.gather_image(x[order[:BATCH]], (32, 32), (4, 4), 1 / 60, -shift, np.float32, places)
+
+    return Case("gather_image", arguments, same, keep=(x, order))
 
 
 def _convolutions():

@@ -10,6 +10,7 @@ from nncore.program import debug_build, state_layout
 LAYOUT = state_layout()
 STEP, ROW, BATCH, LOCAL = (LAYOUT[name] for name in ("STEP", "ROW", "BATCH", "LOCAL"))
 INDICES, RATES, SEED, SLOTS = (LAYOUT[name] for name in ("INDICES", "RATES", "SEED", "SLOTS"))
+EPOCH, NUMBERS = LAYOUT["EPOCH"], LAYOUT["NUMBERS"]
 ALIGNMENT = 64
 _HUGE = 2 << 20
 

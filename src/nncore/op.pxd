@@ -27,8 +27,10 @@ cdef enum:
     STATE_INDICES = 4       # address of int64 row indices, or 0: rows are taken in order
     STATE_RATES = 5         # address of double learning rates, one a step
     STATE_SEED = 6          # the seed of every random stream
-    STATE_SLOTS = 8         # from here on: addresses of the user's arrays
-    STATE_SIZE = 64
+    STATE_EPOCH = 7         # passes over the data before this one: images are changed in another way in each
+    STATE_NUMBERS = 8       # address of int64: the number of each row's sample, or 0: the row itself
+    STATE_SLOTS = 10        # from here on: addresses of the user's arrays
+    STATE_SIZE = 66
 
 
 cdef extern from *:

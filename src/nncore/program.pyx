@@ -3,7 +3,7 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 from nncore.op cimport (Kernel, Op, POINTERS, SCALARS, SIZES, STATE_BATCH, STATE_INDICES, STATE_LOCAL, STATE_RATES,
-                        STATE_ROW, STATE_SEED, STATE_SIZE, STATE_SLOTS, STATE_STEP, layout)
+                        STATE_EPOCH, STATE_NUMBERS, STATE_ROW, STATE_SEED, STATE_SIZE, STATE_SLOTS, STATE_STEP, layout)
 from nncore.threads cimport Barrier, barrier_enter, barrier_open, run_team
 import os
 import threading
@@ -203,5 +203,6 @@ def debug_build():
 def state_layout():
     """Positions in the state array, by name."""
     return dict(STEP=STATE_STEP, ROW=STATE_ROW, BATCH=STATE_BATCH, LOCAL=STATE_LOCAL, INDICES=STATE_INDICES,
-                RATES=STATE_RATES, SEED=STATE_SEED, SLOTS=STATE_SLOTS, SIZE=STATE_SIZE,
+                RATES=STATE_RATES, SEED=STATE_SEED, EPOCH=STATE_EPOCH, NUMBERS=STATE_NUMBERS, SLOTS=STATE_SLOTS,
+                SIZE=STATE_SIZE,
                 POINTERS=POINTERS, SIZES=SIZES, SCALARS=SCALARS, OP_BYTES=sizeof(Op), LAYOUT=layout())

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from nncore.reference_steps import philox
+
 Pair = tuple[int, int]
 
 
@@ -220,3 +222,29 @@ def group_norm_grad(dy, x, groups: int, gamma, mean, rstd):
 def channel_dropout(x, keep, scale: float):
     """x [batch, pixels, channels] times scale where ``keep`` [batch, channels], else 0."""
     return np.where(keep[:, None, :], x * x.dtype.type(scale), x.dtype.type(0))
+
+
+def image_places(numbers, epoch: int, seed: int, places: Pair):
+    """(rows, columns, mirrored): which part of each image ``gather_image`` takes of so many places."""
+    counter = np.empty((len(numbers), 4), np.uint32)
+    number = np.asarray(numbers, np.uint64)
+    counter[:, 0], counter[:, 1] = number & np.uint64(0xFFFFFFFF), number >> np.uint64(32)
+    counter[:, 2], counter[:, 3] = epoch & 0xFFFFFFFF, 0xFFFFFFFF
+    words = philox(counter, (seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF)).astype(np.uint64)
+    rows, columns = (words[:, a] * np.uint64(places[a]) >> np.uint64(32) for a in (0, 1))
+    return rows.astype(int), columns.astype(int), words[:, 2] % np.uint64(2) == 0
+
+
+def gather_image(x, size: Pair, padding: Pair, scale, shift, dtype, places=None):
+    """The middle of each image with zeros around it, or the parts that ``image_places`` chose, times scale plus shift
+    (by channel)."""
+    wide = np.pad(x, ((0, 0), (padding[0],) * 2, (padding[1],) * 2, (0, 0)))
+    spare = [wide.shape[1 + a] - size[a] for a in (0, 1)]
+    if places is None:
+        middle = spare[0] // 2, spare[1] // 2
+        places = [np.full(len(x), middle[0]), np.full(len(x), middle[1]), np.zeros(len(x), bool)]
+    parts = [
+        image[top : top + size[0], left : left + size[1]][:, :: -1 if mirrored else 1]
+        for image, top, left, mirrored in zip(wide, *places, strict=True)
+    ]
+    return np.stack(parts).astype(dtype) * np.asarray(scale, dtype) + np.asarray(shift, dtype)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from nncore import Op, Program, new_state, reference, set_num_threads
-from nncore.memory import BATCH, INDICES, ROW, SLOTS
+from nncore import Op, Program, new_state, reference, reference_images, set_num_threads
+from nncore.memory import BATCH, EPOCH, INDICES, NUMBERS, ROW, SLOTS
 
 SOURCES = dict(
     float32=0, float64=1, uint8=2, int8=3, uint16=4, int16=5, uint32=6, int32=7, uint64=8, int64=9, float16=10
@@ -132,3 +132,44 @@ def test_transpose(run, rng, dtype, isa, every_thread_count):
             return [out]
 
         np.testing.assert_array_equal(every_thread_count(compute)[0], reference.transpose(x))
+
+
+@pytest.mark.parametrize("source", ["uint8", "float32", "float16"])
+@pytest.mark.parametrize("augment, flip", [(0, 0), (1, 0), (1, 1)])
+def test_images(rng, isa, dtype, source, augment, flip, every_thread_count):
+    """Parts of images as the seed, the epoch and the numbers of the samples choose them."""
+    for height, width, c, size, padding in (
+        (5, 7, 3, (5, 7), (2, 1)),
+        (4, 6, 1, (3, 5), (0, 0)),
+        (1, 1, 2, (3, 2), (2, 3)),
+        (9, 33, 4, (4, 20), (1, 0)),
+    ):
+        data = np.abs(user_array(rng, source, 50, height * width * c)).reshape(50, height, width, c)
+        order, numbers = rng.permutation(50), rng.integers(0, 1 << 40, 50)
+        scale, shift = rng.normal(size=(2, c)).astype(dtype)
+        places = tuple(n + 2 * p - s + 1 for n, p, s in zip((height, width), padding, size, strict=True))
+        rows = [np.ascontiguousarray(np.broadcast_to(v, (size[1], c))) for v in (scale, shift)]
+
+        def compute(threads):
+            set_num_threads(threads)
+            state = new_state(41, seed=(5 << 40) + 7)
+            state[SLOTS + 2], state[INDICES], state[NUMBERS] = (a.ctypes.data for a in (data, order, numbers))
+            state[ROW], state[EPOCH] = 3, 6
+            out = np.full((41, *size, c), 77, dtype)
+            op = Op(
+                "gather_image", out=out, state=state, scale=rows[0], shift=rows[1], slot=2, rows=41, height=height,
+                width=width, c=c, oh=size[0], ow=size[1], row_stride=data.strides[0], source=SOURCES[source],
+                pad_h=padding[0], pad_w=padding[1], augment=augment, flip=flip, dtype=dtype, isa=isa,
+            )  # fmt: skip
+            Program([op], state).run()
+            return [out]
+
+        (out,) = every_thread_count(compute)
+        chosen = order[3:44]
+        taken = None
+        if augment:
+            top, left, mirrored = reference_images.image_places(numbers[chosen], 6, (5 << 40) + 7, places)
+            assert top.max() < places[0] and left.max() < places[1] and (top.max() > 0 or places[0] == 1)
+            taken = top, left, mirrored & bool(flip)
+        expected = reference_images.gather_image(data[chosen], size, padding, scale, shift, dtype, taken)
+        np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())

@@ -3,9 +3,11 @@
 # A source is state[STATE_SLOTS + slot]; its rows may be any number of bytes apart (negative too) and need no alignment;
 # the elements of a row are contiguous. Work is split by elements, so that one wide row occupies all threads, or (by_rows)
 # by whole rows.
-from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t
-from libc.string cimport memcpy
-from nncore.op cimport (Op, STATE_INDICES, STATE_ROW, STATE_SLOTS, layout, signature, split)
+from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
+from nncore.kernels.philox cimport BLOCK, philox, word
+from nncore.op cimport (Op, STATE_EPOCH, STATE_INDICES, STATE_NUMBERS, STATE_ROW, STATE_SEED, STATE_SLOTS, layout,
+                        signature, split)
 from nncore.vector cimport real
 
 cdef extern from *:
@@ -22,8 +24,10 @@ cdef extern from *:
     typedef uint64_t user_u64 NN_USER;
     typedef int64_t user_i64 NN_USER;
     #define nn_prefetch(p) __builtin_prefetch((const void*)(p))
+    typedef uint32_t __attribute__((may_alias)) quarter;
     #define nn_float_of(word) (((union { uint32_t u; float f; }){word}).f)
     """
+    ctypedef uint32_t quarter
     ctypedef float user_f32
     ctypedef double user_f64
     ctypedef unsigned char user_u8
@@ -58,6 +62,7 @@ ctypedef void (*Convert)(void* out, const char* row, int64_t count) noexcept nog
 cdef enum:
     LINE = 64           # bytes in a cache line
     AHEAD = 4096        # bytes of the next row that are asked for while this one is converted
+    IMAGES = -1         # the random stream of images: those of layers count from 0
 
 
 cdef void convert(target* out, const source* row, int64_t count) noexcept nogil:
@@ -155,6 +160,78 @@ cdef void gather_index(const Op* op, int thread, int threads) noexcept nogil:
     gather_share(op, converter(<int32_t*>NULL, op.n[4]), sizeof(int32_t), thread, threads)
 
 
+cdef inline void mirror(real* y, int64_t width, int64_t c) noexcept nogil:
+    """The pixels of a row from right to left."""
+    cdef int64_t i, j, last = width - 1
+    cdef real kept
+    for i in range(width // 2):
+        for j in range(c):
+            kept = y[i * c + j]
+            y[i * c + j] = y[(last - i) * c + j]
+            y[(last - i) * c + j] = kept
+
+
+# p: out, state, scale, shift. n: slot, rows, height, width, c, oh, ow, row_stride (bytes), source, pad_h, pad_w, augment, flip
+cdef void gather_image(const Op* op, int thread, int threads) noexcept nogil:
+    """out[rows, oh, ow, c] = a part of each of the batch's images [height, width, c], times ``scale`` plus ``shift``
+    ([ow * c]: one row of a result).
+
+    The part is taken from the image with pad_h rows of zeros above and below and pad_w columns beside it; its middle, or
+    with ``augment`` any part, with ``flip`` mirrored every second time. What is taken depends on the seed, the epoch and
+    the number of the sample: Philox of the counter (number in two words, epoch, IMAGES) gives the row, the column (each
+    word * places / 2**32) and whether it is mirrored (the third word is even).
+    """
+    cdef const int64_t* n = <const int64_t*>op.n
+    cdef const int64_t* state = <const int64_t*>op.p[1]
+    cdef const real* scale = <const real*>op.p[2]
+    cdef const real* shift = <const real*>op.p[3]
+    cdef int64_t height = n[2], width = n[3], c = n[4], oh = n[5], ow = n[6], item = item_bytes(n[8]), pad_h = n[9]
+    cdef int64_t pad_w = n[10], high = height + 2 * pad_h - oh + 1, wide = width + 2 * pad_w - ow + 1
+    cdef const char* data = <const char*>state[STATE_SLOTS + n[0]]
+    cdef const int64_t* indices = <const int64_t*>state[STATE_INDICES]
+    cdef const int64_t* numbers = <const int64_t*>state[STATE_NUMBERS]
+    cdef int64_t first = 0, last = 0, r, i, j, k, at, top, left, low, end, position = state[STATE_ROW]
+    cdef Convert convert_row = converter(<real*>NULL, n[8])
+    cdef uint64_t[BLOCK] group
+    cdef word[4 * BLOCK] bits
+    cdef const quarter* random = <const quarter*>bits
+    cdef bint flipped
+    cdef const char* image
+    cdef real* y
+    split(n[1], thread, threads, &first, &last)
+    for r in range(first, last):
+        k = (r - first) % BLOCK
+        if n[11] and k == 0:
+            for j in range(BLOCK):
+                at = min(r + j, last - 1)
+                at = indices[position + at] if indices != NULL else position + at
+                group[j] = <uint64_t>(numbers[at] if numbers != NULL else at)
+            philox(bits, group, <uint32_t>state[STATE_EPOCH], <uint32_t>IMAGES, state[STATE_SEED], 1)
+        top = (high - 1) // 2
+        left = (wide - 1) // 2
+        flipped = 0
+        if n[11]:
+            top = <int64_t>((<uint64_t>random[4 * k] * <uint64_t>high) >> 32)
+            left = <int64_t>((<uint64_t>random[4 * k + 1] * <uint64_t>wide) >> 32)
+            flipped = n[12] and random[4 * k + 2] % 2 == 0
+        image = data + (indices[position + r] if indices != NULL else position + r) * n[7]
+        low = min(max(<int64_t>0, pad_w - left), ow)          # columns of the result that come from the image
+        end = max(low, min(ow, width + pad_w - left))
+        for i in range(oh):
+            y = <real*>op.p[0] + (r * oh + i) * ow * c
+            at = top + i - pad_h
+            if at < 0 or at >= height or low == end:
+                memset(y, 0, ow * c * sizeof(real))
+            else:
+                memset(y, 0, low * c * sizeof(real))
+                convert_row(y + low * c, image + (at * width + low + left - pad_w) * c * item, (end - low) * c)
+                memset(y + end * c, 0, (ow - end) * c * sizeof(real))
+                if flipped:
+                    mirror(y, ow, c)
+            for j in range(ow * c):
+                y[j] = y[j] * scale[j] + shift[j]
+
+
 # p: x, state. n: slot, rows, cols
 cdef void scatter(const Op* op, int thread, int threads) noexcept nogil:
     """Copy x[rows, cols] to the array at ``slot`` (same dtype, rows contiguous), from row state[STATE_ROW] on."""
@@ -179,7 +256,7 @@ cdef void transpose(const Op* op, int thread, int threads) noexcept nogil:
             out[c * rows + r] = x[r * cols + c]
 
 
-TABLE = {"gather": <size_t>&gather, "gather_index": <size_t>&gather_index, "scatter": <size_t>&scatter,
-         "transpose": <size_t>&transpose}
+TABLE = {"gather": <size_t>&gather, "gather_index": <size_t>&gather_index, "gather_image": <size_t>&gather_image,
+         "scatter": <size_t>&scatter, "transpose": <size_t>&transpose}
 LAYOUT = layout()
 SIGNATURE = signature()

@@ -30,6 +30,11 @@ SIGNATURES = {
     # gather: user's arrays -> batch, batch -> user's array
     "gather": _signature("gather", "out! state", "slot rows cols row_stride source by_rows"),
     "gather_index": _signature("gather", "out! state", "slot rows cols row_stride source by_rows"),
+    "gather_image": _signature(
+        "gather",
+        "out! state scale shift",
+        "slot rows height width c oh ow row_stride source pad_h pad_w augment flip",
+    ),
     "scatter": _signature("gather", "x state", "slot rows cols"),
     "transpose": _signature("gather", "out! x", "rows cols"),
     # gemm: c[m, n] = steps(a[m, k] @ b[k, n]); b as it is, packed by pack_b, or on the way; block: columns of

@@ -17,6 +17,7 @@ from nnpy.compiler.fuse import Aliases, fuse, fuse_updates, parameters_first
 from nnpy.compiler.lower import Lowering
 from nnpy.compiler.memory import Slot
 from nnpy.compiler.specialise import specialise
+from nnpy.data.images import Transform
 from nnpy.graph import Parameter, Tensor, ordered
 from nnpy.parameters import Store
 
@@ -29,12 +30,14 @@ PENALTY_CHUNK = 8192  # elements in one partial sum of the kernel penalty
 @dataclass(frozen=True)
 class Feed:
     """``tensor`` is gathered, row by row, from the user's array at a state slot: ``dtype`` and bytes from one row to
-    the next (``row_stride``) are the array's; the elements of a row are contiguous."""
+    the next (``row_stride``) are the array's; the elements of a row are contiguous. ``transform``: what happens to
+    images on the way."""
 
     tensor: Tensor
     slot: int
     dtype: str
     row_stride: int
+    transform: Transform | None = None
 
 
 class Update(Protocol):
@@ -131,7 +134,7 @@ def compile_request(request: Request, store: Store, state: np.ndarray) -> Execut
     if request.penalty is not None:
         _penalty(request.penalty, low)
     for feed in request.feeds:
-        _gather(feed, low)
+        _gather(feed, low, request.training)
     copies = []
     for parameter, gradient in parameter_gradients.items():
         if aliases.root(gradient).node is None or low.is_bound(gradient):
@@ -174,8 +177,15 @@ def compile_request(request: Request, store: Store, state: np.ndarray) -> Execut
     return Executable(Program(code, state), store, state, values, slopes, arena.nbytes)
 
 
-def _gather(feed: Feed, low: Lowering) -> None:
+def _gather(feed: Feed, low: Lowering, training: bool) -> None:
     count = low.count(feed.tensor)
+    if feed.transform is not None:
+        arguments = feed.transform.arguments(low.dtype, feed.dtype, feed.row_stride, augment=training)
+        low.call(
+            "gather_image", out=feed.tensor, state=low.state, slot=feed.slot, rows=low.batch, work=4 * count,
+            **arguments,
+        )  # fmt: skip
+        return
     kernel = "gather_index" if feed.tensor.kind == "index" else "gather"
     low.call(
         kernel, out=feed.tensor, state=low.state, slot=feed.slot, rows=low.batch, cols=count // max(1, low.batch),

@@ -113,7 +113,7 @@ def fits(shape: Sequence[int], expected: Sequence[int | None]) -> bool:
     return len(shape) == len(expected) and all(e is None or s == e for s, e in zip(shape, expected, strict=True))
 
 
-def check_shape(array: np.ndarray, expected: Sequence[int | None], what: str, source: Any = None) -> np.ndarray:
+def check_shape(array: Any, expected: Sequence[int | None], what: str, source: Any = None) -> Any:
     """``array`` with samples of the expected shape: as it is, or for scalars as samples of (1,) and the reverse.
 
     ``source``: what the user gave. Raises ValueError naming ``what``, the shape expected and the one that came.
@@ -186,8 +186,10 @@ def column(shape: Sequence[int], place: Sequence[Any], source: Any = None) -> st
     return f", column {frames.column_name(source, position) if is_frame(source) else position}"
 
 
-def readable(array: np.ndarray) -> np.ndarray:
-    """The array itself, or a copy, as a Program reads it: a dtype of SOURCES, each row contiguous."""
+def readable(array: Any) -> Any:
+    """The array itself, or a copy, as a Program reads it: a dtype of SOURCES, each row contiguous. Images are."""
+    if not isinstance(array, np.ndarray):
+        return array
     dtype = array.dtype
     if dtype.kind == "b":
         array = array.view(np.uint8)
@@ -219,7 +221,7 @@ def distribute(value: Any, names: Sequence[str], ranks: Sequence[int | None], wh
     return list(value)
 
 
-def common_length(arrays: Sequence[tuple[str, np.ndarray]]) -> int:
+def common_length(arrays: Sequence[tuple[str, Any]]) -> int:
     """The number of samples in all of them. Raises ValueError if it is 0 or they differ."""
     name, first = arrays[0]
     for other, array in arrays:

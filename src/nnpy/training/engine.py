@@ -14,8 +14,9 @@ from weakref import WeakSet
 import numpy as np
 
 import nncore
-from nncore.memory import BATCH, INDICES, LOCAL, RATES, ROW, SEED, SLOTS, STEP
+from nncore.memory import BATCH, EPOCH, INDICES, LOCAL, NUMBERS, RATES, ROW, SEED, SLOTS, STEP
 from nnpy.compiler import Executable, Feed, Request, compile_request
+from nnpy.data.images import Images
 from nnpy.graph import Parameter, Tensor
 from nnpy.optimizers.base import Updater
 from nnpy.parameters import Store
@@ -176,7 +177,7 @@ class Engine:
         """Forward, loss and metrics."""
         return self._program("test", batch, samples.sources, samples.weighted)
 
-    def inference(self, batch: int, inputs: Sequence[np.ndarray]) -> Ready:
+    def inference(self, batch: int, inputs: Sequence[np.ndarray | Images]) -> Ready:
         """Forward, and the outputs written to arrays at the slots after the inputs'."""
         return self._program("predict", batch, tuple(source(array) for array in inputs), ())
 
@@ -247,6 +248,8 @@ class Engine:
         first, rate = int(state[STEP]), optimizer.learning_rate
         rates = optimizer.rates(first, steps)
         setup = {INDICES: 0 if order is None else address(order), RATES: address(rates), LOCAL: 0, ROW: 0}
+        numbers = samples.numbers
+        setup |= {EPOCH: self.epochs, NUMBERS: 0 if numbers is None else address(numbers)}
         for size, count in parts(samples.count, batch, steps):
             program = self.training(size, samples).program
             setup[BATCH] = size
@@ -270,20 +273,25 @@ class Engine:
             program = self.testing(size, samples).program
             yield from self._infer(program, samples.arrays, setup, size, count, slices)
 
-    def predict(self, inputs: Sequence[np.ndarray], batch: int, steps: int) -> list[np.ndarray]:
+    def predict(self, inputs: Sequence[np.ndarray | Images], batch: int, steps: int) -> list[np.ndarray]:
         """The outputs for inputs in order."""
         results = self.results(inputs, batch, steps)
         for _ in self.predict_steps(inputs, results, batch, steps):
             pass
         return results
 
-    def results(self, inputs: Sequence[np.ndarray], batch: int, steps: int) -> list[np.ndarray]:
+    def results(self, inputs: Sequence[np.ndarray | Images], batch: int, steps: int) -> list[np.ndarray]:
         """Arrays for the outputs."""
         count = min(len(inputs[0]), steps * batch)
         return [np.empty(t.concrete(count), self.model.dtype) for t in self.model.structure.outputs]
 
     def predict_steps(
-        self, inputs: Sequence[np.ndarray], results: Sequence[np.ndarray], batch: int, steps: int, slices: bool = True
+        self,
+        inputs: Sequence[np.ndarray | Images],
+        results: Sequence[np.ndarray],
+        batch: int,
+        steps: int,
+        slices: bool = True,
     ) -> Iterator[int]:
         """As ``test_steps``: the outputs are written to ``results``."""
         setup = {INDICES: 0, LOCAL: 0, ROW: 0}
@@ -292,7 +300,13 @@ class Engine:
             yield from self._infer(program, [*inputs, *results], setup, size, times, slices)
 
     def _infer(
-        self, program: Any, arrays: Sequence[np.ndarray], setup: dict[int, int], size: int, count: int, slices: bool
+        self,
+        program: Any,
+        arrays: Sequence[np.ndarray | Images],
+        setup: dict[int, int],
+        size: int,
+        count: int,
+        slices: bool,
     ) -> Iterator[int]:
         state = self.infer_state
         setup[BATCH] = size
@@ -358,10 +372,7 @@ def _inside(layer: Layer) -> Iterator[Layer]:
 
 
 def feeds(tensors: Sequence[Tensor], sources: Sequence[Source]) -> list[Feed]:
-    return [
-        Feed(tensor, slot, dtype, stride)
-        for slot, (tensor, (dtype, stride)) in enumerate(zip(tensors, sources, strict=True))
-    ]
+    return [Feed(tensor, slot, *of) for slot, (tensor, of) in enumerate(zip(tensors, sources, strict=True))]
 
 
 def parts(samples: int, batch: int, steps: int) -> list[tuple[int, int]]:
@@ -371,7 +382,7 @@ def parts(samples: int, batch: int, steps: int) -> list[tuple[int, int]]:
     return [*result, (rest, 1)] if rest and steps > full else result
 
 
-def bind(state: np.ndarray, arrays: Sequence[np.ndarray], setup: dict[int, int]) -> None:
+def bind(state: np.ndarray, arrays: Sequence[np.ndarray | Images], setup: dict[int, int]) -> None:
     """Write the addresses of arrays and other cells; the caller keeps the arrays alive."""
     for slot, array in enumerate(arrays):
         state[SLOTS + slot] = address(array)
@@ -379,5 +390,5 @@ def bind(state: np.ndarray, arrays: Sequence[np.ndarray], setup: dict[int, int])
         state[cell] = value
 
 
-def address(array: np.ndarray) -> int:
-    return array.__array_interface__["data"][0]
+def address(array: np.ndarray | Images) -> int:
+    return (array.x if isinstance(array, Images) else array).__array_interface__["data"][0]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnpy.data import inputs as adapt
+from nnpy.data.images import Images
 from nnpy.training.callbacks import Callback, CallbackList, as_list, logger, say
 from nnpy.training.progress import check_verbose, format_logs
 from nnpy.training.samples import Samples, batches, prepare, prepare_inputs
@@ -145,7 +146,7 @@ def predict(
     else:
         arrays = prepare_inputs(model, x)
         results = _predict_arrays(model, arrays, batch, limit(steps, len(arrays[0]), batch, "steps"), calls)
-        if batch_size is None and arrays[0] is x and len(x) <= BATCH:
+        if batch_size is None and type(x) is np.ndarray and arrays[0] is x and len(x) <= BATCH:
             _remember(model, x)
     calls.call("on_predict_end", None)
     if shown:
@@ -163,7 +164,7 @@ def _remember(model: Model, x: np.ndarray) -> None:
 
 
 def _predict_arrays(
-    model: Model, arrays: list[np.ndarray], batch: int, steps: int, calls: CallbackList
+    model: Model, arrays: list[np.ndarray | Images], batch: int, steps: int, calls: CallbackList
 ) -> list[np.ndarray]:
     engine = model.engine
     if not calls.wants_batches("predict"):

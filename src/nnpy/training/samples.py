@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from nnpy.data import inputs as adapt
+from nnpy.data.images import Images, Transform
 
 if TYPE_CHECKING:
     from nnpy.model import Model
     from nnpy.training.settings import Head
 
-Source = tuple[str, int]  # dtype and bytes from row to row
+_STEP = 20  # bits: samples of one step of a stream have numbers of their own
+
+
+class Source(NamedTuple):
+    """What a Program must know of an array: its dtype, bytes from row to row, and what happens to images."""
+
+    dtype: str
+    stride: int
+    transform: Transform | None = None
 
 
 @dataclass(frozen=True)
@@ -22,12 +31,12 @@ class Samples:
     """``count`` samples; ``inputs``, ``targets`` and ``weights`` (None: all 1) in the order of the model's."""
 
     count: int
-    inputs: list[np.ndarray]
+    inputs: list[np.ndarray | Images]
     targets: list[np.ndarray]
     weights: list[np.ndarray | None]
 
     @property
-    def arrays(self) -> list[np.ndarray]:
+    def arrays(self) -> list[np.ndarray | Images]:
         """What is bound, in the order of the slots."""
         return [*self.inputs, *self.targets, *(w for w in self.weights if w is not None)]
 
@@ -46,11 +55,22 @@ class Samples:
             last - first, [a[first:last] for a in self.inputs], [a[first:last] for a in self.targets], weights
         )
 
+    @property
+    def numbers(self) -> np.ndarray | None:
+        """Of the samples, by which images are augmented; None: those of the rows."""
+        return next((x.numbers for x in self.inputs if isinstance(x, Images)), None)
 
-def source(array: np.ndarray) -> Source:
-    """What a Program must know of an array. A single row has no next one: its stride is what it would be."""
-    stride = array.strides[0] if len(array) > 1 else array[:1].nbytes
-    return array.dtype.name, stride
+    def at_step(self, step: int) -> Samples:
+        """Of a stream: images that have no numbers get some that no other step has."""
+        numbers = np.arange(step << _STEP, (step << _STEP) + self.count)
+        inputs = [x.numbered(numbers) if isinstance(x, Images) and x.numbers is None else x for x in self.inputs]
+        return Samples(self.count, inputs, self.targets, self.weights)
+
+
+def source(array: np.ndarray | Images) -> Source:
+    """A single row has no next one: its stride is what it would be."""
+    x, transform = (array.x, array.transform) if isinstance(array, Images) else (array, None)
+    return Source(x.dtype.name, x.strides[0] if len(x) > 1 else x[:1].nbytes, transform)
 
 
 def prepare(model: Model, x: Any, y: Any, sample_weight: Any = None, class_weight: Any = None) -> Samples:
@@ -83,14 +103,18 @@ def prepare(model: Model, x: Any, y: Any, sample_weight: Any = None, class_weigh
     return Samples(count, arrays, targets, weights)
 
 
-def prepare_inputs(model: Model, x: Any, finite: bool = True) -> list[np.ndarray]:
+def _array_of(value: Any, name: str) -> np.ndarray | Images:
+    return value if isinstance(value, Images) else adapt.to_array(value, name)
+
+
+def prepare_inputs(model: Model, x: Any, finite: bool = True) -> list[np.ndarray | Images]:
     """Check and adapt a model's inputs; ``finite``: also look for NaN and infinity."""
     if not model.built and isinstance(x, Mapping):
-        named = {name: adapt.to_array(value, f"x[{name!r}]") for name, value in x.items()}
+        named = {name: _array_of(value, f"x[{name!r}]") for name, value in x.items()}
         model.build({name: (None, *array.shape[1:]) for name, array in named.items()})
     if not model.built:
         several = isinstance(x, (list, tuple)) and len(x) > 1 and all(len(getattr(a, "shape", ())) > 1 for a in x)
-        arrays = [adapt.to_array(value, "x") for value in (x if several else [x])]
+        arrays = [_array_of(value, "x") for value in (x if several else [x])]
         adapt.common_length([("x", array) for array in arrays])
         shapes = [(None, *array.shape[1:]) for array in arrays]
         model.build(shapes if several else shapes[0])
@@ -98,19 +122,27 @@ def prepare_inputs(model: Model, x: Any, finite: bool = True) -> list[np.ndarray
     given = adapt.distribute(x, model.input_names, [t.rank for t in tensors], "x")
     what = [f"Input {name!r}" for name in model.input_names]
     arrays = [
-        adapt.readable(adapt.check_shape(adapt.to_array(value, name), tensor.shape[1:], name, value))
+        adapt.readable(adapt.check_shape(_array_of(value, name), tensor.shape[1:], name, value))
         for value, tensor, name in zip(given, tensors, what, strict=True)
     ]
     adapt.common_length(list(zip(what, arrays, strict=True)))
+    _check_numbers([array for array in arrays if isinstance(array, Images)])
     if finite:
         _check_finite(model, arrays, x)
     return arrays
 
 
-def _check_finite(model: Model, arrays: list[np.ndarray], x: Any) -> None:
+def _check_numbers(images: list[Images]) -> None:
+    """Images of several inputs are augmented alike, as they belong together."""
+    for other in images[1:]:
+        if not np.array_equal(other.row_numbers(), images[0].row_numbers()):
+            raise ValueError("x: expected Images of the same samples, got some with other numbers: slice them alike")
+
+
+def _check_finite(model: Model, arrays: list[np.ndarray | Images], x: Any) -> None:
     given = adapt.distribute(x, model.input_names, [t.rank for t in model.structure.inputs], "x")
     for array, name, value in zip(arrays, model.input_names, given, strict=True):
-        adapt.check_finite(array, model.dtype, f"Input {name!r}", value)
+        adapt.check_finite(array.x if isinstance(array, Images) else array, model.dtype, f"Input {name!r}", value)
 
 
 def _weights(

@@ -1,0 +1,201 @@
+"""Folders of images by class, or zip files of them: read as a whole, or batch by batch while the step before runs."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import threading
+import zipfile
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnpy import seeds
+from nnpy.checks import flag, integer, shown
+from nnpy.data.images import Images
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+_AHEAD = 2  # batches that are decoded while a step runs
+_TASK = 16  # images that a thread decodes at a time
+_SMALL = 128 * 128  # pixels below which threads wait for each other's Python code longer than they decode
+
+
+class ImageFolder:
+    """Images by class, ``path/CLASS/NAME.jpg``: an iterable of batches (images, labels) for ``fit`` and the others.
+
+    ``path``: a folder, or a zip file, or a folder inside of it (``"images.zip/train"``); files in folders of a class's
+    folder are its too. Batches are decoded by threads while the step before runs, in a new order in each pass with
+    ``shuffle``. Labels are the positions of the class's names in ``classes``, sorted. ``image_size``: (height, width)
+    that images are resized to; None: they have one size. ``channels``: 1 (grey), 3 or 4. Other options: as those of
+    ``Images``, which the batches are; the numbers of samples are their places in ``files``.
+
+    ``load()`` reads all of it into arrays, which is faster where there is memory for it. Needs Pillow: pip install
+    "nnpy[images]" (ModuleNotFoundError). Raises FileNotFoundError if there is no such path, ValueError if it has no
+    images by class.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        image_size: Any = None,
+        batch_size: int = 32,
+        shuffle: bool = True,
+        channels: int = 3,
+        classes: Sequence[str] | None = None,
+        **options: Any,
+    ):
+        _pillow()
+        self.path = Path(path)
+        self.batch_size = integer("ImageFolder", "batch_size", batch_size, least=1)
+        self.shuffle = flag("ImageFolder", "shuffle", shuffle)
+        if channels not in _MODES:
+            raise ValueError(f"ImageFolder: expected channels to be 1, 3 or 4, got {shown(channels)}")
+        self.channels = channels
+        self._archive, files = _list(self.path)
+        found: dict[str, list[str]] = {}
+        for file, name in files:
+            found.setdefault(name, []).append(file)
+        if not found:
+            raise ValueError(f"ImageFolder: expected images by class, {self.path}/CLASS/NAME.jpg or so, found none")
+        self.classes = sorted(found) if classes is None else [str(name) for name in classes]
+        if missing := sorted(set(found) ^ set(self.classes)):
+            raise ValueError(f"ImageFolder: expected classes {sorted(found)}, as there are folders, {missing} differ")
+        self.files = [file for name in self.classes for file in sorted(found[name])]
+        self.labels = np.repeat(np.arange(len(self.classes)), [len(found[name]) for name in self.classes])
+        if image_size is None:
+            self.image_size = self._decode(self.files[0], None).shape[:2]
+        else:
+            given = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+            if len(given) != 2:
+                raise ValueError(f"ImageFolder: expected image_size to be (height, width), got {shown(image_size)}")
+            self.image_size = tuple(integer("ImageFolder", "image_size", n, least=1) for n in given)
+        self._resize = image_size is not None
+        self.options = options
+        self.batches = 0  # passes so far
+        Images(np.empty((0, *self.image_size, channels), np.uint8), **options)  # are the options right?
+
+    def __len__(self) -> int:
+        """Batches in a pass."""
+        return math.ceil(len(self.files) / self.batch_size)
+
+    def __repr__(self) -> str:
+        return f"ImageFolder({str(self.path)!r}: {len(self.files)} images, {len(self.classes)} classes)"
+
+    def load(self) -> tuple[np.ndarray, np.ndarray]:
+        """All images and labels: (samples, height, width, channels) of uint8, (samples,) of int64."""
+        x = np.empty((len(self.files), *self.image_size, self.channels), np.uint8)
+        with ThreadPoolExecutor(self._workers()) as pool:
+            for task in self._tasks(pool, x, range(len(self.files))):
+                task.result()
+        return x, self.labels.copy()
+
+    def __iter__(self) -> Iterator[tuple[Images, np.ndarray]]:
+        count, batch = len(self.files), self.batch_size
+        order = seeds.stream("folder", self.batches).permutation(count) if self.shuffle else np.arange(count)
+        self.batches += 1
+        starts = iter(range(0, count, batch))
+        running: deque[tuple[np.ndarray, np.ndarray, list[Future]]] = deque()
+        pool = ThreadPoolExecutor(self._workers())
+
+        def begin(start: int | None) -> None:
+            if start is not None:
+                rows = order[start : start + batch]
+                x = np.empty((len(rows), *self.image_size, self.channels), np.uint8)
+                running.append((rows, x, self._tasks(pool, x, rows)))
+
+        try:
+            for _ in range(_AHEAD):
+                begin(next(starts, None))
+            while running:
+                rows, x, tasks = running.popleft()
+                for task in tasks:
+                    task.result()
+                begin(next(starts, None))
+                yield Images(x, **self.options).numbered(rows), self.labels[rows]
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _workers(self) -> int:
+        return 1 if math.prod(self.image_size) < _SMALL else min(32, os.cpu_count() or 1)
+
+    def _tasks(self, pool: ThreadPoolExecutor, x: np.ndarray, rows: Sequence[int] | np.ndarray) -> list[Future]:
+        """Threads that decode the files at ``rows`` into x."""
+
+        def decode(first: int) -> None:
+            for place in range(first, min(first + _TASK, len(x))):
+                file = self.files[rows[place]]
+                image = self._decode(file, self.image_size if self._resize else None)
+                if image.shape != x.shape[1:]:
+                    raise ValueError(
+                        f"ImageFolder: expected images of {x.shape[1:]}, as the first is, got {image.shape} in {file}; "
+                        "image_size=(height, width) resizes them"
+                    )
+                x[place] = image
+
+        return [pool.submit(decode, first) for first in range(0, len(x), _TASK)]
+
+    def _decode(self, file: str, size: tuple[int, ...] | None) -> np.ndarray:
+        """(height, width, channels)"""
+        pillow = _pillow()
+        content = self._archive.read(file) if self._archive is not None else Path(file).read_bytes()
+        try:
+            with pillow.open(io.BytesIO(content)) as image:
+                image.draft(_MODES[self.channels], size and (size[1], size[0]))  # a JPEG can be decoded smaller
+                image = image.convert(_MODES[self.channels])
+                if size is not None and image.size != (size[1], size[0]):
+                    image = image.resize((size[1], size[0]), pillow.Resampling.BILINEAR)
+                array = np.asarray(image)
+        except (OSError, SyntaxError, ValueError) as error:
+            raise ValueError(f"ImageFolder: cannot read {file}: {error}") from error
+        return array if array.ndim == 3 else array[:, :, None]
+
+
+class _Archive:
+    """A zip file that several threads read."""
+
+    def __init__(self, path: Path):
+        self.file = zipfile.ZipFile(path)
+        self._lock = threading.Lock()
+
+    def read(self, name: str) -> bytes:
+        with self._lock:
+            return self.file.read(name)
+
+
+def _list(path: Path) -> tuple[_Archive | None, list[tuple[str, str]]]:
+    """(the zip file, [(file, name of its class)])"""
+    if path.is_dir():
+        inside = ((file, file.relative_to(path).parts) for file in path.rglob("*"))
+        return None, [(str(file), parts[0]) for file, parts in inside if _is_image(parts) and file.is_file()]
+    for archive in (path, *path.parents):
+        if archive.is_file():
+            if not zipfile.is_zipfile(archive):
+                raise ValueError(f"ImageFolder: expected a folder or a zip file, got {archive}")
+            opened, prefix = _Archive(archive), path.relative_to(archive).parts
+            names = [(name, tuple(name.split("/"))) for name in opened.file.namelist()]
+            inner = [(name, parts[len(prefix) :]) for name, parts in names if parts[: len(prefix)] == prefix]
+            if not inner:
+                raise FileNotFoundError(f"ImageFolder: no folder {'/'.join(prefix)} in {archive}")
+            return opened, [(name, parts[0]) for name, parts in inner if _is_image(parts)]
+    raise FileNotFoundError(f"ImageFolder: no folder or zip file {path}")
+
+
+def _is_image(parts: Sequence[str]) -> bool:
+    hidden = any(part.startswith((".", "__MACOSX")) for part in parts)
+    return len(parts) > 1 and not hidden and Path(parts[-1]).suffix.lower() in SUFFIXES
+
+
+def _pillow() -> Any:
+    try:
+        from PIL import Image
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            'ImageFolder: reading image files needs Pillow; pip install "nnpy[images]"', name=error.name
+        ) from error
+    return Image

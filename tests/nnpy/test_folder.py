@@ -1,0 +1,192 @@
+"""Folders and zip files of images, and batches that are prepared in other threads."""
+
+import threading
+import time
+import zipfile
+from contextlib import closing
+
+import numpy as np
+import pytest
+
+import nnpy as nn
+from nnpy.data import ImageFolder, prefetch
+
+Image = pytest.importorskip("PIL.Image")
+CLASSES = ("bird", "cat", "dog")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Seven images of each class, whose first pixel says which; and what does not belong to them."""
+    path = tmp_path_factory.mktemp("images")
+    for label, name in enumerate(CLASSES):
+        (path / name / "more").mkdir(parents=True)
+        for number in range(7):
+            pixels = np.full((5, 6, 3), 10 * number, np.uint8)
+            pixels[0, 0] = 100 * label + number
+            Image.fromarray(pixels).save(path / name / ("more" if number == 6 else "") / f"{number}.png")
+        (path / name / "notes.txt").write_text("not an image")
+    Image.fromarray(pixels).save(path / "cat" / ".hidden.png")
+    Image.fromarray(pixels).save(path / "no-class.png")
+    (path / "empty").mkdir()
+    return path
+
+
+@pytest.fixture(scope="module")
+def archive(folder, tmp_path_factory):
+    path = tmp_path_factory.mktemp("zip") / "all.zip"
+    with zipfile.ZipFile(path, "w") as made:
+        for file in folder.rglob("*.*"):
+            made.write(file, "inner/" + str(file.relative_to(folder)))
+    return path
+
+
+def test_load(folder, archive):
+    for path in (folder, archive / "inner", str(archive / "inner")):
+        data = ImageFolder(path)
+        assert data.classes == list(CLASSES) and data.image_size == (5, 6) and len(data.files) == 21
+        x, y = data.load()
+        assert x.shape == (21, 5, 6, 3) and x.dtype == np.uint8
+        np.testing.assert_array_equal(y, np.repeat([0, 1, 2], 7))
+        np.testing.assert_array_equal(x[:, 0, 0, 0], [100 * label + n for label in range(3) for n in range(7)])
+        np.testing.assert_array_equal(data.labels, y)
+
+
+def test_batches(folder):
+    data = ImageFolder(folder, batch_size=4, padding=1, flip=True, std=255)
+    assert len(data) == 6
+    nn.set_seed(1)
+    first, second = list(data), list(data)
+    for passed in (first, second):
+        assert [len(images) for images, _ in passed] == [4, 4, 4, 4, 4, 1]
+        marks = np.concatenate([images.x[:, 0, 0, 0] for images, _ in passed])
+        labels = np.concatenate([labels for _, labels in passed])
+        np.testing.assert_array_equal(marks // 100, labels)
+        assert len(set(marks)) == 21
+    assert any((a.x != b.x).any() for (a, _), (b, _) in zip(first, second, strict=True))  # another order
+    images, _ = first[0]
+    whole = nn.data.Images(data.load()[0], padding=1, flip=True, std=255)
+    np.testing.assert_array_equal(images.take([2], epoch=5), whole.take([images.numbers[2]], epoch=5))
+    nn.set_seed(1)
+    again = list(ImageFolder(folder, batch_size=4))
+    np.testing.assert_array_equal(again[0][0].x, first[0][0].x)
+    in_order = list(ImageFolder(folder, batch_size=21, shuffle=False))
+    np.testing.assert_array_equal(in_order[0][1], data.labels)
+
+
+def test_sizes_and_channels(folder, tmp_path):
+    assert ImageFolder(folder, (10, 4)).load()[0].shape == (21, 10, 4, 3)
+    assert ImageFolder(folder, 8, channels=1).load()[0].shape == (21, 8, 8, 1)
+    assert ImageFolder(folder, channels=4).load()[0].shape == (21, 5, 6, 4)
+    (tmp_path / "a").mkdir()
+    for n in (2, 9):
+        Image.fromarray(np.zeros((n, n, 3), np.uint8)).save(tmp_path / "a" / f"{n}.png")
+    with pytest.raises(
+        ValueError, match=r"images of \(2, 2, 3\), as the first is, got \(9, 9, 3\) in .*9.png; image_s"
+    ):
+        ImageFolder(tmp_path).load()
+    assert ImageFolder(tmp_path, (4, 4)).load()[0].shape == (2, 4, 4, 3)
+
+
+def test_fit_evaluate_predict(folder):
+    nn.set_seed(0)
+    data = ImageFolder(folder, batch_size=5, std=255)
+    model = nn.Sequential([nn.Input((5, 6, 3)), nn.Flatten(), nn.Dense(3, activation="softmax")])
+    model.compile(nn.Adam(0.05), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    history = model.fit(data, epochs=60, validation_data=ImageFolder(folder, shuffle=False, std=255), verbose=0)
+    assert history.history["val_accuracy"][-1] == 1
+    in_order = ImageFolder(folder, batch_size=5, shuffle=False, std=255)
+    assert model.evaluate(in_order, verbose=0)[1] == 1
+    np.testing.assert_array_equal(model.predict(in_order).argmax(1), data.labels)
+    assert threading.active_count() < 20
+
+
+def test_refuses(folder, archive, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"ImageFolder: no folder or zip file .*nowhere"):
+        ImageFolder(folder / "nowhere")
+    with pytest.raises(FileNotFoundError, match=r"no folder outer in .*all.zip"):
+        ImageFolder(archive / "outer")
+    with pytest.raises(ValueError, match=r"expected a folder or a zip file, got .*0.png"):
+        ImageFolder(folder / "cat" / "0.png")
+    with pytest.raises(ValueError, match=r"expected images by class, .*, found none"):
+        ImageFolder(folder / "empty")
+    with pytest.raises(ValueError, match=r"expected classes \['bird', 'cat', 'dog'\]"):
+        ImageFolder(folder, classes=["bird", "cat"])
+    with pytest.raises(ValueError, match="expected channels to be 1, 3 or 4, got 2"):
+        ImageFolder(folder, channels=2)
+    with pytest.raises(ValueError, match="expected std above 0"):
+        ImageFolder(folder, std=-1)
+    with pytest.raises(TypeError, match="crop"):
+        ImageFolder(folder, crop=3)
+    with pytest.raises(ValueError, match=r"expected image_size to be \(height, width\)"):
+        ImageFolder(folder, (1, 2, 3))
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x.jpg").write_bytes(b"not a JPEG")
+    with pytest.raises(ValueError, match=r"cannot read .*x.jpg"):
+        ImageFolder(tmp_path)
+    broken = ImageFolder(tmp_path, (3, 3))
+    with pytest.raises(ValueError, match=r"cannot read .*x.jpg"):
+        list(broken)
+
+
+def test_without_pillow(folder, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "PIL", None)
+    with pytest.raises(ModuleNotFoundError, match=r'needs Pillow; pip install "nnpy\[images\]"'):
+        ImageFolder(folder)
+
+
+def test_batches_are_made_while_the_step_runs():
+    """The next batches are ready, in another thread, before they are asked for."""
+    made, threads = [], set()
+
+    def batches():
+        for number in range(5):
+            made.append(number)
+            threads.add(threading.get_ident())
+            yield number
+
+    with closing(iter(prefetch(batches(), ahead=2))) as running:
+        assert next(running) == 0
+        for _ in range(100):
+            if len(made) == 4:  # 1 and 2 are ready, and 3 waits for a place
+                break
+            time.sleep(0.02)
+        time.sleep(0.05)
+        assert made == [0, 1, 2, 3]
+        assert list(running) == [1, 2, 3, 4]
+    assert threads and threading.get_ident() not in threads
+
+
+def test_prefetch_ends_with_its_reader():
+    """Whoever stops reading leaves no thread behind; errors come where their batch would have."""
+    before = threading.active_count()
+    with closing(iter(prefetch(iter(range(10**9))))) as running:
+        next(running)
+    assert threading.active_count() == before
+
+    def broken():
+        yield 1
+        raise KeyError("no more")
+
+    running = iter(prefetch(broken()))
+    assert next(running) == 1
+    with pytest.raises(KeyError, match="no more"):
+        next(running)
+    assert list(prefetch([1, 2])) == [1, 2] and len(prefetch([1, 2])) == 2
+    for bad, text in ((3, "expected an iterable"), (None, "expected an iterable")):
+        with pytest.raises(TypeError, match=text):
+            prefetch(bad)
+    with pytest.raises(ValueError, match="expected ahead to be a positive integer"):
+        prefetch([], 0)
+
+
+def test_fit_on_prefetched_batches():
+    x, y = np.random.default_rng(0).normal(size=(64, 3)), np.ones((64, 1))
+    parts = [(x[i : i + 16], y[i : i + 16]) for i in range(0, 64, 16)]
+    results = []
+    for wrap in (lambda it: it, prefetch):
+        nn.set_seed(1)
+        model = nn.Sequential([nn.Dense(1)])
+        model.compile("sgd", "mse")
+        results.append(model.fit(wrap(b for _ in range(3) for b in parts), steps_per_epoch=4, epochs=3, verbose=0))
+    assert results[0].history == results[1].history
