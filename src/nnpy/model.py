@@ -366,14 +366,16 @@ class Model(Layer):
 
         return predict_on_batch(self, x)
 
-    def probe(self, x: Any, y: Any = None) -> Probe:
+    def probe(self, x: Any, y: Any = None, training: bool = False) -> Probe:
         """Every layer's activation for ``x``, and with ``y`` the gradients of the loss by these and by the weights.
 
-        See ``nnpy.insight.probe``. Copies: they stay as they are when training goes on.
+        As in inference, or with ``training`` as the next step of ``fit`` would see this batch: dropout and the batch's
+        own statistics; nothing is updated. See ``nnpy.insight.probe``. Copies: they stay as they are when training goes
+        on.
         """
         from nnpy.insight.probe import probe
 
-        return probe(self, x, y)
+        return probe(self, x, y, training)
 
     # files
 

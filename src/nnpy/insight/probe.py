@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import nncore
-from nncore.memory import BATCH
+from nncore.memory import BATCH, EPOCH, SEED, STEP
+from nnpy.checks import flag
 from nnpy.compiler import Request, compile_request
 from nnpy.graph import Tensor
 from nnpy.layers.base import Call
@@ -38,8 +39,8 @@ class Probe(Mapping[str, np.ndarray]):
 
     ``gradients``: of the loss (the mean over the samples) by the activations, by the same names; a layer that the loss
     does not depend on, or whose softmax or sigmoid the loss takes over, has none; Dropout, which does nothing in
-    inference, has its input's. ``parameter_gradients``: by the names of the
-    trainable weights, regularization included. Both are empty, and ``loss`` is None, without targets.
+    inference, has its input's. ``parameter_gradients``: by the names of the trainable weights, regularization included.
+    Both are empty, and ``loss`` is None, without targets.
     """
 
     def __init__(self) -> None:
@@ -83,8 +84,9 @@ class Probe(Mapping[str, np.ndarray]):
                 self.parameter_gradients.reasons[name] = "it is not trainable"
 
 
-def probe(model: Model, x: Any, y: Any = None) -> Probe:
-    """``Model.probe``: as in inference (no dropout), all samples one batch. With ``y`` the model must be compiled."""
+def probe(model: Model, x: Any, y: Any = None, training: bool = False) -> Probe:
+    """``Model.probe``: all samples are one batch. With ``y`` the model must be compiled."""
+    training = flag("probe", "training", training)
     if y is None:
         arrays = prepare_inputs(model, x)
         samples = Samples(len(arrays[0]), arrays, [], [])
@@ -92,7 +94,9 @@ def probe(model: Model, x: Any, y: Any = None) -> Probe:
         samples = prepare(model, x, y)
     engine, structure = model.engine, model.structure
     named = _activations(model)
-    state = nncore.new_state(samples.count)
+    position = engine.train_state
+    state = nncore.new_state(samples.count, int(position[SEED]))
+    state[STEP], state[EPOCH] = position[STEP], engine.epochs
     tensors: list[Tensor] = list(structure.inputs)
     options: dict[str, Any] = {}
     store = engine.readable()
@@ -105,14 +109,19 @@ def probe(model: Model, x: Any, y: Any = None) -> Probe:
             totals=[(loss, totals[i], None) for i, (loss, _) in enumerate(objective.losses)],
             keep_gradients=True,
         )
+    if y is not None or training:
         store = engine.claim()
-    request = Request(samples.count, False, feeds(tensors, samples.sources), keep=list(named.values()), **options)
+    request = Request(samples.count, training, feeds(tensors, samples.sources), keep=list(named.values()), **options)
     executable = compile_request(request, store, state)
     bind(state, samples.arrays, {BATCH: samples.count})
     with engine.train_lock:  # the flat gradients are those of training
         if y is not None:
             store.gradients[:] = 0
+        moving = [parameter for parameter in model.weights if not parameter.trainable]
+        before = [parameter.value.copy() for parameter in moving]
         executable.program.run(1)
+        for parameter, value in zip(moving, before, strict=True):
+            parameter.value[...] = value  # statistics that a training step moves
         result = Probe()
         for name, tensor in named.items():
             result.activations[name] = np.array(executable.value(tensor))
