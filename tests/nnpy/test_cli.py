@@ -4,17 +4,20 @@ import json
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import nncore
 import nnpy
 from nnpy import cli
+from nnpy.cli import installation
 
 COMMAND = [sys.executable, "-m", "nnpy"]
 QUICK = ["train", "mnist", "--epochs", "1", "--batch-size", "500"]
@@ -81,6 +84,11 @@ def test_same_seed_same_model_on_any_threads(tmp_path):
         (["frain"], ["frain"]),
         (["train"], ["DATASET"]),
         (["train", "cifar"], ["DATASET", "cifar", "mnist"]),
+        (["train", "file"], ["DATASET", "expected a folder or a zip file"]),
+        (["train", "."], ["DATASET", "expected images by class"]),
+        (["train", "mnist", "--model", "rnn"], ["--model", "rnn"]),
+        (["train", "mnist", "--augment"], ["--augment", "cnn"]),
+        (["train", "mnist", "--image-size", "9"], ["--image-size", "28"]),
         (["train", "mnist", "--speed", "9"], ["--speed"]),
         (["train", "mnist", "--epochs", "0"], ["--epochs", "0"]),
         (["train", "mnist", "--epochs", "many"], ["--epochs", "many"]),
@@ -224,4 +232,76 @@ def test_wrong_use_answers_at_once():
     [(0, "unknown"), (-1, "unknown"), (512, "512 B"), (49152, "48 KiB"), (2 << 20, "2 MiB"), (3 << 29, "1.5 GiB")],
 )
 def test_binary_size(size, text):
-    assert cli.binary_size(size) == text
+    assert installation.binary_size(size) == text
+
+
+def test_convolutions_on_digits(tmp_path):
+    result = run("train", "mnist", "--model", "cnn", "--epochs", "2", cwd=tmp_path)
+    assert result.returncode == 0 and result.stderr == "", result.stderr
+    assert float(re.search(r"test accuracy ([\d.]+)%", result.stdout)[1]) > 95
+    assert len(re.findall(r"^ *(?:\d|all)(?: +[01]\.\d{4}){3} +\d+$", result.stdout, re.MULTILINE)) == 11
+    model = nnpy.load_model(tmp_path / "model.safetensors")
+    assert any(isinstance(layer, nnpy.Conv2D) for layer in model.layers) and model.input_shape == (None, 28, 28, 1)
+
+
+def pictures(path, count, size=(12, 10), mode="RGB", classes=("dark", "light", "striped")):
+    """Images of three kinds, a folder each."""
+    image = pytest.importorskip("PIL.Image")
+    rng = np.random.default_rng(0)
+    for label, name in enumerate(classes):
+        (path / name).mkdir(parents=True)
+        for number in range(count):
+            pixels = rng.integers(0, 60, (*size, 3), dtype=np.uint8) + np.uint8(120 * (label == 1))
+            if label == 2:
+                pixels[::2] += 120
+            image.fromarray(pixels).convert(mode).save(path / name / f"{number}.png")
+    return path
+
+
+def report(out):
+    """(accuracy, names of the classes)"""
+    rows = re.findall(r"^ *(\w+)(?: +[01]\.\d{4}){3} +\d+$", out, re.MULTILINE)
+    return float(re.search(r"test accuracy ([\d.]+)%", out)[1]), rows
+
+
+def test_a_folder_of_images(tmp_path):
+    pictures(tmp_path / "all", 40)
+    options = ["--epochs", "12", "--batch-size", "16", "--output", tmp_path / "out"]
+    result = run("train", tmp_path / "all", *options)
+    assert result.returncode == 0 and result.stderr == "", result.stderr
+    accuracy, rows = report(result.stdout)
+    assert accuracy > 90 and rows == ["dark", "light", "striped", "all"]
+    assert "all: 87 images to train on, 9 to validate, 24 to test" in result.stdout
+    assert "3 classes, cnn for images of 12 x 10 x 3, divided by 255" in result.stdout
+    assert nnpy.load_model(tmp_path / "out" / "model.safetensors").input_shape == (None, 12, 10, 3)
+    again = run("train", tmp_path / "all", *options)
+    assert [line for line in again.stdout.splitlines() if line.startswith("test")] == [
+        line for line in result.stdout.splitlines() if line.startswith("test")
+    ]
+
+
+def test_a_zip_file_of_images_in_two_parts(tmp_path):
+    pictures(tmp_path / "data" / "train", 20)
+    pictures(tmp_path / "data" / "test", 5)
+    archive = shutil.make_archive(tmp_path / "data", "zip", tmp_path / "data")
+    options = ["--model", "mlp", "--image-size", "8", "--epochs", "5", "--batch-size", "16"]
+    result = run("train", archive, *options, cwd=tmp_path)
+    assert result.returncode == 0 and result.stderr == "", result.stderr
+    assert "54 images to train on, 6 to validate, 15 to test" in result.stdout
+    assert "mlp for images of 8 x 8 x 3" in result.stdout
+
+
+def test_folders_that_cannot_be_trained_on(tmp_path, capsys):
+    pictures(tmp_path / "one", 4, classes=("dark",))
+    pictures(tmp_path / "few", 1)
+    pictures(tmp_path / "broken", 10)
+    (tmp_path / "broken" / "dark" / "0.png").write_bytes(b"no image")
+    for name, words in (
+        ("one", "expected images of at least two classes, got ['dark']"),
+        ("few", "too few images of a class"),
+        ("broken", "cannot read"),
+        ("one/dark", "expected images by class"),
+    ):
+        assert cli.main(["train", str(tmp_path / name), "--output", str(tmp_path / "out")]) == 2
+        captured = capsys.readouterr()
+        assert captured.out == "" and words in captured.err and captured.err.count("\n") == 1

@@ -1,9 +1,8 @@
-"""The ``nnpy`` command: train on the embedded data, tell about the installation. An error is one line, no traceback."""
+"""``nnpy train``."""
 
 from __future__ import annotations
 
 import math
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -11,69 +10,32 @@ from typing import Any
 import click
 import numpy as np
 
-import nncore
 import nnpy as nn
+from nnpy.cli import classifiers
+from nnpy.cli.console import INTERRUPTED, check_core, complain
 from nnpy.files import told, try_folder
 
-INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
-CONTEXT = {"help_option_names": ["-h", "--help"], "show_default": True}
+EPOCHS = {"mlp": 25, "cnn": 10}
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line and return its exit code: 0, 1 (it failed), 2 (it was asked wrongly), 130 (Ctrl-C)."""
-    try:
-        code = cli.main(args=arguments, prog_name="nnpy", standalone_mode=False)
-    except click.ClickException as error:
-        complain(error.format_message())
-        return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        complain("interrupted")
-        return INTERRUPTED
-    except BrokenPipeError:  # `nnpy info | head -1`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains when it flushes stdout at exit
-        return 1
-    return code if isinstance(code, int) else 0
-
-
-def complain(message: str) -> None:
-    click.echo("nnpy: " + " ".join(message.split()), err=True)
-
-
-@click.group(context_settings=CONTEXT, invoke_without_command=True)
-@click.version_option(nn.__version__, prog_name="nnpy")
-@click.pass_context
-def cli(context: click.Context) -> None:
-    """Neural networks on multicore CPUs."""
-    if context.invoked_subcommand is None:
-        click.echo(context.get_help())
-
-
-@cli.command(short_help="Versions, instruction sets, threads, caches.")
-def info() -> None:
-    """Versions, the instruction sets compiled and chosen, threads, caches."""
-    check_core()
-    facts = nncore.info()
-    caches = ", ".join(f"{level} {binary_size(size)}" for level, size in facts["caches"].items())
-    rows = {
-        "nnpy": facts["nnpy"],
-        "Python": f"{facts['python']} on {facts['machine']}",
-        "NumPy": facts["numpy"],
-        "Numba": facts["numba"],
-        "ISA": f"{facts['isa']} ({facts['isa_reason']})",
-        "compiled": ", ".join(facts["isa_compiled"]),
-        "threads": f"{facts['threads']} on {facts['cores']} cores",
-        "caches": caches,
-    }
-    for name, value in rows.items():
-        click.echo(f"{name:<9}{value}")
-
-
-@cli.command(
-    short_help="Train a classifier on embedded images.",
+@click.command(
+    short_help="Train a classifier of images.",
     epilog="Ctrl-C stops the training and saves the model as it is then.",
 )
-@click.argument("dataset", type=click.Choice(["mnist"]), metavar="DATASET")
-@click.option("--epochs", default=25, type=click.IntRange(min=1), help="Passes over the training images.")
+@click.argument("dataset", metavar="DATASET")
+@click.option(
+    "--model",
+    "kind",
+    type=click.Choice(["mlp", "cnn"]),
+    help="Dense layers, or convolutions. [default: mlp for mnist, cnn for a folder]",
+    show_default=False,
+)
+@click.option(
+    "--epochs",
+    type=click.IntRange(min=1),
+    help="Passes over the training images. [default: 25, cnn 10]",
+    show_default=False,
+)
 @click.option("--batch-size", default=128, type=click.IntRange(min=1), help="Images in one step.")
 @click.option(
     "--learning-rate",
@@ -86,6 +48,18 @@ def info() -> None:
     default=0.3,
     type=click.FloatRange(min=0, max=1, max_open=True),
     help="Share of the hidden units left out.",
+)
+@click.option(
+    "--augment/--no-augment",
+    default=None,
+    help="Move images at random and, but for mnist, mirror them (cnn). [default: for a folder]",
+    show_default=False,
+)
+@click.option(
+    "--image-size",
+    type=click.IntRange(min=1, max=1024),
+    help="Pixels a side that a folder's images are resized to. [default: as the first, at most 96]",
+    show_default=False,
 )
 @click.option(
     "--validation-split",
@@ -109,50 +83,78 @@ def info() -> None:
 )
 def train(
     dataset: str,
-    epochs: int,
+    kind: str | None,
+    epochs: int | None,
     batch_size: int,
     learning_rate: float,
     dropout: float,
+    augment: bool | None,
+    image_size: int | None,
     validation_split: float,
     seed: int,
     threads: int | None,
     output: Path,
 ) -> int:
-    """Train a classifier on the embedded images of DATASET (mnist: handwritten digits), test it and save it."""
+    """Train a classifier of images, test it and save it.
+
+    DATASET: mnist, the handwritten digits that come with nnpy; or a folder (or a zip file) of images by class,
+    DATASET/CLASS/NAME.jpg, perhaps in the parts DATASET/train and DATASET/test.
+    """
     # Training is the user's time: whatever can be refused is refused before it.
     for name, value in (("learning-rate", learning_rate), ("dropout", dropout), ("validation-split", validation_split)):
         if not math.isfinite(value):
             raise click.BadParameter(f"{value} is not a finite number.", param_hint=f"'--{name}'")
+    digits = dataset == "mnist"
+    if not digits and not _exists(Path(dataset)):
+        raise click.BadParameter(
+            f"{dataset!r} is neither 'mnist' nor a folder or zip file of images.", param_hint="'DATASET'"
+        )
+    if digits and image_size is not None:
+        raise click.BadParameter("mnist has images of 28 pixels a side.", param_hint="'--image-size'")
+    kind = kind or ("mlp" if digits else "cnn")
+    if kind == "mlp" and augment:
+        raise click.BadParameter("only --model cnn moves images.", param_hint="'--augment'")
+    epochs = epochs or EPOCHS[kind]
     prepare_output(output)
     check_core()
-    (x, y), (x_test, y_test) = nn.data.load_mnist()
-    if batch_size > len(x):
-        raise click.BadParameter(
-            f"{batch_size} is more than the {len(x)} training images.", param_hint="'--batch-size'"
-        )
+    if digits:
+        data = classifiers.embedded(validation_split)
+    else:
+        data = classifiers.folder(Path(dataset), image_size, validation_split, seed)
+    (x, y), held_out, (x_test, y_test) = data.train, data.validation, data.test
+    if batch_size > len(x) + len(held_out[0]):
+        count = len(x) + len(held_out[0])
+        raise click.BadParameter(f"{batch_size} is more than the {count} training images.", param_hint="'--batch-size'")
     if threads:
         nn.set_num_threads(threads)
     nn.set_seed(seed)
-    x, x_test = (images.astype("float32") / 255 for images in (x, x_test))
-    kept = round(len(x) * validation_split)
-    if not 0 < kept < len(x):
-        raise click.BadParameter(f"{validation_split} leaves no images on one side.", param_hint="'--validation-split'")
 
-    x, y, held_out = x[:-kept], y[:-kept], (x[-kept:], y[-kept:])
-    model = mnist_model(dropout)
+    shown: list[Any] = [x, held_out[0], x_test]
+    if kind == "cnn":
+        moved = not digits if augment is None else augment
+        options = dict(padding=max(1, min(x.shape[1:3]) // 8), flip=not digits) if moved else {}
+        shown = [nn.data.Images(images, std=255, **(options if images is x else {})) for images in shown]
+    else:
+        shown = [(images[..., 0] if digits else images).astype("float32") / 255 for images in shown]
+    model = getattr(classifiers, kind)(shown[0].shape[1:], len(data.classes), dropout)
     rate = nn.schedules.CosineDecay(learning_rate, epochs * math.ceil(len(x) / batch_size))
     model.compile(
         optimizer=nn.Adam(rate), loss=nn.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"]
     )
     click.echo(
-        f"{dataset}: {len(x)} images to train on, {kept} to validate, {len(x_test)} to test; "
+        f"{data.name}: {len(x)} images to train on, {len(held_out[0])} to validate, {len(x_test)} to test; "
         f"{nn.get_num_threads()} threads, seed {seed}"
     )
+    if not digits:
+        click.echo(
+            f"{len(data.classes)} classes, {kind} for images of {' x '.join(map(str, x.shape[1:]))}, divided by 255"
+        )
     start = time.perf_counter()
     try:
         history = model.fit(
-            x, y, batch_size=batch_size, epochs=epochs, validation_data=held_out, callbacks=stop_if_diverged(model)
-        )
+            shown[0], y, batch_size=batch_size, epochs=epochs, validation_data=(shown[1], held_out[1]),
+            callbacks=stop_if_diverged(model),
+        )  # fmt: skip
     except KeyboardInterrupt:
         if model.history is None:  # not a step was made
             raise
@@ -165,28 +167,18 @@ def train(
     trained = epochs * len(x)
     click.echo(f"trained for {seconds:.2f} s, {trained / seconds:,.0f} samples/s with validation")
 
-    scores: Any = model.evaluate(x_test, y_test, verbose=0, return_dict=True)
+    scores: Any = model.evaluate(shown[2], y_test, verbose=0, return_dict=True)
     click.echo(f"\ntest loss {scores['loss']:.4f}, test accuracy {scores['accuracy']:.2%}\n")
-    predicted = model.predict(x_test, verbose=0).argmax(axis=1)
-    click.echo(report_table(nn.metrics.classification_report(y_test, predicted)))
+    predicted = model.predict(shown[2], verbose=0).argmax(axis=1)
+    report = nn.metrics.classification_report(y_test, predicted, len(data.classes))
+    click.echo(report_table(report, data.classes))
     save(model, history, output)
     return 0
 
 
-def mnist_model(dropout: float) -> nn.Sequential:
-    """The default network for 28x28 grey images in ten classes; it ends in logits."""
-    return nn.Sequential(
-        [
-            nn.Input((28, 28)),
-            nn.Flatten(),
-            nn.Dropout(0.2),
-            nn.Dense(512, activation="relu"),
-            nn.Dropout(dropout),
-            nn.Dense(256, activation="relu"),
-            nn.Dropout(dropout),
-            nn.Dense(10),
-        ]
-    )
+def _exists(path: Path) -> bool:
+    """Whether it is there, perhaps inside of a zip file: ImageFolder looks further."""
+    return path.exists() or any(parent.is_file() for parent in path.parents)
 
 
 def stop_if_diverged(model: nn.Sequential) -> nn.Callback:
@@ -209,23 +201,17 @@ def refuse_diverged(model: nn.Sequential) -> None:
         )
 
 
-def report_table(report: dict[str, Any]) -> str:
+def report_table(report: dict[str, Any], classes: list[str]) -> str:
     """The lines of a classification report: a class each, then their mean, weighted by samples."""
-    lines = [f"{'class':>8}{'precision':>11}{'recall':>9}{'F1':>9}{'samples':>9}"]
+    width = max(8, *(len(name) + 1 for name in classes))
+    lines = [f"{'class':>{width}}{'precision':>11}{'recall':>9}{'F1':>9}{'samples':>9}"]
     total = sum(row["support"] for row in report["classes"])
-    for row in [*report["classes"], {"class": "all", **report["weighted"], "support": total}]:
+    rows = [row | {"class": classes[row["class"]]} for row in report["classes"]]
+    for row in [*rows, {"class": "all", **report["weighted"], "support": total}]:
         lines.append(
-            f"{row['class']:>8}{row['precision']:>11.4f}{row['recall']:>9.4f}{row['f1']:>9.4f}{row['support']:>9}"
+            f"{row['class']:>{width}}{row['precision']:>11.4f}{row['recall']:>9.4f}{row['f1']:>9.4f}{row['support']:>9}"
         )
     return "\n".join(lines)
-
-
-def check_core() -> None:
-    """Raises ClickException with the reason if no kernels run here (NNCORE_ISA, a CPU too old)."""
-    try:
-        nncore.kernels.chosen()
-    except RuntimeError as error:
-        raise click.ClickException(str(error)) from error
 
 
 def prepare_output(folder: Path) -> None:
@@ -249,11 +235,3 @@ def save(model: nn.Sequential, history: nn.History, folder: Path) -> None:
     except OSError as error:
         raise click.ClickException(f"cannot save to {folder}: {error}") from error
     click.echo(f"\nwrote {folder / 'model.safetensors'} and {folder / 'history.json'}")
-
-
-def binary_size(size: int) -> str:
-    """Bytes with a binary unit: 49152 is "48 KiB"."""
-    if size <= 0:
-        return "unknown"
-    power = min((size.bit_length() - 1) // 10, 3)
-    return f"{size / 1024**power:g} {('B', 'KiB', 'MiB', 'GiB')[power]}"
