@@ -118,7 +118,15 @@ def test_bad_data_is_refused(net):
 def test_as_a_training_step_sees_it():
     """Batch statistics and dropout, the gradients of the step that would come next, and nothing moves."""
     nn.set_seed(4)
-    net = nn.Sequential([nn.Input((5,)), nn.Dense(6), nn.BatchNormalization(), nn.Dropout(0.5), nn.Dense(2)])
+    net = nn.Sequential(
+        [
+            nn.Input((5,)),
+            nn.Dense(6, name="first"),
+            nn.BatchNormalization(name="normal"),
+            nn.Dropout(0.5, name="dropout"),
+            nn.Dense(2),
+        ]
+    )
     net.compile(nn.SGD(0.01), "mse")
     x, y = np.random.default_rng(1).normal(3, 2, (40, 5)), np.ones((40, 2))
     net.fit(x, y, batch_size=8, epochs=1, verbose=0)
@@ -126,7 +134,7 @@ def test_as_a_training_step_sees_it():
     probe = net.probe(x, y, training=True)
     for mine, other in zip(net.get_weights(), before, strict=True):
         np.testing.assert_array_equal(mine, other)
-    normal = probe["batch_normalization"]
+    normal = probe["normal"]
     gamma, beta = before[2], before[3]
     np.testing.assert_allclose(normal.mean(0), beta, atol=1e-5)
     np.testing.assert_allclose(normal.std(0), np.abs(gamma), rtol=1e-3)
@@ -137,6 +145,6 @@ def test_as_a_training_step_sees_it():
     net.optimizer.learning_rate = 1.0
     net.fit(x, y, batch_size=40, epochs=1, shuffle=False, verbose=0)
     moved = before[0] - net.get_weights()[0]
-    np.testing.assert_allclose(probe.parameter_gradients["dense/kernel"], moved, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(probe.parameter_gradients["first/kernel"], moved, rtol=1e-3, atol=1e-5)
     with pytest.raises(TypeError, match="probe: expected training to be True or False"):
         net.probe(x, y, training=1)
