@@ -122,15 +122,17 @@ def _normalizations():
     gamma, beta, mean, variance = normal(CHANNELS), normal(CHANNELS), normal(CHANNELS), np.abs(normal(CHANNELS)) + 0.1
     partial, of_columns = empty((parts, 2, CHANNELS)), [empty(CHANNELS) for _ in range(4)]
     some, slopes = reference_images.moments(x, parts), reference_images.gradient_moments(dy, x, mean, variance, parts)
+    counts = np.full(parts, rows // parts)
     moving, size = (mean.copy(), variance.copy()), dict(rows=rows, cols=CHANNELS, parts=parts)
     yield Case("moments", dict(partial=partial, x=x, **size), lambda: reference_images.moments(x, parts))
     yield Case(
         "batch_norm_scale",
         dict(
             scale=of_columns[0], shift=of_columns[1], mean=of_columns[2], rstd=of_columns[3], moving_mean=moving[0],
-            moving_variance=moving[1], partial=some, gamma=gamma, beta=beta, epsilon=1e-3, momentum=0.99, **size,
+            moving_variance=moving[1], partial=some, counts=counts, gamma=gamma, beta=beta, epsilon=1e-3, momentum=0.99,
+            **size,
         ),
-        lambda: reference_images.batch_norm_scale(some, rows, gamma, beta, mean, variance, 1e-3, 0.99),
+        lambda: reference_images.batch_norm_scale(some, counts, gamma, beta, mean, variance, 1e-3, 0.99),
     )  # fmt: skip
     yield Case(
         "gradient_moments", dict(partial=partial, dy=dy, x=x, mean=mean, rstd=variance, **size),

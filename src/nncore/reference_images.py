@@ -175,9 +175,9 @@ def moments(x, parts: int):
     return np.array(out, x.dtype)
 
 
-def batch_norm_scale(partial, rows: int, gamma, beta, moving_mean, moving_variance, epsilon: float, momentum: float):
-    """(scale, shift, mean, rstd, moving mean, moving variance) from ``moments``."""
-    counts = np.array([len(part) for part in _parts(rows, len(partial))])[:, None]
+def batch_norm_scale(partial, counts, gamma, beta, moving_mean, moving_variance, epsilon: float, momentum: float):
+    """(scale, shift, mean, rstd, moving mean, moving variance) from ``moments`` of parts of so many rows each."""
+    rows, counts = counts.sum(), counts[:, None]
     mean = (counts * partial[:, 0]).sum(0) / rows
     variance = (partial[:, 1] + counts * (partial[:, 0] - mean) ** 2).sum(0) / rows
     rstd = 1 / np.sqrt(variance + epsilon)

@@ -76,7 +76,8 @@ class Convolution:
     def sizes(self):
         return dict(batch=self.batch, height=self.height, width=self.width, c=self.x.shape[3])
 
-    def forward(self, run, steps=()):
+    def forward(self, run, steps=(), **sums):
+        """``sums``: the arguments that ask for sums of the result's columns."""
         places, k = np.arange(np.prod(self.size)), self.w.shape[3]
         packed = reference_images.conv_pack(self.w, places, self.core.LANES, self.groups)
         out = np.full_like(packed, np.nan)
@@ -91,6 +92,7 @@ class Convolution:
             oj=self.places[1], k=k, yh=self.places[0], yw=self.places[1], osh=1, osw=1, sh=self.strides[0],
             sw=self.strides[1], pt=self.before[0], pl=self.before[1], ph=self.size[0], pw=self.wide,
             n_runs=len(self.runs), groups=self.groups, share=self.share, steps=steps, **self.sizes(), **self.kind,
+            **sums,
         )  # fmt: skip
         check()
         return y
@@ -131,6 +133,34 @@ def test_bands_and_threads_do_not_change_the_bits_of_conv(case, rng, run):
             y = Convolution(case, "float32", None, np.random.default_rng(1), rows, threads).forward(run)
             reference = y if reference is None else reference
             assert y.tobytes() == reference.tobytes(), f"rows={rows} threads={threads}"
+
+
+@pytest.mark.parametrize("case", CONVOLUTIONS)
+def test_conv_sums_the_columns_of_its_result(case, isa, dtype, run, close):
+    for bands in (1, 2, 3):
+        results = []
+        for threads in (1, 3):
+            rng = np.random.default_rng(3)
+            c = Convolution(case, dtype, isa, rng, threads=threads)
+            if bands > c.places[0]:
+                continue
+            k = c.w.shape[3]
+            steps = [Step("add_row", p=rng.uniform(20, 30, k).astype(dtype))]
+            normal, mean, rstd = c.dy, *rng.uniform(1, 2, (2, k)).astype(dtype)
+            moments, slopes = np.full((2, c.batch * bands, 2, k), GUARD, dtype)
+            y = c.forward(run, steps, partial=moments, bands=bands).astype(np.float64)
+            again = c.forward(run, steps, partial=slopes, bands=bands, normal=normal, mean=mean, rstd=rstd)
+            np.testing.assert_array_equal(y, again)
+            results.append(moments.tobytes() + slopes.tobytes())
+            wide = [a.astype(np.float64) for a in (normal, mean, rstd)]
+            for image in range(c.batch):
+                for band, rows in enumerate(np.array_split(np.arange(c.places[0]), bands)):
+                    pixels, others = (a[image, rows].reshape(-1, k) for a in (y, wide[0]))
+                    part = image * bands + band
+                    close(moments[part], reference_images.moments(pixels, 1)[0], 60 * len(pixels))
+                    expected = reference_images.gradient_moments(pixels, others, wide[1], wide[2], 1)[0]
+                    close(slopes[part], expected, 60 * len(pixels))
+        assert len(set(results)) <= 1
 
 
 @pytest.mark.parametrize("case", CONVOLUTIONS)
@@ -305,6 +335,7 @@ def test_moments(rows, cols, parts, isa, dtype, rng, every_thread_count, run, cl
     x, dy = rng.normal(3, 2, (rows, cols)).astype(dtype), rng.normal(size=(rows, cols)).astype(dtype)
     gamma, beta, moving_mean, moving_variance = rng.uniform(0.5, 2, (4, cols)).astype(dtype)
     size = dict(rows=rows, cols=cols, parts=parts)
+    counts = np.array([len(part) for part in np.array_split(np.arange(rows), parts)])
 
     def compute(threads):
         kind = dict(dtype=dtype, isa=isa, threads=threads, **size)
@@ -315,7 +346,8 @@ def test_moments(rows, cols, parts, isa, dtype, rng, every_thread_count, run, cl
         run("moments", partial=partial, x=x, **kind)
         run(
             "batch_norm_scale", scale=scale, shift=shift, mean=mean, rstd=rstd, moving_mean=moved[0],
-            moving_variance=moved[1], partial=partial, gamma=gamma, beta=beta, epsilon=1e-3, momentum=0.9, **kind,
+            moving_variance=moved[1], partial=partial, counts=counts, gamma=gamma, beta=beta, epsilon=1e-3,
+            momentum=0.9, **kind,
         )  # fmt: skip
         run("gradient_moments", partial=slopes, dy=dy, x=x, mean=mean, rstd=rstd, **kind)
         run(
@@ -327,7 +359,7 @@ def test_moments(rows, cols, parts, isa, dtype, rng, every_thread_count, run, cl
     got = every_thread_count(compute)
     wide = [a.astype(np.float64) for a in (x, dy, gamma, beta, moving_mean, moving_variance)]
     partial = reference_images.moments(wide[0], parts)
-    scaled = reference_images.batch_norm_scale(partial, rows, *wide[2:], 1e-3, 0.9)
+    scaled = reference_images.batch_norm_scale(partial, counts, *wide[2:], 1e-3, 0.9)
     slopes = reference_images.gradient_moments(wide[1], wide[0], scaled[2], scaled[3], parts)
     graded = reference_images.batch_norm_grad_scale(slopes, rows, wide[2], scaled[2], scaled[3])
     for a, b in zip(got, [partial, *scaled, slopes, *graded], strict=True):

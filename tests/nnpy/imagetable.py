@@ -3,7 +3,7 @@
 import itertools
 
 import numpy as np
-from optable import Row
+from optable import Row, batch_norm, normalized
 
 from nncore import reference_images
 from nnpy import ops
@@ -36,6 +36,18 @@ def _conv_block(x, w, b, other):
 def _expected_block(x, w, b, other):
     y = np.maximum(expected_conv(x, w, SAME) + b + other, 0)
     return _pool("max_pool", y, Window((2, 2), (2, 2)))
+
+
+def _normalized_block(x, w, gamma, beta, w2, gamma2, beta2):
+    """Both convolutions gather the moments, and the second one's gradient the sums for the first normalization's."""
+    y = ops.activation(batch_norm(ops.conv(x, w, SAME), gamma, beta), "tanh")
+    y = batch_norm(ops.conv(y, w2, SAME), gamma2, beta2)
+    return ops.activation(ops.add(y, x), "tanh")
+
+
+def _expected_normalized_block(x, w, gamma, beta, w2, gamma2, beta2):
+    y = np.tanh(normalized(expected_conv(x, w, SAME), (0, 1, 2), gamma, beta))
+    return np.tanh(normalized(expected_conv(y, w2, SAME), (0, 1, 2), gamma2, beta2) + x)
 
 
 SAME = Window((3, 3), before=(1, 1), after=(1, 1))
@@ -96,6 +108,14 @@ TABLE = [
     Row(
         "conv_by_input", *_by_input((6, 7)), (((2, 3, 3, 4), (3, 3, 3, 4)), ((1, 3, 3, 17), (3, 3, 18, 17))),
         **_IMAGES, bad=((((2, 4, 3, 4), (3, 3, 3, 4)), "expected samples of shape"),),
+    ),
+    Row(
+        "residual block with batch norm", _normalized_block, _expected_normalized_block,
+        tuple(
+            ((n, 5, 4, c), (3, 3, c, k), (k,), (k,), (3, 3, k, c), (c,), (c,))
+            for n, c, k in ((3, 2, 3), (1, 5, 17), (2, 33, 2))
+        ),
+        rtol=1e-3, atol=1e-4,
     ),
     Row(
         "convolution, bias, residual, relu, pool", _conv_block, _expected_block,

@@ -128,7 +128,7 @@ ACTIVATIONS = {
 _PARAMETER = {"leaky_relu": 0.2, "elu": 1.5}
 
 
-def _batch_norm(x, gamma=None, beta=None, frozen=False):
+def batch_norm(x, gamma=None, beta=None, frozen=False):
     features, dtype = x.shape[-1], (x if gamma is None else gamma).value.dtype
     mean = Parameter(np.full(features, 0.3, dtype), "moving_mean", trainable=False)
     variance = Parameter(np.full(features, 1.7, dtype), "moving_variance", trainable=False)
@@ -136,7 +136,7 @@ def _batch_norm(x, gamma=None, beta=None, frozen=False):
 
 
 def _frozen_batch_norm(x, gamma=None, beta=None):
-    return _batch_norm(x, gamma, beta, frozen=True)
+    return batch_norm(x, gamma, beta, frozen=True)
 
 
 def _with_running_statistics(x, gamma, beta):
@@ -151,7 +151,7 @@ def _slope_of_cubed(x):
     return 3 * x * x + 1
 
 
-def _normalized(x, axes, gamma=1.0, beta=0.0):
+def normalized(x, axes, gamma=1.0, beta=0.0):
     centred = x - x.mean(axes, keepdims=True)
     return gamma * centred / np.sqrt((centred**2).mean(axes, keepdims=True) + 1e-3) + beta
 
@@ -197,14 +197,14 @@ TABLE = [
         (((2, 2, 3), (2, 4, 3)),),
     ),
     Row(
-        "batch_norm", _batch_norm, lambda x, g, b: _normalized(x, tuple(range(x.ndim - 1)), g, b),
+        "batch_norm", batch_norm, lambda x, g, b: normalized(x, tuple(range(x.ndim - 1)), g, b),
         (((7, 3), (3,), (3,)), ((5, 17), (17,), (17,)), ((300, 2), (2,), (2,)), ((2, 3, 4), (4,), (4,))),
         rtol=1e-3, atol=1e-4, bad=((((2, 3), (2,), (3,)), r"expected x of shape \(3,\), got \(2,\)"),),
     ),
-    Row("batch_norm alone", _batch_norm, lambda x: _normalized(x, 0), (((7, 3),), ((6, 18),)), rtol=1e-3, atol=1e-4),
+    Row("batch_norm alone", batch_norm, lambda x: normalized(x, 0), (((7, 3),), ((6, 18),)), rtol=1e-3, atol=1e-4),
     Row(
-        "batch_norm between", lambda x, w, g, b: ops.activation(_batch_norm(ops.matmul(x, w), g, b), "relu"),
-        lambda x, w, g, b: np.maximum(_normalized(x @ w, 0, g, b), 0), (((6, 5), (5, 9), (9,), (9,)),),
+        "batch_norm between", lambda x, w, g, b: ops.activation(batch_norm(ops.matmul(x, w), g, b), "relu"),
+        lambda x, w, g, b: np.maximum(normalized(x @ w, 0, g, b), 0), (((6, 5), (5, 9), (9,), (9,)),),
         rtol=1e-3, atol=1e-4,
     ),
     Row(
@@ -224,12 +224,12 @@ TABLE = [
         (((2, 3), (2, 4)), ((3, 1), (3, 17))),
     ),
     Row(
-        "layer_norm", lambda x, g, b: ops.layer_norm(x, g, b), lambda x, g, b: _normalized(x, (-1,), g, b),
+        "layer_norm", lambda x, g, b: ops.layer_norm(x, g, b), lambda x, g, b: normalized(x, (-1,), g, b),
         (((7, 3), (3,), (3,)), ((5, 17), (17,), (17,)), ((300, 2), (2,), (2,)), ((2, 3, 4), (4,), (4,))),
         rtol=1e-3, atol=1e-4,
     ),
     Row(
-        "layer_norm alone", ops.layer_norm, lambda x: _normalized(x, (-1,)), (((7, 3),), ((6, 18),)), rtol=1e-3,
+        "layer_norm alone", ops.layer_norm, lambda x: normalized(x, (-1,)), (((7, 3),), ((6, 18),)), rtol=1e-3,
         atol=1e-4,
     ),
     *(

@@ -210,3 +210,23 @@ def test_inference_packs_weights_once_a_run(rng):
         expected = np.maximum(hidden @ last.get_weights()[0] + last.get_weights()[1], 0)
         np.testing.assert_allclose(net.predict(x, batch_size=250), expected, rtol=1e-3, atol=1e-3)
         net.set_weights([rng.uniform(0.01, 0.1, w.shape) for w in net.get_weights()])
+
+
+def test_convolutions_sum_what_batch_normalization_needs():
+    def layers(filters, name, size):
+        return [
+            nn.Conv2D(filters, size, padding="same", name=f"conv_{name}"),
+            nn.BatchNormalization(name=name),
+            nn.Activation("relu"),
+        ]
+
+    x = RNG.standard_normal((32, 8, 8, 3)).astype("f")
+    model = nn.Sequential(
+        [nn.Input((8, 8, 3)), *layers(4, "a", 3), *layers(5, "b", 3), *layers(6, "c", 1), nn.Flatten(), nn.Dense(5)]
+    )
+    model.compile("sgd", nn.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(x, Y[:32], batch_size=32, epochs=1, verbose=0)
+    names = [op.name for op in _records(model)]
+    assert names.count("batch_norm_scale") + names.count("batch_norm") == 3
+    assert names.count("moments") == 1  # of what a 1 x 1 convolution, a GEMM, gives
+    assert names.count("gradient_moments") == 2  # before a GEMM, and at the end: the others come with a gradient

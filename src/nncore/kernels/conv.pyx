@@ -7,11 +7,13 @@ over the edge, a band of the image is copied once with zeros around it, into mem
 
 An input gradient is the convolution of the output's gradient with the weights turned round; with strides it is one
 convolution for each phase of the pixels, which writes every stride-th pixel. The runs of input that lie together in a
-window (whole rows of it, if it is not dilated) come from nnpy.ops.conv, which knows all of this.
+window (whole rows of it, if it is not dilated) come from nnpy.ops.conv, which knows all of this. What batch normalization
+needs to know of a result (column_sums.pxd) is summed while it is in L1.
 """
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 from nncore.kernels.chain cimport StepRecord, apply_steps, step_layout
+from nncore.kernels.column_sums cimport Sums, add_moments, add_slopes, store_moments, store_slopes
 from nncore.kernels.conv_micro cimport PIXELS, Run, pixels, products
 from nncore.kernels.gemm_micro cimport nn_outlined
 from nncore.op cimport Op, layout, signature, split
@@ -83,15 +85,19 @@ cdef inline void pad_rows(real* out, const real* image, int64_t h, int64_t w, in
         out += width * c
 
 
-# p: y, x, w, runs (int64 pairs), steps, room.
-# n: batch, height, width, c; oi, oj, k; yh, yw, osh, osw, oph, opw; sh, sw, pt, pl, ph, pw; n_runs, groups, n_steps, share
+# p: y, x, w, runs (int64 pairs), steps, room, partial, normal, mean, rstd.
+# n: batch, height, width, c; oi, oj, k; yh, yw, osh, osw, oph, opw; sh, sw, pt, pl, ph, pw; n_runs, groups, bands, n_steps, share
 cdef void conv(const Op* op, int thread, int threads) noexcept nogil:
     """y[n, i * osh + oph, j * osw + opw, k] = steps(sum of runs of x times w), i < oi, j < oj; y is [batch, yh, yw, k].
 
     The window of (i, j) begins at row i * sh and column j * sw of x [batch, height, width, c] with zeros around it: pt rows above,
     pl columns to the left. ph: the rows of a window; pw: columns of the image with its zeros. Where ``share`` is 0, x is
     read as it is: there are no zeros. Else a thread has ``share`` elements of ``room`` for a band of such rows.
-    ``w``: as conv_pack leaves it. Threads share images, and bands of rows of them.
+    ``w``: as conv_pack leaves it. Threads share images, each in ``bands`` <= oi of rows (0: as many as fit into
+    ``room`` and keep all threads busy).
+
+    partial[image, band, 2, k], if not NULL: of the pixels of a band the mean and the sum of squared distances from it; or,
+    with ``normal``, the sums of y and of y * (normal - mean) * rstd. y is then whole rows of [batch, oi, oj, k].
     """
     cdef const int64_t* n = <const int64_t*>op.n
     cdef real* y = <real*>op.p[0]
@@ -101,11 +107,16 @@ cdef void conv(const Op* op, int thread, int threads) noexcept nogil:
     cdef const StepRecord* steps = <const StepRecord*>op.p[4]
     cdef int64_t batch = n[0], h = n[1], width = n[2], c = n[3], oi = n[4], oj = n[5], k = n[6], yh = n[7], yw = n[8]
     cdef int64_t osh = n[9], osw = n[10], sh = n[13], sw = n[14], pt = n[15], pl = n[16], ph = n[17], pw = n[18]
-    cdef int64_t n_runs = n[19], groups = n[20], n_steps = n[21], share = n[22]
-    cdef int64_t cg = c // groups, kg = k // groups, depth = 0, bands = 1, most, unit, first = 0, last = 0, i0 = 0, i1 = 0
+    cdef int64_t n_runs = n[19], groups = n[20], bands = n[21], n_steps = n[22], share = n[23]
+    cdef int64_t cg = c // groups, kg = k // groups, depth = 0, most, unit, first = 0, last = 0, i0 = 0, i1 = 0
     cdef int64_t image, g, col, i, t, tiles, j0 = 0, j1 = 0, row_x
     cdef int wide, nv
     cdef real* room = <real*>op.p[5] + thread * share
+    cdef real* partial = <real*>op.p[6]
+    cdef const real* normal = <const real*>op.p[7]
+    cdef const real* mean = <const real*>op.p[8]
+    cdef const real* rstd = <const real*>op.p[9]
+    cdef Sums sums
     cdef const real* origin
     cdef const real* from_x
     cdef const real* panel
@@ -114,11 +125,13 @@ cdef void conv(const Op* op, int thread, int threads) noexcept nogil:
         return
     for i in range(n_runs):
         depth += runs[i].length
-    if share > 0:
-        most = max(<int64_t>1, (share // (pw * c) - ph) // sh + 1)
-        bands = (oi + most - 1) // most
-    if batch * bands < 4 * threads:
-        bands = max(bands, min(oi, (4 * threads + batch - 1) // batch))
+    if bands == 0:
+        bands = 1
+        if share > 0:
+            most = max(<int64_t>1, (share // (pw * c) - ph) // sh + 1)
+            bands = (oi + most - 1) // most
+        if batch * bands < 4 * threads:
+            bands = max(bands, min(oi, (4 * threads + batch - 1) // batch))
     tiles = (oj + PIXELS - 1) // PIXELS
     split(batch * bands, thread, threads, &first, &last)
     for unit in range(first, last):
@@ -150,6 +163,16 @@ cdef void conv(const Op* op, int thread, int threads) noexcept nogil:
                                       out + j0 * osw * k, osw * k)
                     if n_steps > 0:
                         apply_steps(steps, n_steps, out, k, (image * yh + i) * yw, oj, g * kg + col, wide)
+                    if normal != NULL:
+                        add_slopes(&sums, out, normal + (out - y), mean + g * kg + col, oj, k, wide, i == i0)
+                    elif partial != NULL:
+                        add_moments(&sums, out, oj, k, wide, i == i0)
+                if normal != NULL:
+                    store_slopes(&sums, rstd + g * kg + col, wide, partial + 2 * unit * k + g * kg + col,
+                                 partial + (2 * unit + 1) * k + g * kg + col)
+                elif partial != NULL:
+                    store_moments(&sums, (i1 - i0) * oj, wide, partial + 2 * unit * k + g * kg + col,
+                                  partial + (2 * unit + 1) * k + g * kg + col)
                 panel += depth * nv * LANES
                 col += 2 * LANES
 

@@ -73,7 +73,7 @@ SIGNATURES = {
     "moments": _signature("moments", "partial! x", "rows cols parts"),
     "batch_norm_scale": _signature(
         "moments",
-        "scale! shift! mean! rstd! moving_mean! moving_variance! partial gamma? beta?",
+        "scale! shift! mean! rstd! moving_mean! moving_variance! partial counts gamma? beta?",
         "rows cols parts",
         "epsilon momentum",
     ),
@@ -84,8 +84,8 @@ SIGNATURES = {
     # convolution in NHWC: kernels/conv.pyx says what the sizes mean
     "conv": _signature(
         "conv",
-        "y! x w runs steps? room!?",
-        "batch height width c oi oj k yh yw osh osw oph opw sh sw pt pl ph pw n_runs groups n_steps share",
+        "y! x w runs steps? room!? partial!? normal? mean? rstd?",
+        "batch height width c oi oj k yh yw osh osw oph opw sh sw pt pl ph pw n_runs groups bands n_steps share",
     ),
     "conv_pack": _signature("conv", "out! w order", "places cin cout groups turned"),
     "conv_weight_grad": _signature(

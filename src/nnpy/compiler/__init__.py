@@ -148,6 +148,8 @@ def compile_request(request: Request, store: Store, state: np.ndarray) -> Execut
         own = {p: g for p, g in parameter_gradients.items() if p not in dict(copies)}
         done = fuse_updates(items, own, update.step, aliases.root)
     for item in items:
+        low.announce(item.node)
+    for item in items:
         if item.source is not None:
             low.chain(item)
         else:

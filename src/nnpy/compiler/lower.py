@@ -18,7 +18,7 @@ from nnpy.compiler.fuse import Aliases, Item
 from nnpy.compiler.memory import Buffer, Slot, plan
 from nnpy.compiler.schedule import Call, schedule
 from nnpy.graph import Node, Parameter, Tensor
-from nnpy.ops.base import StepSpec
+from nnpy.ops.base import StepSpec, Sums
 from nnpy.parameters import Store
 
 # The cost model: the work of a call, by which it is given threads.
@@ -54,6 +54,7 @@ class Lowering:
         fixed: bool = False,
     ):
         """``fixed``: the parameters stay as they are while a run lasts: nothing trains them."""
+        self.sums: dict[Node, Sums] = {}  # what convolutions have gathered for later nodes
         self.batch = batch
         self.fixed = fixed
         self.store = store
@@ -66,6 +67,7 @@ class Lowering:
         self._buffers: dict[Tensor, Buffer] = {}
         self._all: list[Buffer] = []
         self._streams: dict[Node, int] = {}
+        self._summed: dict[Tensor, tuple[Node, Tensor, dict[str, Tensor]]] = {}
 
     # -- what an operation may ask --
     def count(self, tensor: Tensor) -> int:
@@ -75,6 +77,17 @@ class Lowering:
     def loss_scale(self, node: Node) -> float | None:
         """What a loss node's gradient is multiplied by; None where no gradient is asked for."""
         return self._scales.get(node)
+
+    def announce(self, node: Node) -> None:
+        """The node will be lowered: what makes its input may gather sums for it."""
+        summed = node.operation.summed(node)
+        if summed is not None:
+            self._summed.setdefault(self._aliases.root(summed[0]), (node, *summed))
+
+    def summed(self, output: Tensor) -> tuple[Node, dict[str, Tensor]] | None:
+        """The later node that needs sums of ``output``'s columns (``Operation.summed``), to be left in ``sums``."""
+        node, tensor, arguments = self._summed.get(self._aliases.root(output), (None, output, {}))
+        return (node, arguments) if node is not None and tensor.shape[-1] == output.shape[-1] else None
 
     def is_used(self, tensor: Tensor) -> bool:
         return self._aliases.root(tensor) in self._used

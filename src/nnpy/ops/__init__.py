@@ -1,6 +1,6 @@
 """Operations on tensors: the functions that layers and losses are written with."""
 
-from nnpy.ops.conv import Window, conv, conv_by_input
+from nnpy.ops.conv import Window, conv, conv_by_input, conv_by_weight
 from nnpy.ops.elementwise import (
     abs,
     activation,
@@ -28,8 +28,8 @@ from nnpy.ops.softmax import log_softmax, softmax
 
 __all__ = [
     "Window", "abs", "activation", "add", "affine", "average_pool", "batch_norm", "bias_add", "binary_crossentropy",
-    "binary_hits", "channel_dropout", "concatenate", "conv", "conv_by_input", "custom", "divide", "dropout", "flatten",
-    "group_norm", "hits", "layer_norm", "log", "log_softmax", "matmul", "max_pool", "maximum", "mean_squared_error",
-    "minimum", "multiply", "place", "repeat", "reshape", "reshape_whole", "sign", "softmax", "softmax_crossentropy",
-    "sqrt", "square", "subtract",
+    "binary_hits", "channel_dropout", "concatenate", "conv", "conv_by_input", "conv_by_weight", "custom", "divide",
+    "dropout", "flatten", "group_norm", "hits", "layer_norm", "log", "log_softmax", "matmul", "max_pool", "maximum",
+    "mean_squared_error", "minimum", "multiply", "place", "repeat", "reshape", "reshape_whole", "sign", "softmax",
+    "softmax_crossentropy", "sqrt", "square", "subtract",
 ]  # fmt: skip

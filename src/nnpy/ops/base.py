@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from nncore import Step
 from nnpy.graph import Node, Shape, Tensor
 
 if TYPE_CHECKING:
     from nnpy.compiler.lower import Item, Lowering
+    from nnpy.compiler.memory import Slot
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,14 @@ class StepSpec:
 
     def operands(self) -> list[Tensor]:
         return [t for t in (self.p, self.q) if t is not None]
+
+
+class Sums(NamedTuple):
+    """What a convolution leaves for the node that reads its result (``Operation.summed``): sums by column over parts of
+    the rows, [parts, 2, columns], and how many rows each part has."""
+
+    partial: Slot
+    counts: np.ndarray
 
 
 class Operation:
@@ -52,6 +63,10 @@ class Operation:
 
     def inference(self, node: Node, inputs: Sequence[Tensor]) -> Tensor | None:
         """What replaces the node's output in a Program for inference, given its inputs there; None: the node stays."""
+        return None
+
+    def summed(self, node: Node) -> tuple[Tensor, dict[str, Tensor]] | None:
+        """The input whose ``Sums`` the node's kernels begin with, and what the kernel conv needs to gather them."""
         return None
 
     #: True where the output is the first input's memory in another shape

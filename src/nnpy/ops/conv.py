@@ -13,7 +13,7 @@ import numpy as np
 
 from nncore import kernels
 from nnpy.graph import Tensor, apply
-from nnpy.ops.base import Operation, label
+from nnpy.ops.base import Operation, Sums, label
 
 _BAND = 1 << 16  # elements of a band of the padded image: it stays in L2 beside the weights
 _COPY = 1 << 18  # elements of the images that the weight gradient copies at a time
@@ -141,7 +141,7 @@ class _Conv(Operation):
         x, w = node.inputs
         window = node.attributes["window"]
         dx = conv_by_input(upstream, w, x.shape[1:3], window) if needs[0] else None
-        dw = apply(_BY_WEIGHT, [x, upstream], window=window) if needs[1] else None
+        dw = conv_by_weight(x, upstream, window) if needs[1] else None
         return [dx, dw]
 
     def lower(self, item, low):
@@ -179,7 +179,7 @@ class _ByInput(Operation):
         dy, w = node.inputs
         window = node.attributes["window"]
         back = conv(upstream, w, window) if needs[0] else None
-        dw = apply(_BY_WEIGHT, [upstream, dy], window=window) if needs[1] else None
+        dw = conv_by_weight(upstream, dy, window) if needs[1] else None
         return [back, dw]
 
     def lower(self, item, low):
@@ -226,6 +226,15 @@ def _lower(
     if padded:
         band = min(high, max(phase.extent[0], _BAND // (wide * channels)))
         arguments.update(room=low.scratch(0), share=band * wide * channels)
+    if steps == (1, 1) and rows and columns and (summed := low.summed(item.output)):
+        node, given = summed
+        most = (band - phase.extent[0]) // strides[0] + 1 if padded else rows  # rows of the output in a band
+        bands = max(-(-rows // most), min(rows, -(-_UNITS // low.batch)))
+        counts = np.full(bands, rows // bands)
+        counts[: rows % bands] += 1
+        partial = low.scratch(2 * low.batch * bands * cout * low.dtype.itemsize)
+        low.sums[node] = Sums(partial, np.tile(counts * columns, low.batch))
+        arguments.update(partial=partial, bands=bands, **given)
     low.kernel("conv", 2 * low.batch * rows * columns * depth * cout, arguments, item.steps, cout)
 
 
@@ -334,3 +343,8 @@ def conv_by_input(dy: Tensor, w: Tensor, image: Sequence[int], window: Window) -
     """Transposed convolution: the gradient of ``conv`` by an x of this height and width, from that by its result."""
     strided = window.strides != (1, 1)
     return apply(_BY_INPUT[strided], [dy, w], window=window, image=tuple(image))
+
+
+def conv_by_weight(x: Tensor, dy: Tensor, window: Window) -> Tensor:
+    """The gradient of ``conv`` by w, from that by its result."""
+    return apply(_BY_WEIGHT, [x, dy], window=window)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from nnpy.graph import Parameter, Tensor, apply
-from nnpy.ops.base import Elementwise, Operation, StepSpec, label
+from nnpy.ops.base import Elementwise, Operation, StepSpec, Sums, label
 from nnpy.ops.elementwise import multiply
 from nnpy.ops.linear import COLUMN_SUM
 
@@ -13,11 +15,12 @@ _MANY_ROWS = 2048  # from here on parts of the rows are normalized by all thread
 _PART = 4096  # elements of a part, which stay in L1 while its mean is found
 
 
-def _scratch(low, rows: int, cols: int):
-    """Memory of a normalization in parts: two rows (or three of factors), the moments, and how many parts there are."""
+def _parts(low, rows: int, cols: int) -> Sums:
+    """Memory for the sums of parts of the rows."""
     parts = max(1, rows * cols // _PART)
-    first, second = low.scratch(3 * cols * low.dtype.itemsize), low.scratch(cols * low.dtype.itemsize)
-    return first, second, low.scratch(2 * parts * cols * low.dtype.itemsize), parts
+    counts = np.full(parts, rows // parts)
+    counts[: rows % parts] += 1  # as nncore's split does it
+    return Sums(low.scratch(2 * parts * cols * low.dtype.itemsize), counts)
 
 
 def check_parameters(node, features: int) -> None:
@@ -55,20 +58,27 @@ class _BatchNorm(Operation):
             epsilon=attributes["epsilon"],
         )  # fmt: skip
 
+    def summed(self, node):
+        return node.inputs[0], {}
+
     def lower(self, item, low):
         node = item.node
         x, moving_mean, moving_variance = node.inputs[:3]
         cols = x.shape[-1]
         named = dict(zip(node.attributes["names"], node.inputs[3:], strict=True))
         rows = low.count(x) // max(1, cols)
-        if rows >= _MANY_ROWS:
-            scale, shift, partial, parts = _scratch(low, rows, cols)
-            low.call("moments", partial=partial, x=x, rows=rows, cols=cols, parts=parts, work=low.count(x))
+        gathered = low.sums.get(node)
+        if gathered or rows >= _MANY_ROWS:
+            partial, counts = gathered or _parts(low, rows, cols)
+            size = dict(rows=rows, cols=cols, parts=len(counts))
+            if not gathered:
+                low.call("moments", partial=partial, x=x, work=low.count(x), **size)
+            scale, shift = (low.scratch(cols * low.dtype.itemsize) for _ in range(2))
             low.call(
                 "batch_norm_scale", scale=scale, shift=shift, mean=node.outputs[1], rstd=node.outputs[2],
-                moving_mean=moving_mean, moving_variance=moving_variance, partial=partial, rows=rows, cols=cols,
-                parts=parts, epsilon=node.attributes["epsilon"], momentum=node.attributes["momentum"],
-                work=8 * parts * cols, **named,
+                moving_mean=moving_mean, moving_variance=moving_variance, partial=partial, counts=counts,
+                epsilon=node.attributes["epsilon"], momentum=node.attributes["momentum"], work=len(counts) * cols,
+                **size, **named,
             )  # fmt: skip
             low.rows(item.output, x, cols, [StepSpec("scale_shift_row", p=scale, q=shift), *item.steps])
             return
@@ -89,6 +99,10 @@ class _BatchNormGradient(Operation):
         x = node.inputs[1]
         return [x.shape, x.shape[-1:], x.shape[-1:]]
 
+    def summed(self, node):
+        dy, x, mean, rstd = node.inputs[:4]
+        return dy, {"normal": x, "mean": mean, "rstd": rstd}
+
     def lower(self, item, low):
         node = item.node
         dy, x, mean, rstd = node.inputs[:4]
@@ -96,16 +110,19 @@ class _BatchNormGradient(Operation):
         outputs = {n: t for n, t in zip(("dx", "dgamma", "dbeta"), node.outputs, strict=True) if low.is_used(t)}
         gamma = {"gamma": node.inputs[4]} if len(node.inputs) > 4 else {}
         rows = low.count(x) // max(1, cols)
-        if rows >= _MANY_ROWS:
-            factors, _, partial, parts = _scratch(low, rows, cols)
-            size = dict(rows=rows, cols=cols, parts=parts)
-            low.call(
-                "gradient_moments", partial=partial, dy=dy, x=x, mean=mean, rstd=rstd, work=2 * low.count(x), **size
-            )
+        gathered = low.sums.get(node)
+        if gathered or rows >= _MANY_ROWS:
+            partial, counts = gathered or _parts(low, rows, cols)
+            size = dict(rows=rows, cols=cols, parts=len(counts))
+            if not gathered:
+                low.call(
+                    "gradient_moments", partial=partial, dy=dy, x=x, mean=mean, rstd=rstd, work=2 * low.count(x), **size
+                )
+            factors = low.scratch(3 * cols * low.dtype.itemsize)
             dx = outputs.pop("dx", None)
             low.call(
                 "batch_norm_grad_scale", factors=factors, partial=partial, mean=mean, rstd=rstd,
-                work=8 * parts * cols, **outputs, **gamma, **size,
+                work=len(counts) * cols, **outputs, **gamma, **size,
             )  # fmt: skip
             if dx is not None:
                 low.rows(dx, dy, cols, [StepSpec("norm_grad", p=x, q=factors)])
