@@ -2,7 +2,7 @@
 # nncore/steps.py says what each kind computes, nncore/reference_steps.py computes it in NumPy.
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy
-from nncore.kernels.lanes cimport load_part, store_part
+from nncore.kernels.lanes cimport fetch, load_part, store_part
 from nncore.kernels.philox cimport dropout
 from nncore.kernels.update cimport Rule, adam_step, momentum_step, sgd_step
 from nncore.mathematics cimport (vd_elu, vd_gelu, vd_gelu_tanh, vd_hard_sigmoid, vd_mish, vd_selu, vd_sigmoid, vd_silu,
@@ -423,3 +423,14 @@ cdef inline void apply_steps(const StepRecord* steps, int64_t n_steps, real* til
     mul_row, one whole row). An element's bits do not depend on the tile that it is in.
     """
     apply_steps_to(tile, ld, steps, n_steps, tile, ld, row0, rows, col0, cols)
+
+
+cdef inline void fetch_operands(const StepRecord* steps, int64_t n_steps, int64_t row0, int64_t rows, int64_t col0,
+                                int64_t cols) noexcept nogil:
+    """Let what the steps will read of whole matrices for this tile be in L2 soon."""
+    cdef const StepRecord* step
+    cdef int64_t i
+    for i in range(n_steps):
+        step = &steps[i]
+        if (ADD <= step.kind <= DIV or MAXIMUM <= step.kind <= MAX_MASK or D_RELU <= step.kind <= D_EXPONENTIAL):
+            fetch(<const real*>step.p + row0 * step.ld + col0, rows, step.ld, cols)

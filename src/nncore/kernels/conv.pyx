@@ -12,10 +12,11 @@ needs to know of a result (column_sums.pxd) is summed while it is in L1.
 """
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
-from nncore.kernels.chain cimport StepRecord, apply_steps, step_layout
+from nncore.kernels.chain cimport StepRecord, apply_steps, fetch_operands, step_layout
 from nncore.kernels.column_sums cimport Sums, add_moments, add_slopes, store_moments, store_slopes
 from nncore.kernels.conv_micro cimport PIXELS, Run, pixels, products
 from nncore.kernels.gemm_micro cimport nn_outlined
+from nncore.kernels.lanes cimport fetch
 from nncore.op cimport Op, layout, signature, split
 from nncore.vector cimport LANES, real
 
@@ -117,6 +118,8 @@ cdef void conv(const Op* op, int thread, int threads) noexcept nogil:
     cdef const real* mean = <const real*>op.p[8]
     cdef const real* rstd = <const real*>op.p[9]
     cdef Sums sums
+    cdef const real* ahead
+    cdef int64_t panels = groups * ((kg + 2 * LANES - 1) // (2 * LANES)), ahead_row
     cdef const real* origin
     cdef const real* from_x
     cdef const real* panel
@@ -145,12 +148,22 @@ cdef void conv(const Op* op, int thread, int threads) noexcept nogil:
             origin = x + (image * h + i0 * sh) * width * c
             row_x = width * c
         panel = w
+        # While this unit is computed the next one comes into L2, a part with each row.
+        ahead = x + (image * h + i1 * sh if i1 < oi else (image + 1) * h) * width * c
+        ahead_row = sh * width * c // panels if unit + 1 < last else 0
         for g in range(groups):
             col = 0
             while col < kg:
                 wide = <int>min(<int64_t>(2 * LANES), kg - col)
                 nv = 1 if wide <= LANES else 2
                 for i in range(i0, i1):
+                    fetch(ahead, 1, 0, ahead_row)
+                    ahead += ahead_row
+                    if i + 1 < i1:
+                        fetch(y + ((image * yh + (i + 1) * osh + n[11]) * yw + n[12]) * k + g * kg + col, oj, osw * k, wide)
+                        fetch_operands(steps, n_steps, (image * yh + i + 1) * yw, oj, g * kg + col, wide)
+                        if normal != NULL:
+                            fetch(normal + (image * yh + i + 1) * yw * k + g * kg + col, oj, k, wide)
                     out = y + ((image * yh + i * osh + n[11]) * yw + n[12]) * k + g * kg + col
                     from_x = origin + (i - i0) * sh * row_x + g * cg
                     for t in range(tiles):
@@ -291,6 +304,9 @@ cdef void conv_weight_grad(const Op* op, int thread, int threads) noexcept nogil
     cdef int wide
     cdef real* room = <real*>op.p[3] + thread * share
     cdef real* room_dy
+    cdef const real* ahead_x
+    cdef const real* ahead_dy
+    cdef int64_t each_x, each_dy
     cdef const real* from_x
     cdef const real* from_dy
     cdef const real* a
@@ -334,9 +350,20 @@ cdef void conv_weight_grad(const Op* op, int thread, int threads) noexcept nogil
                                 for j in range(kp):
                                     room_dy[(i * (i1 - i0) * ow + r) * sdy + g * kp + j] = b[j] if j < kg else <real>0
                     from_dy = room_dy
+                # While these images are summed the next ones come into L2, a part with each tile.
+                ahead_x = x + (image * h + i1 * sh if i1 < oh else (image + images) * h) * width * c
+                ahead_dy = dy + (image * oh + i1 if i1 < oh else (image + images) * oh) * ow * k
+                each_x = each_dy = 0
+                if i1 < oh or image + images < n1:
+                    each_x = images * (i1 - i0) * sh * width * c // (u1 - u0)
+                    each_dy = images * (i1 - i0) * ow * k // (u1 - u0)
                 row_dy = ow * sdy
                 image_dy = (i1 - i0 if copies else oh) * row_dy
                 for u in range(u0, u1):
+                    fetch(ahead_x, 1, 0, each_x)
+                    fetch(ahead_dy, 1, 0, each_dy)
+                    ahead_x += each_x
+                    ahead_dy += each_dy
                     q = u % panels
                     g = u // panels % groups
                     t = u // (panels * groups) % row_tiles

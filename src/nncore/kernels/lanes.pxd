@@ -1,4 +1,4 @@
-# Rows that are not a whole number of vectors: partial loads and stores, and sums and maxima across lanes.
+# Rows that are not a whole number of vectors: partial loads and stores, sums and maxima across lanes; rows to be read soon.
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 from nncore.vector cimport LANES, real, vf, vge, vload, vselect, vsplat, vstore
@@ -8,9 +8,13 @@ cdef extern from *:
     #define NN_MOST_LANES 16
     static const real nn_number[NN_MOST_LANES] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     #define vfirst(v) ((v)[0])
+    #define NN_LINE ((int64_t)(64 / sizeof(real)))
+    #define nn_soon(p) __builtin_prefetch((p), 0, 2)
     """
     enum:
         MOST_LANES "NN_MOST_LANES"
+    const int64_t LINE "NN_LINE"            # elements of a cache line
+    void nn_soon(const real* p) noexcept nogil
     const real* LANE_NUMBER "nn_number"
     real vfirst(vf v) noexcept nogil         # lane 0
 
@@ -68,3 +72,13 @@ cdef inline real lanes_max(vf v) noexcept nogil:
             lane[i] = lane[i] if lane[i] > lane[i + width] else lane[i + width]
         width //= 2
     return lane[0]
+
+
+cdef inline void fetch(const real* x, int64_t rows, int64_t ld, int64_t cols) noexcept nogil:
+    """Let rows of ``cols`` elements, ld apart, be in L2 soon. They need not exist."""
+    cdef int64_t r, c
+    for r in range(rows):
+        c = 0
+        while c < cols:
+            nn_soon(x + r * ld + c)
+            c += LINE
