@@ -7,6 +7,7 @@ from bench.case import Case, empty, normal
 from nncore import kernels, reference_images, reference_steps
 from nncore.kernels.signatures import SOURCES
 from nncore.memory import INDICES, SLOTS
+from nncore.windows import clipped
 
 BATCH, SIDE, CHANNELS, FILTERS = 16, 16, 32, 64
 _IMAGE = dict(batch=BATCH, height=SIDE, width=SIDE, c=CHANNELS)
@@ -46,28 +47,28 @@ def _convolutions():
     places, before = (SIDE, SIDE), dict(before=(1, 1))
     x, dy = normal(BATCH, SIDE, SIDE, CHANNELS), normal(BATCH, SIDE, SIDE, FILTERS)
     w, y, dw = normal(3, 3, CHANNELS, FILTERS), empty(dy.shape), empty((3, 3, CHANNELS, FILTERS))
-    order, wide = np.arange(9), SIDE + 2
+    order = np.arange(9)
     packed = reference_images.conv_pack(w, order, core.LANES)
-    runs = np.array([[i * wide * CHANNELS, 3 * CHANNELS] for i in range(3)])
+    taps = [(i, j, 3 * i + j) for i in range(3) for j in range(3)]
+    plan = clipped(taps, places, CHANNELS, places, before=(1, 1))
     work = 2 * w.size * BATCH * SIDE * SIDE
     yield Case(
         "conv_pack", dict(out=empty(packed.shape), w=w, order=order, places=9, cin=CHANNELS, cout=FILTERS, groups=1),
         lambda: reference_images.conv_pack(w, order, core.LANES),
     )  # fmt: skip
-    band = wide * wide * CHANNELS
     yield Case(
         "conv",
         dict(
-            y=y, x=x, w=packed, runs=runs, room=empty(band), share=band, oi=SIDE, oj=SIDE, k=FILTERS, yh=SIDE, yw=SIDE,
-            osh=1, osw=1, sh=1, sw=1, pt=1, pl=1, ph=3, pw=wide, n_runs=3, groups=1, **_IMAGE,
+            y=y, x=x, w=packed, oi=SIDE, oj=SIDE, k=FILTERS, yh=SIDE, yw=SIDE, osh=1, osw=1, sh=1, sw=1, pt=1, pl=1,
+            stretches=3, kinds=3, depth=9 * CHANNELS, groups=1, bands=1, block=4, **plan, **_IMAGE,
         ),
         lambda: reference_images.conv(x, w, places, **before), work=work,
     )  # fmt: skip
     yield Case(
         "conv_weight_grad",
         dict(
-            dw=dw, x=x, dy=dy, room=empty(band), share=band, k=FILTERS, dilation_h=1, dilation_w=1, chunks=1, group=1,
-            band=SIDE, pw=wide, groups=1, **_IMAGE, **_SAME,
+            dw=dw, x=x, dy=dy, k=FILTERS, dilation_h=1, dilation_w=1, chunks=1, group=1, band=SIDE, groups=1, **_IMAGE,
+            **_SAME,
         ),
         lambda: reference_images.conv_weight_grad(x, dy, (3, 3), **before), work=work,
     )  # fmt: skip

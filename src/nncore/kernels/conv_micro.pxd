@@ -7,8 +7,10 @@ cdef extern from *:
     """
     #if NN_BYTES == 64 || defined(__aarch64__)
     #define NN_PIXELS 14        /* x 2 vectors: 28 accumulators of 32 registers */
+    #define NN_TALL 16          /* x 1 vector */
     #else
     #define NN_PIXELS 6         /* 12 of 16 */
+    #define NN_TALL 12
     #endif
     /* A pointer that GCC takes for a new one: pixels are addressed from every third one's pointer with offsets 0, 1 and 2
        strides, which are addressing modes; left alone, it makes a pointer for each pixel and spills them. */
@@ -16,11 +18,13 @@ cdef extern from *:
     """
     enum:
         PIXELS "NN_PIXELS"
+        TALL "NN_TALL"
     const real* nn_apart(const real* p) noexcept nogil
 
-cdef struct Run:            # of input that lies together: int64 pairs in an array made by nnpy
+cdef struct Run:            # of input that lies together: made by nncore.windows
     int64_t offset          # from the first element of a window
     int64_t length
+    int64_t row             # of the packed weights, for the first
 
 
 cdef inline nn_inlined pixels(int mr, int nv, const real* x, int64_t sx, const Run* runs, int64_t n_runs, const real* w,
@@ -29,9 +33,10 @@ cdef inline nn_inlined pixels(int mr, int nv, const real* x, int64_t sx, const R
 
     Pixels are sx apart in x and sy in y; rows of w are nv vectors, one after the other.
     """
-    cdef vf acc[PIXELS][2]
-    cdef const real* at[5]
+    cdef vf acc[TALL][2]
+    cdef const real* at[6]
     cdef const real* end
+    cdef const real* row
     cdef vf w0, w1, a
     cdef int i, j
     cdef int64_t r
@@ -42,9 +47,10 @@ cdef inline nn_inlined pixels(int mr, int nv, const real* x, int64_t sx, const R
         for j in range((mr + 2) // 3):
             at[j] = nn_apart(x + runs[r].offset + 3 * j * sx)
         end = at[0] + runs[r].length
+        row = w + runs[r].row * nv * LANES
         while at[0] < end:
-            w0 = vload(w)
-            w1 = vload(w + LANES) if nv > 1 else w0
+            w0 = vload(row)
+            w1 = vload(row + LANES) if nv > 1 else w0
             for i in range(mr):
                 a = vsplat(at[i // 3][i % 3 * sx])
                 acc[i][0] = acc[i][0] + a * w0
@@ -52,7 +58,7 @@ cdef inline nn_inlined pixels(int mr, int nv, const real* x, int64_t sx, const R
                     acc[i][1] = acc[i][1] + a * w1
             for j in range((mr + 2) // 3):
                 at[j] += 1
-            w += nv * LANES
+            row += nv * LANES
     for i in range(mr):
         for j in range(nv):
             vstore(y + j * LANES, acc[i][j])
@@ -64,7 +70,7 @@ cdef inline nn_inlined products(int mr, int nv, int64_t images, int64_t rows, in
                                 real* dw, int64_t ldw, int add) noexcept nogil:
     """dw[mr, nv vectors] (+)= the sum over pixels of x[mr numbers] times dy[nv vectors]: ``images`` of ``rows`` of
     ``count`` pixels; image_, row_ and s are the distances of images, rows and pixels."""
-    cdef vf acc[PIXELS][2]
+    cdef vf acc[TALL][2]
     cdef const real* a
     cdef const real* b
     cdef const real* end

@@ -84,14 +84,14 @@ SIGNATURES = {
     # convolution in NHWC: kernels/conv.pyx says what the sizes mean
     "conv": _signature(
         "conv",
-        "y! x w runs steps? room!? partial!? normal? mean? rstd?",
-        "batch height width c oi oj k yh yw osh osw oph opw sh sw pt pl ph pw n_runs groups bands n_steps share",
+        "y! x w rows columns runs starts steps? partial!? normal? mean? rstd?",
+        "batch height width c oi oj k yh yw osh osw oph opw sh sw pt pl stretches kinds depth groups bands block n_steps",
     ),
     "conv_pack": _signature("conv", "out! w order", "places cin cout groups turned"),
     "conv_weight_grad": _signature(
         "conv",
         "dw! x dy room!?",
-        "batch height width c oh ow k kh kw sh sw dilation_h dilation_w pt pl chunks group band pw groups share",
+        "batch height width c oh ow k kh kw sh sw dilation_h dilation_w pt pl chunks group band merged groups share",
     ),
     "depthwise": _signature("depthwise", "y! x w steps?", f"{_DEPTHWISE} flipped n_steps"),
     "depthwise_input_grad": _signature("depthwise", "dx! dy w", _DEPTHWISE),

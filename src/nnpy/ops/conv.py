@@ -12,12 +12,14 @@ from math import ceil, prod
 import numpy as np
 
 from nncore import kernels
+from nncore.windows import clipped
 from nnpy.graph import Tensor, apply
 from nnpy.ops.base import Operation, Sums, label
 
-_BAND = 1 << 16  # elements of a band of the padded image: it stays in L2 beside the weights
-_COPY = 1 << 18  # elements of the images that the weight gradient copies at a time
+_BAND = 1 << 16  # elements of images that a convolution reads for one panel of weights after the other: they stay in L2
+_PART = 1 << 17  # elements of both images that the weight gradient reads for one tile after the other
 _PIXELS = 256  # that a tile of the weight gradient sums at least before it goes back to memory
+_FEW = 8  # channels; with fewer the weight gradient takes a row of the window at once
 _UNITS = 16  # pieces of work of the weight gradient at least: threads share them
 
 Pair = tuple[int, int]
@@ -54,26 +56,13 @@ class Window:
 
 @dataclass(frozen=True)
 class Phase:
-    """One call of the kernel. Of each axis: the first pixel written and how many are, the window's extent, zeros before
+    """One call of the kernel. Of each axis: the first pixel written and how many are, and what of a window lies before
     the image. ``taps``: (row, column) in the window, and the weight's place."""
 
     first: Pair
     count: Pair
-    extent: Pair
     before: Pair
     taps: tuple[tuple[int, int, int], ...]
-
-    def runs(self, width: int, channels: int, groups: int) -> tuple[np.ndarray, np.ndarray]:
-        """(offset, length) of what lies together in a window of an image of this width; the places in their order."""
-        runs: list[list[int]] = []
-        length = channels // groups
-        for row, column, _ in self.taps:
-            offset = (row * width + column) * channels
-            if groups == 1 and runs and sum(runs[-1]) == offset:
-                runs[-1][1] += length
-            else:
-                runs.append([offset, length])
-        return np.array(runs, np.int64).reshape(-1, 2), np.array([place for *_, place in self.taps], np.int64)
 
 
 def forward_phase(window: Window, image: Sequence[int]) -> Phase:
@@ -83,7 +72,7 @@ def forward_phase(window: Window, image: Sequence[int]) -> Phase:
         for i in range(window.size[0])
         for j in range(window.size[1])
     ]
-    return Phase((0, 0), window.places(image), (window.extent(0), window.extent(1)), window.before, tuple(taps))
+    return Phase((0, 0), window.places(image), window.before, tuple(taps))
 
 
 def gradient_phases(window: Window, image: Sequence[int]) -> list[Phase]:
@@ -109,9 +98,8 @@ def gradient_phases(window: Window, image: Sequence[int]) -> list[Phase]:
                 rows = columns = []
             top, left = (taps[0][0] if taps else 0 for taps in (rows, columns))
             taps = [(r - top, c - left, i * window.size[1] + j) for r, i in rows for c, j in columns]
-            extent = tuple(taps_[-1][0] - taps_[0][0] + 1 if taps_ else 1 for taps_ in (rows, columns))
             count = (ceil((image[0] - a) / window.strides[0]), ceil((image[1] - b) / window.strides[1]))
-            phases.append(Phase((a, b), count, extent, (-top, -left), tuple(taps)))  # type: ignore[arg-type]
+            phases.append(Phase((a, b), count, (-top, -left), tuple(taps)))
     return phases
 
 
@@ -207,10 +195,9 @@ def _lower(
     *_, inputs, outputs = w.concrete(1)
     _, high_out, wide_out, cout = item.node.output.concrete(1)
     rows, columns = phase.count
-    wide = (columns - 1) * strides[1] + phase.extent[1]
-    high = (rows - 1) * strides[0] + phase.extent[0]
-    padded = any(phase.before) or wide > width or high > height
-    runs, order = phase.runs(wide if padded else width, channels, groups)
+    order = np.array([place for *_, place in phase.taps], np.int64)
+    taps = [(row, column, position) for position, (row, column, _) in enumerate(phase.taps)]
+    plan = clipped(taps, (height, width), channels, phase.count, strides, phase.before, groups)
     depth = len(order) * channels // groups
     packed = low.scratch(groups * _panel_columns(cout // groups, low.dtype) * max(1, depth) * low.dtype.itemsize)
     low.call(
@@ -218,18 +205,17 @@ def _lower(
         turned=int(turned), work=2 * depth * cout, of_parameters=True,
     )  # fmt: skip
     arguments = dict(
-        y=item.output, x=x, w=packed, runs=runs, batch=low.batch, height=height, width=width, c=channels, oi=rows,
-        oj=columns, k=cout, yh=high_out, yw=wide_out, osh=steps[0], osw=steps[1], oph=phase.first[0],
-        opw=phase.first[1], sh=strides[0], sw=strides[1], pt=phase.before[0], pl=phase.before[1], ph=phase.extent[0],
-        pw=wide, n_runs=len(runs), groups=groups,
+        y=item.output, x=x, w=packed, batch=low.batch, height=height, width=width, c=channels, oi=rows, oj=columns,
+        k=cout, yh=high_out, yw=wide_out, osh=steps[0], osw=steps[1], oph=phase.first[0], opw=phase.first[1],
+        sh=strides[0], sw=strides[1], pt=phase.before[0], pl=phase.before[1], stretches=len(plan["columns"]),
+        kinds=int(plan["columns"][:, 2].max(initial=-1)) + 1, depth=depth, groups=groups, **plan,
     )  # fmt: skip
-    if padded:
-        band = min(high, max(phase.extent[0], _BAND // (wide * channels)))
-        arguments.update(room=low.scratch(0), share=band * wide * channels)
+    read = strides[0] * width * channels  # elements that come with a row
+    bands = max(1, min(rows, -(-rows * read // _BAND)))
+    arguments.update(bands=bands, block=max(1, _BAND * bands // max(1, rows * read)))
     if steps == (1, 1) and rows and columns and (summed := low.summed(item.output)):
         node, given = summed
-        most = (band - phase.extent[0]) // strides[0] + 1 if padded else rows  # rows of the output in a band
-        bands = max(-(-rows // most), min(rows, -(-_UNITS // low.batch)))
+        bands = max(bands, min(rows, -(-_UNITS // low.batch)))
         counts = np.full(bands, rows // bands)
         counts[: rows % bands] += 1
         partial = low.scratch(2 * low.batch * bands * cout * low.dtype.itemsize)
@@ -294,25 +280,22 @@ class _ByWeight(Operation):
             return
         core, groups = kernels.family("conv", low.dtype), window.groups
         wide = (columns - 1) * window.strides[1] + window.extent(1)
-        high = (rows - 1) * window.strides[0] + window.extent(0)
-        padded = any(window.before) or wide > width or high > height
+        merged = c < _FEW and window.dilation[1] == 1 and groups == 1
         lanes = -(-(k // groups) // core.LANES) * core.LANES * groups
         copies_dy = (k // groups) % core.LANES != 0
 
         def copied(images: int, band: int) -> int:
             """Elements that are copied at a time."""
             rows_x = (band - 1) * window.strides[0] + window.extent(0)
-            return images * ((rows_x * wide * c if padded else 0) + (band * columns * lanes if copies_dy else 0))
+            return images * ((rows_x * wide * c if merged else 0) + (band * columns * lanes if copies_dy else 0))
 
-        group, band = max(1, min(low.batch, -(-_PIXELS // (rows * columns)))), rows
-        while group > 1 and copied(group, band) > _COPY:
-            group -= 1
-        while band > 1 and copied(group, band) > _COPY:
-            band = -(-band // 2)
-        merged = window.dilation[1] == 1 and groups == 1
+        row = window.strides[0] * width * c + columns * k  # of both images
+        group = max(1, min(low.batch, -(-_PIXELS // (rows * columns)), _PART // (rows * row)))
+        band = rows if rows * row <= _PART else max(1, _PART // row)
         length, runs = (window.size[1] * c, window.size[0]) if merged else (c // groups, prod(window.size))
         panels = -(-(k // groups) // (2 * core.LANES))
-        units = runs * -(-length // core.PIXELS) * groups * panels
+        most = core.TALL if k // groups <= core.LANES else core.PIXELS
+        units = runs * -(-length // most) * groups * panels
         chunks = max(1, min(low.batch, -(-_UNITS // units)))
         out, size = item.output, low.count(item.output)
         target = out if chunks == 1 else low.scratch(chunks * size * low.dtype.itemsize)
@@ -320,7 +303,7 @@ class _ByWeight(Operation):
             dw=target, x=x, dy=dy, batch=low.batch, height=height, width=width, c=c, oh=rows, ow=columns, k=k,
             kh=window.size[0], kw=window.size[1], sh=window.strides[0], sw=window.strides[1],
             dilation_h=window.dilation[0], dilation_w=window.dilation[1], pt=window.before[0], pl=window.before[1],
-            chunks=chunks, group=group, band=band, pw=wide if padded else 0, groups=groups,
+            chunks=chunks, group=group, band=band, merged=int(merged), groups=groups,
         )  # fmt: skip
         if share := copied(group, band):
             arguments.update(room=low.scratch(0), share=share)
