@@ -1,8 +1,9 @@
 """python -m bench.convolutions: convolutions of ResNets and VGG, forward and both gradients, against the FMA peak.
 
 Every shape is compiled as a training step would have it, and all that the step does for it counts: packing of the
-weights, zeros around the image, sums over parts of the batch. What came out is compared with NumPy before it is timed.
-The peak is measured beside each shape, since the clock drifts.
+weights, copies, sums over parts of the batch. What came out is compared with NumPy before it is timed. Work is what
+lies on the image: products with the zeros around it, which nncore does not compute, do not count. The peak is measured
+beside each shape, since the clock drifts.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import nncore
 from bench.roofline import best_time, fma_peak
 from bench.table import number, table
 from nncore import Program, reference_images
+from nncore.windows import inside
 from nnpy import ops
 from nnpy.compiler import Feed, Request, compile_request
 from nnpy.graph import Parameter, Tensor
@@ -46,6 +48,12 @@ class Shape:
         zeros = max(0, (-(-self.side // self.stride) - 1) * self.stride + self.size - self.side)
         before, after = zeros // 2, zeros - zeros // 2
         return Window((self.size,) * 2, (self.stride,) * 2, before=(before,) * 2, after=(after,) * 2)
+
+    @property
+    def pairs(self) -> int:
+        """Along an axis: how many pairs of a window and one of its places there are, with the place on the image."""
+        taps, zeros = range(self.size), self.window.before[0]
+        return sum(map(len, inside(self.side, self.window.places((self.side,) * 2)[0], self.stride, zeros, taps)))
 
     def __str__(self) -> str:
         stride = f" /{self.stride}" if self.stride > 1 else ""
@@ -112,8 +120,7 @@ def program(shape: Shape, way: str) -> Program:
 def measure(shapes: list[Shape], threads: int, seconds: float) -> list[dict]:
     rows = []
     for shape in shapes:
-        rows_out, columns_out = shape.window.places((shape.side, shape.side))
-        work = 2e-9 * shape.batch * rows_out * columns_out * shape.inputs * shape.outputs * shape.size**2
+        work = 2e-9 * shape.batch * shape.inputs * shape.outputs * shape.pairs**2
         row: dict = {"shape": f"{shape.network} {shape}", "batch": shape.batch, "threads": threads}
         for way in WAYS:
             nncore.set_num_threads(threads)

@@ -31,8 +31,8 @@ def clipped(
     width; ``counts``: windows along each axis; ``before``: pixels of them above and left of the image.
 
     rows[counts[0]]: of each row of windows its kind. columns[n, 3]: stretches (first, last + 1, kind) of columns.
-    runs[starts[a * kinds of columns + b]] and on: what windows of kind a and b sum: numbers that lie together, (offset of
-    the first from the window's first, how many, row of the packed weights for the first).
+    runs[starts[a * kinds of columns + b]] and on: what windows of kind a and b sum: numbers that lie together, (offset
+    of the first from the window's first, how many, row of the packed weights for the first).
     """
     kinds = []
     for axis in (0, 1):

@@ -85,7 +85,8 @@ SIGNATURES = {
     "conv": _signature(
         "conv",
         "y! x w rows columns runs starts steps? partial!? normal? mean? rstd?",
-        "batch height width c oi oj k yh yw osh osw oph opw sh sw pt pl stretches kinds depth groups bands block n_steps",
+        "batch height width c oi oj k yh yw osh osw oph opw sh sw pt pl stretches kinds depth groups bands block "
+        "n_steps",
     ),
     "conv_pack": _signature("conv", "out! w order", "places cin cout groups turned"),
     "conv_weight_grad": _signature(
