@@ -24,7 +24,7 @@ from nncore.windows import inside
 from nnpy import ops
 from nnpy.compiler import Feed, Request, compile_request
 from nnpy.graph import Parameter, Tensor
-from nnpy.ops.conv import Window
+from nnpy.ops.geometry import Window
 from nnpy.parameters import Store
 
 WAYS = ("forward", "by input", "by weight")

@@ -14,7 +14,7 @@ from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 from nncore.kernels.chain cimport StepRecord, apply_steps, fetch_operands, step_layout
 from nncore.kernels.column_sums cimport Sums, add_moments, add_slopes, store_moments, store_slopes
-from nncore.kernels.conv_micro cimport PIXELS, Run, TALL, pixels, products
+from nncore.kernels.conv_micro cimport PIXELS, Run, TALL, any_pixels, products
 from nncore.kernels.gemm_micro cimport nn_outlined
 from nncore.kernels.lanes cimport fetch
 from nncore.op cimport Op, layout, signature, split
@@ -26,40 +26,8 @@ cdef enum:
 
 cdef nn_outlined tile(int mr, int nv, const real* x, int64_t sx, const Run* runs, int64_t n_runs, const real* w, real* y,
                       int64_t sy) noexcept nogil:
-    """pixels, with mr and nv as literals."""
-    if nv == 2:
-        if mr == 1: pixels(1, 2, x, sx, runs, n_runs, w, y, sy)
-        elif mr == 2: pixels(2, 2, x, sx, runs, n_runs, w, y, sy)
-        elif mr == 3: pixels(3, 2, x, sx, runs, n_runs, w, y, sy)
-        elif mr == 4: pixels(4, 2, x, sx, runs, n_runs, w, y, sy)
-        elif mr == 5: pixels(5, 2, x, sx, runs, n_runs, w, y, sy)
-        elif mr == 6: pixels(6, 2, x, sx, runs, n_runs, w, y, sy)
-        elif PIXELS > 6:
-            if mr == 7: pixels(7, 2, x, sx, runs, n_runs, w, y, sy)
-            elif mr == 8: pixels(8, 2, x, sx, runs, n_runs, w, y, sy)
-            elif mr == 9: pixels(9, 2, x, sx, runs, n_runs, w, y, sy)
-            elif mr == 10: pixels(10, 2, x, sx, runs, n_runs, w, y, sy)
-            elif mr == 11: pixels(11, 2, x, sx, runs, n_runs, w, y, sy)
-            elif mr == 12: pixels(12, 2, x, sx, runs, n_runs, w, y, sy)
-            elif mr == 13: pixels(13, 2, x, sx, runs, n_runs, w, y, sy)
-            else: pixels(14, 2, x, sx, runs, n_runs, w, y, sy)
-    elif mr == 1: pixels(1, 1, x, sx, runs, n_runs, w, y, sy)
-    elif mr == 2: pixels(2, 1, x, sx, runs, n_runs, w, y, sy)
-    elif mr == 3: pixels(3, 1, x, sx, runs, n_runs, w, y, sy)
-    elif mr == 4: pixels(4, 1, x, sx, runs, n_runs, w, y, sy)
-    elif mr == 5: pixels(5, 1, x, sx, runs, n_runs, w, y, sy)
-    elif mr == 6: pixels(6, 1, x, sx, runs, n_runs, w, y, sy)
-    elif mr == 7: pixels(7, 1, x, sx, runs, n_runs, w, y, sy)
-    elif mr == 8: pixels(8, 1, x, sx, runs, n_runs, w, y, sy)
-    elif mr == 9: pixels(9, 1, x, sx, runs, n_runs, w, y, sy)
-    elif mr == 10: pixels(10, 1, x, sx, runs, n_runs, w, y, sy)
-    elif mr == 11: pixels(11, 1, x, sx, runs, n_runs, w, y, sy)
-    elif mr == 12: pixels(12, 1, x, sx, runs, n_runs, w, y, sy)
-    elif TALL > 12:
-        if mr == 13: pixels(13, 1, x, sx, runs, n_runs, w, y, sy)
-        elif mr == 14: pixels(14, 1, x, sx, runs, n_runs, w, y, sy)
-        elif mr == 15: pixels(15, 1, x, sx, runs, n_runs, w, y, sy)
-        else: pixels(16, 1, x, sx, runs, n_runs, w, y, sy)
+    """One copy of all the micro-kernels."""
+    any_pixels(mr, nv, x, sx, runs, n_runs, w, y, sy)
 
 
 cdef inline void any_tile(int mr, int wide, const real* x, int64_t sx, const Run* runs, int64_t n_runs, const real* w,
@@ -82,8 +50,8 @@ cdef void conv(const Op* op, int thread, int threads) noexcept nogil:
 
     The window of (i, j) begins at row i * sh - pt and column j * sw - pl of x [batch, height, width, c]; what it sums
     depends on its kind. nncore.windows says what ``rows``, ``columns`` (so many ``stretches``), ``runs`` and ``starts`` are;
-    ``kinds``: of columns. ``w``: as conv_pack leaves it, ``depth`` rows in a panel. Threads share images, each in at least
-    ``bands`` <= oi of rows. So many bands as a ``block`` has go through one panel of w after the other.
+    ``kinds``: of columns. ``w``: as conv_pack leaves it, ``depth`` rows in a panel. Threads share images, each in ``bands``
+    <= oi of rows. So many bands as a ``block`` has go through one panel of w after the other.
 
     partial[image, band, 2, k], if not NULL: of the pixels of a band the mean and the sum of squared distances from it; or,
     with ``normal``, the sums of y and of y * (normal - mean) * rstd. y is then whole rows of [batch, oi, oj, k].
@@ -116,8 +84,6 @@ cdef void conv(const Op* op, int thread, int threads) noexcept nogil:
     cdef real* out
     if batch == 0 or oi == 0 or oj == 0:
         return
-    if partial == NULL and batch * bands < 4 * threads:
-        bands = max(bands, min(oi, (4 * threads + batch - 1) // batch))
     split(batch * bands, thread, threads, &first, &last)
     unit0 = first
     while unit0 < last:

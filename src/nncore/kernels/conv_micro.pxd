@@ -1,4 +1,4 @@
-# The inner loops of the convolutions: tiles of pixels x channels in registers. Inlined into conv.pyx.
+# The inner loops of the convolutions: tiles of pixels x channels in registers. Inlined into conv.pyx and winograd.pyx.
 from libc.stdint cimport int64_t
 from nncore.kernels.gemm_micro cimport nn_inlined
 from nncore.vector cimport LANES, real, vf, vload, vsplat, vstore
@@ -63,6 +63,44 @@ cdef inline nn_inlined pixels(int mr, int nv, const real* x, int64_t sx, const R
         for j in range(nv):
             vstore(y + j * LANES, acc[i][j])
         y += sy
+
+
+cdef inline nn_inlined any_pixels(int mr, int nv, const real* x, int64_t sx, const Run* runs, int64_t n_runs, const real* w,
+                                  real* y, int64_t sy) noexcept nogil:
+    """pixels, with mr and nv as literals."""
+    if nv == 2:
+        if mr == 1: pixels(1, 2, x, sx, runs, n_runs, w, y, sy)
+        elif mr == 2: pixels(2, 2, x, sx, runs, n_runs, w, y, sy)
+        elif mr == 3: pixels(3, 2, x, sx, runs, n_runs, w, y, sy)
+        elif mr == 4: pixels(4, 2, x, sx, runs, n_runs, w, y, sy)
+        elif mr == 5: pixels(5, 2, x, sx, runs, n_runs, w, y, sy)
+        elif mr == 6: pixels(6, 2, x, sx, runs, n_runs, w, y, sy)
+        elif PIXELS > 6:
+            if mr == 7: pixels(7, 2, x, sx, runs, n_runs, w, y, sy)
+            elif mr == 8: pixels(8, 2, x, sx, runs, n_runs, w, y, sy)
+            elif mr == 9: pixels(9, 2, x, sx, runs, n_runs, w, y, sy)
+            elif mr == 10: pixels(10, 2, x, sx, runs, n_runs, w, y, sy)
+            elif mr == 11: pixels(11, 2, x, sx, runs, n_runs, w, y, sy)
+            elif mr == 12: pixels(12, 2, x, sx, runs, n_runs, w, y, sy)
+            elif mr == 13: pixels(13, 2, x, sx, runs, n_runs, w, y, sy)
+            else: pixels(14, 2, x, sx, runs, n_runs, w, y, sy)
+    elif mr == 1: pixels(1, 1, x, sx, runs, n_runs, w, y, sy)
+    elif mr == 2: pixels(2, 1, x, sx, runs, n_runs, w, y, sy)
+    elif mr == 3: pixels(3, 1, x, sx, runs, n_runs, w, y, sy)
+    elif mr == 4: pixels(4, 1, x, sx, runs, n_runs, w, y, sy)
+    elif mr == 5: pixels(5, 1, x, sx, runs, n_runs, w, y, sy)
+    elif mr == 6: pixels(6, 1, x, sx, runs, n_runs, w, y, sy)
+    elif mr == 7: pixels(7, 1, x, sx, runs, n_runs, w, y, sy)
+    elif mr == 8: pixels(8, 1, x, sx, runs, n_runs, w, y, sy)
+    elif mr == 9: pixels(9, 1, x, sx, runs, n_runs, w, y, sy)
+    elif mr == 10: pixels(10, 1, x, sx, runs, n_runs, w, y, sy)
+    elif mr == 11: pixels(11, 1, x, sx, runs, n_runs, w, y, sy)
+    elif mr == 12: pixels(12, 1, x, sx, runs, n_runs, w, y, sy)
+    elif TALL > 12:
+        if mr == 13: pixels(13, 1, x, sx, runs, n_runs, w, y, sy)
+        elif mr == 14: pixels(14, 1, x, sx, runs, n_runs, w, y, sy)
+        elif mr == 15: pixels(15, 1, x, sx, runs, n_runs, w, y, sy)
+        else: pixels(16, 1, x, sx, runs, n_runs, w, y, sy)
 
 
 cdef inline nn_inlined products(int mr, int nv, int64_t images, int64_t rows, int64_t count, const real* x, int64_t image_x,

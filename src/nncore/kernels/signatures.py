@@ -88,6 +88,12 @@ SIGNATURES = {
         "batch height width c oi oj k yh yw osh osw oph opw sh sw pt pl stretches kinds depth groups bands block "
         "n_steps",
     ),
+    "winograd": _signature(
+        "winograd",
+        "y! x w steps? room! partial!? normal? mean? rstd?",
+        "batch height width c oi oj k pt pl bands n_steps share",
+    ),
+    "winograd_pack": _signature("winograd", "out! w order", "cin cout turned"),
     "conv_pack": _signature("conv", "out! w order", "places cin cout groups turned"),
     "conv_weight_grad": _signature(
         "conv",

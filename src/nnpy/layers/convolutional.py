@@ -10,7 +10,7 @@ from nnpy import activations, initializers, ops, regularizers
 from nnpy.checks import flag, integer
 from nnpy.graph import Parameter, Tensor
 from nnpy.layers.windows import ImageLayer, channels_last, padding_name, sizes, window_on
-from nnpy.ops.conv import Window
+from nnpy.ops.geometry import Window
 
 
 class _Convolution(ImageLayer):

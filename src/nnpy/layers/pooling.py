@@ -7,7 +7,7 @@ from typing import Any
 from nnpy import ops
 from nnpy.checks import flag
 from nnpy.layers.windows import ImageLayer, channels_last, padding_name, sizes, window_on
-from nnpy.ops.conv import Window
+from nnpy.ops.geometry import Window
 
 
 class _Pooling(ImageLayer):

@@ -9,7 +9,7 @@ from nnpy import ops
 from nnpy.checks import shown
 from nnpy.graph import Tensor
 from nnpy.layers.base import Layer
-from nnpy.ops.conv import Pair, Window
+from nnpy.ops.geometry import Pair, Window
 
 
 def pair(owner: Layer, name: str, value: Any, least: int = 1) -> Pair:

@@ -1,6 +1,6 @@
 """Operations on tensors: the functions that layers and losses are written with."""
 
-from nnpy.ops.conv import Window, conv, conv_by_input, conv_by_weight
+from nnpy.ops.conv import conv, conv_by_input, conv_by_weight
 from nnpy.ops.elementwise import (
     abs,
     activation,
@@ -18,6 +18,7 @@ from nnpy.ops.elementwise import (
     square,
     subtract,
 )
+from nnpy.ops.geometry import Window
 from nnpy.ops.group_norm import group_norm
 from nnpy.ops.linear import bias_add, matmul
 from nnpy.ops.losses import binary_crossentropy, binary_hits, hits, mean_squared_error, softmax_crossentropy

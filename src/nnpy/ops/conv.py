@@ -1,4 +1,4 @@
-"""Convolution of images (batch, height, width, channels): forward, the two gradients, and the geometry between them.
+"""Convolution of images (batch, height, width, channels): forward and the two gradients.
 
 Weights are (kernel height, kernel width, channels in / groups, channels out), as in Keras (HWIO).
 """
@@ -6,8 +6,8 @@ Weights are (kernel height, kernel width, channels in / groups, channels out), a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from math import ceil, prod
+from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -15,92 +15,15 @@ from nncore import kernels
 from nncore.windows import clipped
 from nnpy.graph import Tensor, apply
 from nnpy.ops.base import Operation, Sums, label
+from nnpy.ops.geometry import Pair, Phase, Window, forward_phase, gradient_phases, turned
 
 _BAND = 1 << 16  # elements of images that a convolution reads for one panel of weights after the other: they stay in L2
 _PART = 1 << 17  # elements of both images that the weight gradient reads for one tile after the other
 _PIXELS = 256  # that a tile of the weight gradient sums at least before it goes back to memory
+_SQUARES = 1 << 13  # of Winograd's squares times channels in a band: 512 KiB with 16 numbers each, in L2
+_MINIMAL = 1 << 15  # input times output channels: with more, the transformed weights do not stay in L2
 _FEW = 8  # channels; with fewer the weight gradient takes a row of the window at once
-_UNITS = 16  # pieces of work of the weight gradient at least: threads share them
-
-Pair = tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Window:
-    """How windows lie on an image: their ``size``, ``strides``, ``dilation``; zeros ``before`` and ``after`` the image.
-    Pairs: height, width. ``groups``: of channels that do not mix."""
-
-    size: Pair
-    strides: Pair = (1, 1)
-    dilation: Pair = (1, 1)
-    before: Pair = (0, 0)
-    after: Pair = (0, 0)
-    groups: int = 1
-
-    def extent(self, axis: int) -> int:
-        """From a window's first pixel to its last one."""
-        return (self.size[axis] - 1) * self.dilation[axis] + 1
-
-    def places(self, image: Sequence[int]) -> Pair:
-        """How many windows an image of this height and width has."""
-        rows, columns = (
-            (image[a] + self.before[a] + self.after[a] - self.extent(a)) // self.strides[a] + 1 for a in (0, 1)
-        )
-        return rows, columns
-
-    @property
-    def is_point(self) -> bool:
-        """Each pixel by itself: a matrix product."""
-        return self == Window((1, 1))
-
-
-@dataclass(frozen=True)
-class Phase:
-    """One call of the kernel. Of each axis: the first pixel written and how many are, and what of a window lies before
-    the image. ``taps``: (row, column) in the window, and the weight's place."""
-
-    first: Pair
-    count: Pair
-    before: Pair
-    taps: tuple[tuple[int, int, int], ...]
-
-
-def forward_phase(window: Window, image: Sequence[int]) -> Phase:
-    """The convolution itself."""
-    taps = [
-        (i * window.dilation[0], j * window.dilation[1], i * window.size[1] + j)
-        for i in range(window.size[0])
-        for j in range(window.size[1])
-    ]
-    return Phase((0, 0), window.places(image), window.before, tuple(taps))
-
-
-def gradient_phases(window: Window, image: Sequence[int]) -> list[Phase]:
-    """The gradient by the image as convolutions of the gradient by the output, one for each phase of its pixels.
-
-    Pixel p of an axis lies in the window of output o at place k if p = o * stride + k * dilation - before.
-    """
-
-    def axis_taps(axis: int, phase: int) -> list[tuple[int, int]]:
-        """(output's place relative to pixel p // stride, k), by increasing place."""
-        taps = []
-        for k in range(window.size[axis]):
-            distance = phase + window.before[axis] - k * window.dilation[axis]
-            if distance % window.strides[axis] == 0:
-                taps.append((distance // window.strides[axis], k))
-        return sorted(taps)
-
-    phases = []
-    for a in range(min(window.strides[0], image[0])):
-        for b in range(min(window.strides[1], image[1])):
-            rows, columns = axis_taps(0, a), axis_taps(1, b)
-            if not rows or not columns:
-                rows = columns = []
-            top, left = (taps[0][0] if taps else 0 for taps in (rows, columns))
-            taps = [(r - top, c - left, i * window.size[1] + j) for r, i in rows for c, j in columns]
-            count = (ceil((image[0] - a) / window.strides[0]), ceil((image[1] - b) / window.strides[1]))
-            phases.append(Phase((a, b), count, (-top, -left), tuple(taps)))
-    return phases
+_UNITS = 16  # pieces of work at least: threads share them
 
 
 class _Conv(Operation):
@@ -190,52 +113,87 @@ class _ByInput(Operation):
 def _lower(
     low, item, x: Tensor, w: Tensor, phase: Phase, strides: Pair, steps: Pair, groups: int, turned: bool
 ) -> None:
-    """One call of the kernel: windows on ``x`` every ``strides``, results on every ``steps``-th pixel of the output."""
+    """One call of a kernel: windows on ``x`` every ``strides``, results on every ``steps``-th pixel of the output."""
     _, height, width, channels = x.concrete(1)
-    *_, inputs, outputs = w.concrete(1)
     _, high_out, wide_out, cout = item.node.output.concrete(1)
+    *_, inputs, outputs = w.concrete(1)
     rows, columns = phase.count
     order = np.array([place for *_, place in phase.taps], np.int64)
-    taps = [(row, column, position) for position, (row, column, _) in enumerate(phase.taps)]
-    plan = clipped(taps, (height, width), channels, phase.count, strides, phase.before, groups)
+    arguments = dict(
+        y=item.output, x=x, batch=low.batch, height=height, width=width, c=channels, oi=rows, oj=columns, k=cout,
+        pt=phase.before[0], pl=phase.before[1],
+    )  # fmt: skip
+    packing = dict(w=w, order=order, cin=inputs * groups, cout=outputs, turned=int(turned), of_parameters=True)
+    if strides == steps == (1, 1) and groups == 1 and _is_for_winograd(low.dtype, phase, channels, cout):
+        _lower_winograd(low, item, arguments, packing)
+        return
     depth = len(order) * channels // groups
     packed = low.scratch(groups * _panel_columns(cout // groups, low.dtype) * max(1, depth) * low.dtype.itemsize)
-    low.call(
-        "conv_pack", out=packed, w=w, order=order, places=len(order), cin=inputs * groups, cout=outputs, groups=groups,
-        turned=int(turned), work=2 * depth * cout, of_parameters=True,
-    )  # fmt: skip
-    arguments = dict(
-        y=item.output, x=x, w=packed, batch=low.batch, height=height, width=width, c=channels, oi=rows, oj=columns,
-        k=cout, yh=high_out, yw=wide_out, osh=steps[0], osw=steps[1], oph=phase.first[0], opw=phase.first[1],
-        sh=strides[0], sw=strides[1], pt=phase.before[0], pl=phase.before[1], stretches=len(plan["columns"]),
-        kinds=int(plan["columns"][:, 2].max(initial=-1)) + 1, depth=depth, groups=groups, **plan,
-    )  # fmt: skip
+    low.call("conv_pack", out=packed, places=len(order), groups=groups, work=2 * depth * cout, **packing)
+    taps = [(row, column, position) for position, (row, column, _) in enumerate(phase.taps)]
+    plan = clipped(taps, (height, width), channels, phase.count, strides, phase.before, groups)
     read = strides[0] * width * channels  # elements that come with a row
-    bands = max(1, min(rows, -(-rows * read // _BAND)))
-    arguments.update(bands=bands, block=max(1, _BAND * bands // max(1, rows * read)))
-    if steps == (1, 1) and rows and columns and (summed := low.summed(item.output)):
-        node, given = summed
-        bands = max(bands, min(rows, -(-_UNITS // low.batch)))
-        counts = np.full(bands, rows // bands)
-        counts[: rows % bands] += 1
-        partial = low.scratch(2 * low.batch * bands * cout * low.dtype.itemsize)
-        low.sums[node] = Sums(partial, np.tile(counts * columns, low.batch))
-        arguments.update(partial=partial, bands=bands, **given)
+    bands = max(1, min(rows, max(-(-rows * read // _BAND), -(-_UNITS // max(1, low.batch)))))
+    if steps == (1, 1):
+        arguments.update(_sums(low, item.output, bands, _split(rows, bands), columns))
+    arguments.update(
+        w=packed, yh=high_out, yw=wide_out, osh=steps[0], osw=steps[1], oph=phase.first[0], opw=phase.first[1],
+        sh=strides[0], sw=strides[1], stretches=len(plan["columns"]),
+        kinds=int(plan["columns"][:, 2].max(initial=-1)) + 1, depth=depth, groups=groups, bands=bands,
+        block=max(1, _BAND * bands // max(1, rows * read)), **plan,
+    )  # fmt: skip
     low.kernel("conv", 2 * low.batch * rows * columns * depth * cout, arguments, item.steps, cout)
+
+
+def _is_for_winograd(dtype, phase: Phase, channels: int, cout: int) -> bool:
+    """Windows of 3 x 3, whole vectors of channels, and transformed weights that stay in L2 beside the image."""
+    lanes = kernels.family("winograd", dtype).LANES
+    return (
+        [tap[:2] for tap in phase.taps] == [(i, j) for i in range(3) for j in range(3)]
+        and channels % lanes == cout % lanes == 0
+        and 0 < channels * cout <= _MINIMAL
+    )
+
+
+def _lower_winograd(low, item, arguments: dict[str, Any], packing: dict[str, Any]) -> None:
+    core, size = kernels.family("winograd", low.dtype), low.dtype.itemsize
+    channels, cout, columns = arguments["c"], arguments["k"], arguments["oj"]
+    packed = low.scratch(16 * channels * cout * size)
+    low.call("winograd_pack", out=packed, work=16 * channels * cout, **packing)
+    high, wide = -(-arguments["oi"] // 2), -(-columns // 2)  # squares
+    each = channels + min(cout, 2 * core.LANES)  # elements of a square for each of its 16 numbers
+    bands = min(high, max(-(-high * wide * each // _SQUARES), -(-_UNITS // max(1, low.batch))))
+    counts = 2 * _split(high, bands)
+    counts[-1] -= arguments["oi"] % 2
+    arguments.update(_sums(low, item.output, bands, counts, columns))
+    share = 16 * (-(-high // bands) * wide * each + 2 * core.LINE)
+    arguments.update(w=packed, bands=bands, room=low.scratch(0), share=share)
+    work = 2 * low.batch * high * wide * 16 * channels * cout
+    low.kernel("winograd", work, arguments, item.steps, cout)
+
+
+def _split(count: int, parts: int) -> np.ndarray:
+    """So many in each part, as nncore shares them out."""
+    counts = np.full(parts, count // parts)
+    counts[: count % parts] += 1
+    return counts
+
+
+def _sums(low, output: Tensor, bands: int, rows: np.ndarray, columns: int) -> dict[str, Any]:
+    """Arguments that let a kernel sum what a later node needs to know, for each of an image's ``bands`` of ``rows``."""
+    summed = low.summed(output)
+    if summed is None or not rows.all() or not columns:
+        return {}
+    node, given = summed
+    partial = low.scratch(2 * low.batch * bands * output.shape[-1] * low.dtype.itemsize)
+    low.sums[node] = Sums(partial, np.tile(rows * columns, low.batch))
+    return {"partial": partial, **given}
 
 
 def is_depthwise(window: Window, w: Tensor) -> bool:
     """Each channel has one kernel of its own."""
     *_, inputs, outputs = w.concrete(1)
     return inputs == 1 and outputs == window.groups > 1
-
-
-def turned(window: Window) -> Window:
-    """The window that the gradient by the input has on the gradient by the output, where strides are 1."""
-    before, after = (
-        (window.extent(0) - 1 - zeros[0], window.extent(1) - 1 - zeros[1]) for zeros in (window.before, window.after)
-    )
-    return Window(window.size, (1, 1), window.dilation, before, after, window.groups)
 
 
 def lower_depthwise(low, kernel: str, item, window: Window, image: Tensor, **arguments) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from nnpy.graph import Tensor, apply
 from nnpy.ops.base import Operation, label
-from nnpy.ops.conv import Pair, Window
+from nnpy.ops.geometry import Pair, Window
 
 
 def _sizes(low, image: Tensor, window: Window) -> dict[str, int]:
