@@ -24,10 +24,10 @@ cdef enum:
     MOST_NR = 32            # channels of a panel
 
 
-cdef nn_outlined tile(int mr, int nv, const real* x, int64_t sx, const Run* runs, int64_t n_runs, const real* w, real* y,
+cdef nn_outlined tile(int mr, int nv, int64_t times, const real* x, int64_t sx, const Run* runs, int64_t n_runs, const real* w, real* y,
                       int64_t sy) noexcept nogil:
     """One copy of all the micro-kernels."""
-    any_pixels(mr, nv, x, sx, runs, n_runs, w, y, sy)
+    any_pixels(mr, nv, times, x, 0, sx, runs, n_runs, w, 0, y, 0, sy)
 
 
 cdef inline void any_tile(int mr, int wide, const real* x, int64_t sx, const Run* runs, int64_t n_runs, const real* w,
@@ -36,9 +36,9 @@ cdef inline void any_tile(int mr, int wide, const real* x, int64_t sx, const Run
     cdef real beside[TALL * MOST_NR]
     cdef int i, nv = 1 if wide <= LANES else 2
     if wide == nv * LANES:
-        tile(mr, nv, x, sx, runs, n_runs, w, y, sy)
+        tile(mr, nv, 1, x, sx, runs, n_runs, w, y, sy)
         return
-    tile(mr, nv, x, sx, runs, n_runs, w, beside, nv * LANES)
+    tile(mr, nv, 1, x, sx, runs, n_runs, w, beside, nv * LANES)
     for i in range(mr):
         memcpy(y + i * sy, beside + i * nv * LANES, wide * sizeof(real))
 
@@ -193,43 +193,43 @@ cdef void conv_pack(const Op* op, int thread, int threads) noexcept nogil:
             col += 2 * LANES
 
 
-cdef nn_outlined product(int mr, int nv, int64_t images, int64_t rows, int64_t count, const real* x, int64_t image_x,
+cdef nn_outlined product(int mr, int nv, int64_t times, int64_t images, int64_t rows, int64_t count, const real* x, int64_t image_x,
                          int64_t row_x, int64_t sx, const real* dy, int64_t image_dy, int64_t row_dy, int64_t sdy, real* dw,
                          int64_t ldw, int add) noexcept nogil:
     """products, with mr and nv as literals."""
     if nv == 2:
-        if mr == 1: products(1, 2, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
-        elif mr == 2: products(2, 2, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
-        elif mr == 3: products(3, 2, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
-        elif mr == 4: products(4, 2, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
-        elif mr == 5: products(5, 2, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
-        elif mr == 6: products(6, 2, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+        if mr == 1: products(1, 2, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+        elif mr == 2: products(2, 2, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+        elif mr == 3: products(3, 2, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+        elif mr == 4: products(4, 2, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+        elif mr == 5: products(5, 2, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+        elif mr == 6: products(6, 2, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
         elif PIXELS > 6:
-            if mr == 7: products(7, 2, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
-            elif mr == 8: products(8, 2, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
-            elif mr == 9: products(9, 2, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
-            elif mr == 10: products(10, 2, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
-            elif mr == 11: products(11, 2, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
-            elif mr == 12: products(12, 2, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
-            elif mr == 13: products(13, 2, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
-            else: products(14, 2, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
-    elif mr == 1: products(1, 1, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
-    elif mr == 2: products(2, 1, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
-    elif mr == 3: products(3, 1, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
-    elif mr == 4: products(4, 1, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
-    elif mr == 5: products(5, 1, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
-    elif mr == 6: products(6, 1, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
-    elif mr == 7: products(7, 1, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
-    elif mr == 8: products(8, 1, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
-    elif mr == 9: products(9, 1, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
-    elif mr == 10: products(10, 1, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
-    elif mr == 11: products(11, 1, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
-    elif mr == 12: products(12, 1, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+            if mr == 7: products(7, 2, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+            elif mr == 8: products(8, 2, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+            elif mr == 9: products(9, 2, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+            elif mr == 10: products(10, 2, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+            elif mr == 11: products(11, 2, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+            elif mr == 12: products(12, 2, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+            elif mr == 13: products(13, 2, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+            else: products(14, 2, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+    elif mr == 1: products(1, 1, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+    elif mr == 2: products(2, 1, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+    elif mr == 3: products(3, 1, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+    elif mr == 4: products(4, 1, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+    elif mr == 5: products(5, 1, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+    elif mr == 6: products(6, 1, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+    elif mr == 7: products(7, 1, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+    elif mr == 8: products(8, 1, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+    elif mr == 9: products(9, 1, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+    elif mr == 10: products(10, 1, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+    elif mr == 11: products(11, 1, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+    elif mr == 12: products(12, 1, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
     elif TALL > 12:
-        if mr == 13: products(13, 1, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
-        elif mr == 14: products(14, 1, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
-        elif mr == 15: products(15, 1, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
-        else: products(16, 1, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+        if mr == 13: products(13, 1, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+        elif mr == 14: products(14, 1, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+        elif mr == 15: products(15, 1, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+        else: products(16, 1, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
 
 
 cdef inline void pad_rows(real* out, const real* image, int64_t h, int64_t w, int64_t c, int64_t top, int64_t rows,
@@ -261,7 +261,7 @@ cdef void edge_product(int mr, int wide, int64_t images, int64_t rows, int64_t c
     """A tile of dw that ends inside a vector; dy has whole vectors."""
     cdef real beside[TALL * MOST_NR]
     cdef int i, j, nv = 1 if wide <= LANES else 2
-    product(mr, nv, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, beside, nv * LANES, 0)
+    product(mr, nv, 1, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, beside, nv * LANES, 0)
     for i in range(mr):
         for j in range(wide):
             dw[j] = dw[j] + beside[i * nv * LANES + j] if add else beside[i * nv * LANES + j]
@@ -374,7 +374,7 @@ cdef void conv_weight_grad(const Op* op, int thread, int threads) noexcept nogil
                     wide = <int>min(<int64_t>(2 * LANES), kg - q * 2 * LANES)
                     out = dw_chunk + (run * length + m0) * k + g * kg + q * 2 * LANES
                     if wide % LANES == 0:
-                        product(<int>(m1 - m0), wide // LANES, images, together, count, a, image_x, sh * row_x, sw * c, b,
+                        product(<int>(m1 - m0), wide // LANES, 1, images, together, count, a, image_x, sh * row_x, sw * c, b,
                                 image_dy, row_dy, sdy, out, k, add)
                     else:
                         edge_product(<int>(m1 - m0), wide, images, together, count, a, image_x, sh * row_x, sw * c, b,

@@ -27,11 +27,12 @@ cdef struct Run:            # of input that lies together: made by nncore.window
     int64_t row             # of the packed weights, for the first
 
 
-cdef inline nn_inlined pixels(int mr, int nv, const real* x, int64_t sx, const Run* runs, int64_t n_runs, const real* w,
-                              real* y, int64_t sy) noexcept nogil:
+cdef inline nn_inlined pixels(int mr, int nv, int64_t times, const real* x, int64_t next_x, int64_t sx, const Run* runs,
+                              int64_t n_runs, const real* w, int64_t next_w, real* y, int64_t next_y, int64_t sy) noexcept nogil:
     """y[mr pixels, nv vectors of channels] = the sums, over the runs of each pixel's window, of x times rows of ``w``.
 
-    Pixels are sx apart in x and sy in y; rows of w are nv vectors, one after the other.
+    Pixels are sx apart in x and sy in y; rows of w are nv vectors, one after the other. So many ``times``, with everything
+    that much further on. (That all is in a loop lets GCC unroll what is in it before it decides where to keep acc.)
     """
     cdef vf acc[TALL][2]
     cdef const real* at[6]
@@ -39,71 +40,74 @@ cdef inline nn_inlined pixels(int mr, int nv, const real* x, int64_t sx, const R
     cdef const real* row
     cdef vf w0, w1, a
     cdef int i, j
-    cdef int64_t r
-    for i in range(mr):
-        for j in range(nv):
-            acc[i][j] = vsplat(0)
-    for r in range(n_runs):
-        for j in range((mr + 2) // 3):
-            at[j] = nn_apart(x + runs[r].offset + 3 * j * sx)
-        end = at[0] + runs[r].length
-        row = w + runs[r].row * nv * LANES
-        while at[0] < end:
-            w0 = vload(row)
-            w1 = vload(row + LANES) if nv > 1 else w0
-            for i in range(mr):
-                a = vsplat(at[i // 3][i % 3 * sx])
-                acc[i][0] = acc[i][0] + a * w0
-                if nv > 1:
-                    acc[i][1] = acc[i][1] + a * w1
+    cdef int64_t r, _
+    for _ in range(times):
+        for i in range(mr):
+            for j in range(nv):
+                acc[i][j] = vsplat(0)
+        for r in range(n_runs):
             for j in range((mr + 2) // 3):
-                at[j] += 1
-            row += nv * LANES
-    for i in range(mr):
-        for j in range(nv):
-            vstore(y + j * LANES, acc[i][j])
-        y += sy
+                at[j] = nn_apart(x + runs[r].offset + 3 * j * sx)
+            end = at[0] + runs[r].length
+            row = w + runs[r].row * nv * LANES
+            while at[0] < end:
+                w0 = vload(row)
+                w1 = vload(row + LANES) if nv > 1 else w0
+                for i in range(mr):
+                    a = vsplat(at[i // 3][i % 3 * sx])
+                    acc[i][0] = acc[i][0] + a * w0
+                    if nv > 1:
+                        acc[i][1] = acc[i][1] + a * w1
+                for j in range((mr + 2) // 3):
+                    at[j] += 1
+                row += nv * LANES
+        for i in range(mr):
+            for j in range(nv):
+                vstore(y + i * sy + j * LANES, acc[i][j])
+        x += next_x
+        w += next_w
+        y += next_y
 
 
-cdef inline nn_inlined any_pixels(int mr, int nv, const real* x, int64_t sx, const Run* runs, int64_t n_runs, const real* w,
-                                  real* y, int64_t sy) noexcept nogil:
+cdef inline nn_inlined any_pixels(int mr, int nv, int64_t times, const real* x, int64_t next_x, int64_t sx, const Run* runs,
+                                  int64_t n_runs, const real* w, int64_t next_w, real* y, int64_t next_y, int64_t sy) noexcept nogil:
     """pixels, with mr and nv as literals."""
     if nv == 2:
-        if mr == 1: pixels(1, 2, x, sx, runs, n_runs, w, y, sy)
-        elif mr == 2: pixels(2, 2, x, sx, runs, n_runs, w, y, sy)
-        elif mr == 3: pixels(3, 2, x, sx, runs, n_runs, w, y, sy)
-        elif mr == 4: pixels(4, 2, x, sx, runs, n_runs, w, y, sy)
-        elif mr == 5: pixels(5, 2, x, sx, runs, n_runs, w, y, sy)
-        elif mr == 6: pixels(6, 2, x, sx, runs, n_runs, w, y, sy)
+        if mr == 1: pixels(1, 2, times, x, next_x, sx, runs, n_runs, w, next_w, y, next_y, sy)
+        elif mr == 2: pixels(2, 2, times, x, next_x, sx, runs, n_runs, w, next_w, y, next_y, sy)
+        elif mr == 3: pixels(3, 2, times, x, next_x, sx, runs, n_runs, w, next_w, y, next_y, sy)
+        elif mr == 4: pixels(4, 2, times, x, next_x, sx, runs, n_runs, w, next_w, y, next_y, sy)
+        elif mr == 5: pixels(5, 2, times, x, next_x, sx, runs, n_runs, w, next_w, y, next_y, sy)
+        elif mr == 6: pixels(6, 2, times, x, next_x, sx, runs, n_runs, w, next_w, y, next_y, sy)
         elif PIXELS > 6:
-            if mr == 7: pixels(7, 2, x, sx, runs, n_runs, w, y, sy)
-            elif mr == 8: pixels(8, 2, x, sx, runs, n_runs, w, y, sy)
-            elif mr == 9: pixels(9, 2, x, sx, runs, n_runs, w, y, sy)
-            elif mr == 10: pixels(10, 2, x, sx, runs, n_runs, w, y, sy)
-            elif mr == 11: pixels(11, 2, x, sx, runs, n_runs, w, y, sy)
-            elif mr == 12: pixels(12, 2, x, sx, runs, n_runs, w, y, sy)
-            elif mr == 13: pixels(13, 2, x, sx, runs, n_runs, w, y, sy)
-            else: pixels(14, 2, x, sx, runs, n_runs, w, y, sy)
-    elif mr == 1: pixels(1, 1, x, sx, runs, n_runs, w, y, sy)
-    elif mr == 2: pixels(2, 1, x, sx, runs, n_runs, w, y, sy)
-    elif mr == 3: pixels(3, 1, x, sx, runs, n_runs, w, y, sy)
-    elif mr == 4: pixels(4, 1, x, sx, runs, n_runs, w, y, sy)
-    elif mr == 5: pixels(5, 1, x, sx, runs, n_runs, w, y, sy)
-    elif mr == 6: pixels(6, 1, x, sx, runs, n_runs, w, y, sy)
-    elif mr == 7: pixels(7, 1, x, sx, runs, n_runs, w, y, sy)
-    elif mr == 8: pixels(8, 1, x, sx, runs, n_runs, w, y, sy)
-    elif mr == 9: pixels(9, 1, x, sx, runs, n_runs, w, y, sy)
-    elif mr == 10: pixels(10, 1, x, sx, runs, n_runs, w, y, sy)
-    elif mr == 11: pixels(11, 1, x, sx, runs, n_runs, w, y, sy)
-    elif mr == 12: pixels(12, 1, x, sx, runs, n_runs, w, y, sy)
+            if mr == 7: pixels(7, 2, times, x, next_x, sx, runs, n_runs, w, next_w, y, next_y, sy)
+            elif mr == 8: pixels(8, 2, times, x, next_x, sx, runs, n_runs, w, next_w, y, next_y, sy)
+            elif mr == 9: pixels(9, 2, times, x, next_x, sx, runs, n_runs, w, next_w, y, next_y, sy)
+            elif mr == 10: pixels(10, 2, times, x, next_x, sx, runs, n_runs, w, next_w, y, next_y, sy)
+            elif mr == 11: pixels(11, 2, times, x, next_x, sx, runs, n_runs, w, next_w, y, next_y, sy)
+            elif mr == 12: pixels(12, 2, times, x, next_x, sx, runs, n_runs, w, next_w, y, next_y, sy)
+            elif mr == 13: pixels(13, 2, times, x, next_x, sx, runs, n_runs, w, next_w, y, next_y, sy)
+            else: pixels(14, 2, times, x, next_x, sx, runs, n_runs, w, next_w, y, next_y, sy)
+    elif mr == 1: pixels(1, 1, times, x, next_x, sx, runs, n_runs, w, next_w, y, next_y, sy)
+    elif mr == 2: pixels(2, 1, times, x, next_x, sx, runs, n_runs, w, next_w, y, next_y, sy)
+    elif mr == 3: pixels(3, 1, times, x, next_x, sx, runs, n_runs, w, next_w, y, next_y, sy)
+    elif mr == 4: pixels(4, 1, times, x, next_x, sx, runs, n_runs, w, next_w, y, next_y, sy)
+    elif mr == 5: pixels(5, 1, times, x, next_x, sx, runs, n_runs, w, next_w, y, next_y, sy)
+    elif mr == 6: pixels(6, 1, times, x, next_x, sx, runs, n_runs, w, next_w, y, next_y, sy)
+    elif mr == 7: pixels(7, 1, times, x, next_x, sx, runs, n_runs, w, next_w, y, next_y, sy)
+    elif mr == 8: pixels(8, 1, times, x, next_x, sx, runs, n_runs, w, next_w, y, next_y, sy)
+    elif mr == 9: pixels(9, 1, times, x, next_x, sx, runs, n_runs, w, next_w, y, next_y, sy)
+    elif mr == 10: pixels(10, 1, times, x, next_x, sx, runs, n_runs, w, next_w, y, next_y, sy)
+    elif mr == 11: pixels(11, 1, times, x, next_x, sx, runs, n_runs, w, next_w, y, next_y, sy)
+    elif mr == 12: pixels(12, 1, times, x, next_x, sx, runs, n_runs, w, next_w, y, next_y, sy)
     elif TALL > 12:
-        if mr == 13: pixels(13, 1, x, sx, runs, n_runs, w, y, sy)
-        elif mr == 14: pixels(14, 1, x, sx, runs, n_runs, w, y, sy)
-        elif mr == 15: pixels(15, 1, x, sx, runs, n_runs, w, y, sy)
-        else: pixels(16, 1, x, sx, runs, n_runs, w, y, sy)
+        if mr == 13: pixels(13, 1, times, x, next_x, sx, runs, n_runs, w, next_w, y, next_y, sy)
+        elif mr == 14: pixels(14, 1, times, x, next_x, sx, runs, n_runs, w, next_w, y, next_y, sy)
+        elif mr == 15: pixels(15, 1, times, x, next_x, sx, runs, n_runs, w, next_w, y, next_y, sy)
+        else: pixels(16, 1, times, x, next_x, sx, runs, n_runs, w, next_w, y, next_y, sy)
 
 
-cdef inline nn_inlined products(int mr, int nv, int64_t images, int64_t rows, int64_t count, const real* x, int64_t image_x,
+cdef inline nn_inlined products(int mr, int nv, int64_t times, int64_t images, int64_t rows, int64_t count, const real* x, int64_t image_x,
                                 int64_t row_x, int64_t sx, const real* dy, int64_t image_dy, int64_t row_dy, int64_t sdy,
                                 real* dw, int64_t ldw, int add) noexcept nogil:
     """dw[mr, nv vectors] (+)= the sum over pixels of x[mr numbers] times dy[nv vectors]: ``images`` of ``rows`` of
@@ -114,28 +118,28 @@ cdef inline nn_inlined products(int mr, int nv, int64_t images, int64_t rows, in
     cdef const real* end
     cdef vf b0, b1, z
     cdef int i, j
-    cdef int64_t n, r
-    for i in range(mr):
-        for j in range(nv):
-            acc[i][j] = vsplat(0)
-    for n in range(images):
-        for r in range(rows):
-            a = x + n * image_x + r * row_x
-            b = dy + n * image_dy + r * row_dy
-            end = b + count * sdy
-            while b < end:
-                b0 = vload(b)
-                b1 = vload(b + LANES) if nv > 1 else b0
-                for i in range(mr):
-                    z = vsplat(a[i])
-                    acc[i][0] = acc[i][0] + z * b0
-                    if nv > 1:
-                        acc[i][1] = acc[i][1] + z * b1
-                a += sx
-                b += sdy
-    for i in range(mr):
-        for j in range(nv):
-            if add:
-                acc[i][j] = acc[i][j] + vload(dw + j * LANES)
-            vstore(dw + j * LANES, acc[i][j])
-        dw += ldw
+    cdef int64_t n, r, _
+    for _ in range(times):
+        for i in range(mr):
+            for j in range(nv):
+                acc[i][j] = vsplat(0)
+        for n in range(images):
+            for r in range(rows):
+                a = x + n * image_x + r * row_x
+                b = dy + n * image_dy + r * row_dy
+                end = b + count * sdy
+                while b < end:
+                    b0 = vload(b)
+                    b1 = vload(b + LANES) if nv > 1 else b0
+                    for i in range(mr):
+                        z = vsplat(a[i])
+                        acc[i][0] = acc[i][0] + z * b0
+                        if nv > 1:
+                            acc[i][1] = acc[i][1] + z * b1
+                    a += sx
+                    b += sdy
+        for i in range(mr):
+            for j in range(nv):
+                if add:
+                    acc[i][j] = acc[i][j] + vload(dw + i * ldw + j * LANES)
+                vstore(dw + i * ldw + j * LANES, acc[i][j])

@@ -16,10 +16,10 @@ from nncore.op cimport Op, layout, signature, split
 from nncore.vector cimport LANES, real, vf, vload, vsplat, vstore
 
 
-cdef nn_outlined tile(int mr, int nv, const real* x, int64_t sx, const Run* runs, int64_t n_runs, const real* w, real* y,
-                      int64_t sy) noexcept nogil:
-    """One copy of all the micro-kernels."""
-    any_pixels(mr, nv, x, sx, runs, n_runs, w, y, sy)
+cdef nn_outlined tiles(int mr, int nv, const real* x, int64_t next_x, int64_t sx, const Run* run, const real* w,
+                       int64_t next_w, real* y, int64_t next_y, int64_t sy) noexcept nogil:
+    """A tile of each of the 16 products. One copy of all the micro-kernels."""
+    any_pixels(mr, nv, 16, x, next_x, sx, run, 1, w, next_w, y, next_y, sy)
 
 
 cdef inline nn_inlined square(bint whole, const real* x, int64_t top, int64_t left, int64_t h, int64_t width, int64_t c, real* v,
@@ -91,7 +91,7 @@ cdef void winograd(const Op* op, int thread, int threads) noexcept nogil:
     cdef const real* normal = <const real*>op.p[6]
     cdef int64_t batch = n[0], h = n[1], width = n[2], c = n[3], oi = n[4], oj = n[5], k = n[6], pt = n[7], pl = n[8], bands = n[9]
     cdef int64_t n_steps = n[10], high = (oi + 1) // 2, wide = (oj + 1) // 2, first = 0, last = 0, unit, image, a0 = 0, a1 = 0
-    cdef int64_t a, b, i, j, t, position, squares, apart, apart_m, col, g, groups, t0 = 0, t1 = 0, top, left, ahead_row
+    cdef int64_t a, b, i, j, t, squares, apart, apart_m, col, g, groups, t0 = 0, t1 = 0, top, left, ahead_row
     cdef int nv
     cdef real* v = <real*>op.p[4] + thread * n[11]
     cdef real* m
@@ -128,12 +128,10 @@ cdef void winograd(const Op* op, int thread, int threads) noexcept nogil:
             nv = 1 if k - col == LANES else 2
             groups = (squares + (TALL if nv == 1 else PIXELS) - 1) // (TALL if nv == 1 else PIXELS)
             apart_m = squares * nv * LANES + LINE
-            for position in range(16):
-                for g in range(groups):
-                    split(squares, g, groups, &t0, &t1)
-                    tile(<int>(t1 - t0), nv, v + position * apart + t0 * c, c, &run, 1, w, m + position * apart_m + t0 * nv * LANES,
-                         nv * LANES)
-                w += c * nv * LANES
+            for g in range(groups):
+                split(squares, g, groups, &t0, &t1)
+                tiles(<int>(t1 - t0), nv, v + t0 * c, apart, c, &run, w, c * nv * LANES, m + t0 * nv * LANES, apart_m, nv * LANES)
+            w += 16 * c * nv * LANES
             for a in range(a0, a1):
                 if col == 0:
                     fetch(ahead, 1, 0, ahead_row)

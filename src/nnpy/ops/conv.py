@@ -20,8 +20,10 @@ from nnpy.ops.geometry import Pair, Phase, Window, forward_phase, gradient_phase
 _BAND = 1 << 16  # elements of images that a convolution reads for one panel of weights after the other: they stay in L2
 _PART = 1 << 17  # elements of both images that the weight gradient reads for one tile after the other
 _PIXELS = 256  # that a tile of the weight gradient sums at least before it goes back to memory
-_SQUARES = 1 << 13  # of Winograd's squares times channels in a band: 512 KiB with 16 numbers each, in L2
-_MINIMAL = 1 << 15  # input times output channels: with more, the transformed weights do not stay in L2
+_SQUARES = 1 << 12  # of Winograd's squares times channels in a band: 512 KiB with 16 numbers each, in L2
+_MINIMAL = (
+    256  # Winograd's squares in a batch at least: with fewer, the transform of the weights costs more than it saves
+)
 _FEW = 8  # channels; with fewer the weight gradient takes a row of the window at once
 _UNITS = 16  # pieces of work at least: threads share them
 
@@ -124,7 +126,7 @@ def _lower(
         pt=phase.before[0], pl=phase.before[1],
     )  # fmt: skip
     packing = dict(w=w, order=order, cin=inputs * groups, cout=outputs, turned=int(turned), of_parameters=True)
-    if strides == steps == (1, 1) and groups == 1 and _is_for_winograd(low.dtype, phase, channels, cout):
+    if strides == steps == (1, 1) and groups == 1 and _is_for_winograd(low, phase, channels, cout):
         _lower_winograd(low, item, arguments, packing)
         return
     depth = len(order) * channels // groups
@@ -145,13 +147,13 @@ def _lower(
     low.kernel("conv", 2 * low.batch * rows * columns * depth * cout, arguments, item.steps, cout)
 
 
-def _is_for_winograd(dtype, phase: Phase, channels: int, cout: int) -> bool:
-    """Windows of 3 x 3, whole vectors of channels, and transformed weights that stay in L2 beside the image."""
-    lanes = kernels.family("winograd", dtype).LANES
+def _is_for_winograd(low, phase: Phase, channels: int, cout: int) -> bool:
+    """Windows of 3 x 3, whole vectors of channels, and enough squares."""
+    lanes = kernels.family("winograd", low.dtype).LANES
     return (
         [tap[:2] for tap in phase.taps] == [(i, j) for i in range(3) for j in range(3)]
-        and channels % lanes == cout % lanes == 0
-        and 0 < channels * cout <= _MINIMAL
+        and channels % lanes == cout % lanes == 0 < channels
+        and low.batch * -(-phase.count[0] // 2) * -(-phase.count[1] // 2) >= _MINIMAL
     )
 
 
