@@ -64,6 +64,21 @@ def _convolutions():
         ),
         lambda: reference_images.conv(x, w, places, **before), work=work,
     )  # fmt: skip
+    numbers = reference_images.winograd_pack(w, order, core.LANES)
+    square = CHANNELS + 2 * core.LANES
+    share = 16 * (SIDE // 2 * SIDE // 2 * square + 32)
+    yield Case(
+        "winograd_pack", dict(out=empty(numbers.shape), w=w, order=order, cin=CHANNELS, cout=FILTERS),
+        lambda: reference_images.winograd_pack(w, order, core.LANES),
+    )  # fmt: skip
+    yield Case(
+        "winograd",
+        dict(
+            y=y, x=x, w=numbers, room=empty(share), share=share, oi=SIDE, oj=SIDE, k=FILTERS, pt=1, pl=1, bands=1,
+            **_IMAGE,
+        ),
+        lambda: reference_images.conv(x, w, places, **before), work=work,
+    )  # fmt: skip
     yield Case(
         "conv_weight_grad",
         dict(

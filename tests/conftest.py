@@ -94,3 +94,14 @@ def assert_close():
         np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance * scale)
 
     return check
+
+
+@pytest.fixture
+def close(dtype):
+    def check(actual, expected, terms=1):
+        """Within a few units in the last place of a sum of so many products of about 1."""
+        assert actual.shape == expected.shape
+        tolerance = (8 + np.sqrt(terms)) * np.finfo(dtype).eps
+        np.testing.assert_allclose(actual, expected, rtol=4 * tolerance, atol=4 * tolerance * np.sqrt(terms))
+
+    return check

@@ -101,6 +101,17 @@ def conv_pack(w, order, lanes: int, groups: int = 1, turned: bool = False):
     return np.concatenate(out) if out else np.zeros(0, w.dtype)
 
 
+def winograd_pack(w, order, lanes: int, turned: bool = False):
+    """For each panel of output channels (2 * lanes, or lanes if no more are left), for each of the 16 numbers that a
+    3 x 3 window is transformed to, a row for each input channel."""
+    g = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], w.dtype)
+    window = w.reshape(9, *w.shape[2:])[np.asarray(order, int)].reshape(3, 3, *w.shape[2:])
+    window = window.swapaxes(2, 3) if turned else window
+    numbers = np.einsum("ai,bj,ijrk->abrk", g, g, window).reshape(16, *window.shape[2:])
+    starts = range(0, numbers.shape[2], 2 * lanes)
+    return np.concatenate([numbers[:, :, start : start + 2 * lanes].ravel() for start in starts])
+
+
 def max_pool(x, size: Pair, places: Pair, strides: Pair, before: Pair = (0, 0)):
     low = np.full((1, 1, 1, 1), -np.inf, x.dtype)
     pixels = [np.where(inside, v, low) for _, _, v, inside in _with_inside(x, size, places, strides, before)]

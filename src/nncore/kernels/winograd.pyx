@@ -172,11 +172,13 @@ cdef void winograd_pack(const Op* op, int thread, int threads) noexcept nogil:
     cdef const real* w = <const real*>op.p[1]
     cdef const int64_t* order = <const int64_t*>op.p[2]
     cdef int64_t cin = op.n[0], cout = op.n[1], rows = cin, cols = cout, step_r = cout, step_j = 1
-    cdef int64_t first = 0, last = 0, col, r, j, wide, size = cin * cout
-    cdef real g[3][3]
-    cdef real t[4][3]
-    cdef real half = <real>0.5
+    cdef int64_t first = 0, last = 0, col, r, v, j, wide, size = cin * cout
+    cdef vf g[3][3]
+    cdef vf t[4][3]
+    cdef vf half = vsplat(<real>0.5)
+    cdef real lanes[16]
     cdef int i, s
+    cdef const real* from_w
     cdef real* to
     if op.n[2]:
         rows, cols, step_r, step_j = cout, cin, 1, cout
@@ -185,21 +187,28 @@ cdef void winograd_pack(const Op* op, int thread, int threads) noexcept nogil:
     while col < cols:
         wide = min(<int64_t>(2 * LANES), cols - col)
         for r in range(first, last):
-            to = out + col * 16 * rows + r * wide
-            for j in range(wide):
+            for v in range(0, 2 if wide > LANES else 1):
                 for i in range(3):
                     for s in range(3):
-                        g[i][s] = w[order[3 * i + s] * size + r * step_r + (col + j) * step_j]
+                        from_w = w + order[3 * i + s] * size + r * step_r + (col + v * LANES) * step_j
+                        if step_j == 1:
+                            g[i][s] = vload(from_w)
+                        else:
+                            for j in range(LANES):
+                                lanes[j] = from_w[j * step_j]
+                            g[i][s] = vload(lanes)
                 for s in range(3):
                     t[0][s] = g[0][s]
-                    t[1][s] = half * (g[0][s] + g[2][s] + g[1][s])
-                    t[2][s] = half * (g[0][s] + g[2][s] - g[1][s])
+                    t[1][s] = half * ((g[0][s] + g[2][s]) + g[1][s])
+                    t[2][s] = half * ((g[0][s] + g[2][s]) - g[1][s])
                     t[3][s] = g[2][s]
+                to = out + col * 16 * rows + r * wide + v * LANES
                 for i in range(4):
-                    to[(4 * i) * rows * wide + j] = t[i][0]
-                    to[(4 * i + 1) * rows * wide + j] = half * (t[i][0] + t[i][2] + t[i][1])
-                    to[(4 * i + 2) * rows * wide + j] = half * (t[i][0] + t[i][2] - t[i][1])
-                    to[(4 * i + 3) * rows * wide + j] = t[i][2]
+                    vstore(to, t[i][0])
+                    vstore(to + rows * wide, half * ((t[i][0] + t[i][2]) + t[i][1]))
+                    vstore(to + 2 * rows * wide, half * ((t[i][0] + t[i][2]) - t[i][1]))
+                    vstore(to + 3 * rows * wide, t[i][2])
+                    to += 4 * rows * wide
         col += wide
 
 
