@@ -79,6 +79,21 @@ def _convolutions():
         ),
         lambda: reference_images.conv(x, w, places, **before), work=work,
     )  # fmt: skip
+    sums = empty((2, 16, CHANNELS, FILTERS))
+    share = 16 * (SIDE // 2 * SIDE // 2 * (CHANNELS + FILTERS) + 32)
+    yield Case(
+        "winograd_weight_sums",
+        dict(
+            sums=sums, x=x, dy=dy, room=empty(share), share=share, oi=SIDE, oj=SIDE, k=FILTERS, pt=1, pl=1, chunks=2,
+            bands=1, **_IMAGE,
+        ),
+        lambda: reference_images.conv_weight_grad(x, dy, (3, 3), **before), work=work,
+    )  # fmt: skip
+    numbers_of = normal(2, 16, CHANNELS, FILTERS)
+    yield Case(
+        "winograd_weight_grad", dict(dw=dw, sums=numbers_of, cin=CHANNELS, cout=FILTERS, chunks=2),
+        lambda: reference_images.winograd_weights(numbers_of.sum(0)),
+    )  # fmt: skip
     yield Case(
         "conv_weight_grad",
         dict(

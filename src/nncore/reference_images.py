@@ -112,6 +112,12 @@ def winograd_pack(w, order, lanes: int, turned: bool = False):
     return np.concatenate([numbers[:, :, start : start + 2 * lanes].ravel() for start in starts])
 
 
+def winograd_weights(sums):
+    """The gradient by w [3, 3, cin, cout] of that by the 16 numbers that w is transformed to [16, cin, cout]."""
+    g = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], sums.dtype)
+    return np.einsum("ai,bj,abck->ijck", g, g, sums.reshape(4, 4, *sums.shape[1:]))
+
+
 def max_pool(x, size: Pair, places: Pair, strides: Pair, before: Pair = (0, 0)):
     low = np.full((1, 1, 1, 1), -np.inf, x.dtype)
     pixels = [np.where(inside, v, low) for _, _, v, inside in _with_inside(x, size, places, strides, before)]

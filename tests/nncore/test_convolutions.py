@@ -233,6 +233,24 @@ class Squares:
         check_room()
         return y
 
+    def weight_grad(self, run, dy, chunks=1):
+        images, height, width, _ = self.x.shape
+        rows, columns = self.places
+        sums, check_sums = guarded((chunks, 16, self.c, self.k), self.x.dtype)
+        squares = -(-((rows + 1) // 2) // self.bands) * ((columns + 1) // 2)
+        share = 16 * (squares * (self.c + self.k) + 2 * self.core.LINE)
+        room, check_room = guarded(share * self.kind["threads"], self.x.dtype)
+        run(
+            "winograd_weight_sums", sums=sums, x=self.x, dy=dy, room=room, batch=images, height=height, width=width,
+            c=self.c, oi=rows, oj=columns, k=self.k, pt=self.before[0], pl=self.before[1], chunks=chunks,
+            bands=self.bands, share=share, **self.kind,
+        )  # fmt: skip
+        dw, check = guarded(self.w.shape, self.x.dtype)
+        run("winograd_weight_grad", dw=dw, sums=sums, cin=self.c, cout=self.k, chunks=chunks, **self.kind)
+        for checked in (check_sums, check_room, check):
+            checked()
+        return dw
+
     def expected(self):
         x, w = self.x.astype(np.float64), self.w.astype(np.float64)
         return reference_images.conv(x, w, self.places, before=self.before)
@@ -280,6 +298,27 @@ def test_threads_do_not_change_the_bits_of_winograd(case, run):
     results = set()
     for threads in (1, 2, 3, 7):
         results.add(Squares(case, "float32", None, np.random.default_rng(1), threads).forward(run).tobytes())
+    assert len(results) == 1
+
+
+@pytest.mark.parametrize("case", SQUARES)
+def test_winograd_weight_grad(case, isa, dtype, rng, run, close):
+    s = Squares(case, dtype, isa, rng)
+    dy = rng.normal(size=(len(s.x), *s.places, s.k)).astype(dtype)
+    wide = [a.astype(np.float64) for a in (s.x, dy)]
+    expected = reference_images.conv_weight_grad(*wide, (3, 3), before=s.before)
+    for chunks in {1, len(s.x)}:
+        close(s.weight_grad(run, dy, chunks), expected, 36 * len(s.x) * np.prod(s.places))
+
+
+@pytest.mark.parametrize("case", SQUARES)
+def test_threads_do_not_change_the_bits_of_winograd_weight_grad(case, run):
+    results = set()
+    for threads in (1, 2, 3, 7):
+        rng = np.random.default_rng(1)
+        s = Squares(case, "float32", None, rng, threads)
+        dy = rng.normal(size=(len(s.x), *s.places, s.k)).astype("f")
+        results.add(s.weight_grad(run, dy, len(s.x)).tobytes())
     assert len(results) == 1
 
 

@@ -1,5 +1,7 @@
 """Every row of the op table: values, gradients, thread invariance, ISAs, bad input; then whole random graphs."""
 
+import importlib
+
 import numpy as np
 import pytest
 from imagetable import TABLE as IMAGES
@@ -49,6 +51,20 @@ def test_gradients(row):
             np.testing.assert_allclose(
                 got, expected, rtol=1e-3, atol=1e-5, err_msg=f"{row.name} {sample} by input {shape}"
             )
+
+
+def test_gradients_through_winograd(monkeypatch):
+    """As the rows above have too few squares (or too many numbers for differences) to go that way."""
+    monkeypatch.setattr(importlib.import_module("nnpy.ops.conv"), "_MINIMAL", 1)
+    lanes = kernels.family("winograd", "float64").LANES
+    row = ROWS["residual block with batch norm"]
+    shapes = ((2, 5, 4, lanes), (3, 3, lanes, lanes), (lanes,), (lanes,), (3, 3, lanes, lanes), (lanes,), (lanes,))
+    graph = Graph(row.build, row.arrays(shapes), "float64")
+    names = [op.name for op in graph.executable.program.records]
+    assert names.count("winograd") == 4 and names.count("winograd_weight_sums") == 2 and "conv" not in names
+    np.testing.assert_allclose(graph.run(), row.reference(*row.arrays(shapes)), rtol=1e-9, atol=1e-9)
+    for got, expected in zip(graph.gradients(), central_differences(graph), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-5)
 
 
 def test_same_bits_at_any_thread_count(row, threads, teams):

@@ -14,7 +14,7 @@ from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 from nncore.kernels.chain cimport StepRecord, apply_steps, fetch_operands, step_layout
 from nncore.kernels.column_sums cimport Sums, add_moments, add_slopes, store_moments, store_slopes
-from nncore.kernels.conv_micro cimport PIXELS, Run, TALL, any_pixels, products
+from nncore.kernels.conv_micro cimport PIXELS, Pairs, Run, TALL, any_pixels, any_products
 from nncore.kernels.gemm_micro cimport nn_outlined
 from nncore.kernels.lanes cimport fetch
 from nncore.op cimport Op, layout, signature, split
@@ -193,43 +193,10 @@ cdef void conv_pack(const Op* op, int thread, int threads) noexcept nogil:
             col += 2 * LANES
 
 
-cdef nn_outlined product(int mr, int nv, int64_t times, int64_t images, int64_t rows, int64_t count, const real* x, int64_t image_x,
-                         int64_t row_x, int64_t sx, const real* dy, int64_t image_dy, int64_t row_dy, int64_t sdy, real* dw,
-                         int64_t ldw, int add) noexcept nogil:
-    """products, with mr and nv as literals."""
-    if nv == 2:
-        if mr == 1: products(1, 2, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
-        elif mr == 2: products(2, 2, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
-        elif mr == 3: products(3, 2, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
-        elif mr == 4: products(4, 2, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
-        elif mr == 5: products(5, 2, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
-        elif mr == 6: products(6, 2, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
-        elif PIXELS > 6:
-            if mr == 7: products(7, 2, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
-            elif mr == 8: products(8, 2, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
-            elif mr == 9: products(9, 2, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
-            elif mr == 10: products(10, 2, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
-            elif mr == 11: products(11, 2, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
-            elif mr == 12: products(12, 2, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
-            elif mr == 13: products(13, 2, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
-            else: products(14, 2, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
-    elif mr == 1: products(1, 1, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
-    elif mr == 2: products(2, 1, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
-    elif mr == 3: products(3, 1, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
-    elif mr == 4: products(4, 1, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
-    elif mr == 5: products(5, 1, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
-    elif mr == 6: products(6, 1, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
-    elif mr == 7: products(7, 1, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
-    elif mr == 8: products(8, 1, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
-    elif mr == 9: products(9, 1, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
-    elif mr == 10: products(10, 1, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
-    elif mr == 11: products(11, 1, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
-    elif mr == 12: products(12, 1, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
-    elif TALL > 12:
-        if mr == 13: products(13, 1, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
-        elif mr == 14: products(14, 1, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
-        elif mr == 15: products(15, 1, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
-        else: products(16, 1, times, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, dw, ldw, add)
+cdef nn_outlined product(int mr, int nv, const Pairs* p, const real* x, const real* dy, real* dw, int64_t ldw,
+                         int add) noexcept nogil:
+    """One copy of all the micro-kernels."""
+    any_products(mr, nv, p, x, dy, dw, ldw, add)
 
 
 cdef inline void pad_rows(real* out, const real* image, int64_t h, int64_t w, int64_t c, int64_t top, int64_t rows,
@@ -255,13 +222,15 @@ cdef inline void within(int64_t place, int64_t stride, int64_t size, int64_t low
     last[0] = max(first[0], min(high, (size - 1 - place) // stride + 1 if size > place else <int64_t>0))
 
 
-cdef void edge_product(int mr, int wide, int64_t images, int64_t rows, int64_t count, const real* x, int64_t image_x,
-                       int64_t row_x, int64_t sx, const real* dy, int64_t image_dy, int64_t row_dy, int64_t sdy, real* dw,
-                       int64_t ldw, int add) noexcept nogil:
-    """A tile of dw that ends inside a vector; dy has whole vectors."""
+cdef inline void any_product(int mr, int wide, const Pairs* p, const real* x, const real* dy, real* dw, int64_t ldw,
+                             int add) noexcept nogil:
+    """A tile of dw that may end inside a vector (dy has whole vectors): then it is computed beside dw."""
     cdef real beside[TALL * MOST_NR]
     cdef int i, j, nv = 1 if wide <= LANES else 2
-    product(mr, nv, 1, images, rows, count, x, image_x, row_x, sx, dy, image_dy, row_dy, sdy, beside, nv * LANES, 0)
+    if wide == nv * LANES:
+        product(mr, nv, p, x, dy, dw, ldw, add)
+        return
+    product(mr, nv, p, x, dy, beside, nv * LANES, 0)
     for i in range(mr):
         for j in range(wide):
             dw[j] = dw[j] + beside[i * nv * LANES + j] if add else beside[i * nv * LANES + j]
@@ -292,7 +261,8 @@ cdef void conv_weight_grad(const Op* op, int thread, int threads) noexcept nogil
     cdef int64_t panels = (kg + 2 * LANES - 1) // (2 * LANES)
     cdef int64_t each = n_runs * row_tiles * groups * panels, kp = (kg + LANES - 1) // LANES * LANES
     cdef int64_t first = 0, last = 0, chunk, u0, u1, u, n0 = 0, n1 = 0, image, images, i0, i1, rows_x, g, run, t, q, m0 = 0, m1 = 0
-    cdef int64_t image_x, row_x, image_dy, row_dy, sdy, i, r, j, r0 = 0, r1 = 0, j0 = 0, j1 = 0, top, left, count, together
+    cdef int64_t image_x, row_x, image_dy, row_dy, sdy, i, r, j, r0 = 0, r1 = 0, j0 = 0, j1 = 0, top, left
+    cdef Pairs pairs
     cdef bint add, copies = kg % LANES != 0 and k > 0
     cdef int wide
     cdef real* room = <real*>op.p[3] + thread * share
@@ -304,10 +274,10 @@ cdef void conv_weight_grad(const Op* op, int thread, int threads) noexcept nogil
     cdef const real* a
     cdef const real* b
     cdef real* dw_chunk
-    cdef real* out
     split(chunks * each, thread, threads, &first, &last)
     if first == last:
         return
+    pairs.times, pairs.next_x, pairs.next_dy, pairs.next_dw = 1, 0, 0, 0
     rows_x = (band - 1) * sh + (kh - 1) * dh + 1
     room_dy = room + (group * rows_x * pw * c if merged else 0)
     for chunk in range(first // each, (last - 1) // each + 1):
@@ -367,18 +337,15 @@ cdef void conv_weight_grad(const Op* op, int thread, int threads) noexcept nogil
                         within(top, sh, h, i0, i1, &r0, &r1)
                         within(left, sw, width, 0, ow, &j0, &j1)
                         a = x + (image * image_x + (r0 * sh + top) * row_x + (j0 * sw + left) * c) + g * cg + m0
-                    count, together = j1 - j0, r1 - r0
-                    if count * sw * c == sh * row_x and count == ow:     # rows lie together: one long one
-                        count, together = count * together, 1
+                    pairs.images, pairs.rows, pairs.count = images, r1 - r0, j1 - j0
+                    pairs.image_x, pairs.row_x, pairs.sx = image_x, sh * row_x, sw * c
+                    pairs.image_dy, pairs.row_dy, pairs.sdy = image_dy, row_dy, sdy
+                    if pairs.count == ow and ow * sw * c == sh * row_x:     # rows lie together: one long one
+                        pairs.count, pairs.rows = ow * pairs.rows, 1
                     b = from_dy + (r0 - i0) * row_dy + j0 * sdy + g * (kp if copies else kg) + q * 2 * LANES
                     wide = <int>min(<int64_t>(2 * LANES), kg - q * 2 * LANES)
-                    out = dw_chunk + (run * length + m0) * k + g * kg + q * 2 * LANES
-                    if wide % LANES == 0:
-                        product(<int>(m1 - m0), wide // LANES, 1, images, together, count, a, image_x, sh * row_x, sw * c, b,
-                                image_dy, row_dy, sdy, out, k, add)
-                    else:
-                        edge_product(<int>(m1 - m0), wide, images, together, count, a, image_x, sh * row_x, sw * c, b,
-                                     image_dy, row_dy, sdy, out, k, add)
+                    any_product(<int>(m1 - m0), wide, &pairs, a, b,
+                                dw_chunk + (run * length + m0) * k + g * kg + q * 2 * LANES, k, add)
                 add = True
                 i0 = i1
             image += images

@@ -107,27 +107,32 @@ cdef inline nn_inlined any_pixels(int mr, int nv, int64_t times, const real* x, 
         else: pixels(16, 1, times, x, next_x, sx, runs, n_runs, w, next_w, y, next_y, sy)
 
 
-cdef inline nn_inlined products(int mr, int nv, int64_t times, int64_t images, int64_t rows, int64_t count, const real* x, int64_t image_x,
-                                int64_t row_x, int64_t sx, const real* dy, int64_t image_dy, int64_t row_dy, int64_t sdy,
-                                real* dw, int64_t ldw, int add) noexcept nogil:
-    """dw[mr, nv vectors] (+)= the sum over pixels of x[mr numbers] times dy[nv vectors]: ``images`` of ``rows`` of
-    ``count`` pixels; image_, row_ and s are the distances of images, rows and pixels."""
+cdef struct Pairs:          # of pixels of x and of dy, that a weight gradient sums
+    int64_t images, rows, count     # so many images of so many rows of so many pixels
+    int64_t image_x, row_x, sx      # elements from one image, row and pixel of x to the next
+    int64_t image_dy, row_dy, sdy
+    int64_t times, next_x, next_dy, next_dw     # so often, with everything that much further on
+
+
+cdef inline nn_inlined products(int mr, int nv, const Pairs* p, const real* x, const real* dy, real* dw, int64_t ldw,
+                                int add) noexcept nogil:
+    """dw[mr, nv vectors] (+)= the sum over pairs of pixels of x[mr numbers] times dy[nv vectors]."""
     cdef vf acc[TALL][2]
     cdef const real* a
     cdef const real* b
     cdef const real* end
     cdef vf b0, b1, z
     cdef int i, j
-    cdef int64_t n, r, _
-    for _ in range(times):
+    cdef int64_t n, r, _, sx = p.sx, sdy = p.sdy
+    for _ in range(p.times):
         for i in range(mr):
             for j in range(nv):
                 acc[i][j] = vsplat(0)
-        for n in range(images):
-            for r in range(rows):
-                a = x + n * image_x + r * row_x
-                b = dy + n * image_dy + r * row_dy
-                end = b + count * sdy
+        for n in range(p.images):
+            for r in range(p.rows):
+                a = x + n * p.image_x + r * p.row_x
+                b = dy + n * p.image_dy + r * p.row_dy
+                end = b + p.count * sdy
                 while b < end:
                     b0 = vload(b)
                     b1 = vload(b + LANES) if nv > 1 else b0
@@ -143,3 +148,44 @@ cdef inline nn_inlined products(int mr, int nv, int64_t times, int64_t images, i
                 if add:
                     acc[i][j] = acc[i][j] + vload(dw + i * ldw + j * LANES)
                 vstore(dw + i * ldw + j * LANES, acc[i][j])
+        x += p.next_x
+        dy += p.next_dy
+        dw += p.next_dw
+
+
+cdef inline nn_inlined any_products(int mr, int nv, const Pairs* p, const real* x, const real* dy, real* dw, int64_t ldw,
+                                    int add) noexcept nogil:
+    """products, with mr and nv as literals."""
+    if nv == 2:
+        if mr == 1: products(1, 2, p, x, dy, dw, ldw, add)
+        elif mr == 2: products(2, 2, p, x, dy, dw, ldw, add)
+        elif mr == 3: products(3, 2, p, x, dy, dw, ldw, add)
+        elif mr == 4: products(4, 2, p, x, dy, dw, ldw, add)
+        elif mr == 5: products(5, 2, p, x, dy, dw, ldw, add)
+        elif mr == 6: products(6, 2, p, x, dy, dw, ldw, add)
+        elif PIXELS > 6:
+            if mr == 7: products(7, 2, p, x, dy, dw, ldw, add)
+            elif mr == 8: products(8, 2, p, x, dy, dw, ldw, add)
+            elif mr == 9: products(9, 2, p, x, dy, dw, ldw, add)
+            elif mr == 10: products(10, 2, p, x, dy, dw, ldw, add)
+            elif mr == 11: products(11, 2, p, x, dy, dw, ldw, add)
+            elif mr == 12: products(12, 2, p, x, dy, dw, ldw, add)
+            elif mr == 13: products(13, 2, p, x, dy, dw, ldw, add)
+            else: products(14, 2, p, x, dy, dw, ldw, add)
+    elif mr == 1: products(1, 1, p, x, dy, dw, ldw, add)
+    elif mr == 2: products(2, 1, p, x, dy, dw, ldw, add)
+    elif mr == 3: products(3, 1, p, x, dy, dw, ldw, add)
+    elif mr == 4: products(4, 1, p, x, dy, dw, ldw, add)
+    elif mr == 5: products(5, 1, p, x, dy, dw, ldw, add)
+    elif mr == 6: products(6, 1, p, x, dy, dw, ldw, add)
+    elif mr == 7: products(7, 1, p, x, dy, dw, ldw, add)
+    elif mr == 8: products(8, 1, p, x, dy, dw, ldw, add)
+    elif mr == 9: products(9, 1, p, x, dy, dw, ldw, add)
+    elif mr == 10: products(10, 1, p, x, dy, dw, ldw, add)
+    elif mr == 11: products(11, 1, p, x, dy, dw, ldw, add)
+    elif mr == 12: products(12, 1, p, x, dy, dw, ldw, add)
+    elif TALL > 12:
+        if mr == 13: products(13, 1, p, x, dy, dw, ldw, add)
+        elif mr == 14: products(14, 1, p, x, dy, dw, ldw, add)
+        elif mr == 15: products(15, 1, p, x, dy, dw, ldw, add)
+        else: products(16, 1, p, x, dy, dw, ldw, add)

@@ -94,6 +94,10 @@ SIGNATURES = {
         "batch height width c oi oj k pt pl bands n_steps share",
     ),
     "winograd_pack": _signature("winograd", "out! w order", "cin cout turned"),
+    "winograd_weight_sums": _signature(
+        "winograd", "sums! x dy room!", "batch height width c oi oj k pt pl chunks bands share"
+    ),
+    "winograd_weight_grad": _signature("winograd", "dw! sums", "cin cout chunks"),
     "conv_pack": _signature("conv", "out! w order", "places cin cout groups turned"),
     "conv_weight_grad": _signature(
         "conv",

@@ -3,13 +3,14 @@ pixel and pair of channels instead of 9 (Lavin and Gray, Fast algorithms for con
 
 An image is cut into squares of 4 x 4 pixels, two apart. Squares and weights are transformed to 16 numbers each; for each of
 the 16 a matrix product, squares x channels and channels x channels, goes through the micro-kernel of the convolutions; 2 x 2
-pixels of the result come from each square of 16 sums. A band of squares at a time, which stays in L2 from the image to the
-result. Rounding errors are about twice those of the direct sum.
+pixels of the result come from each square of 16 sums. The gradient by the weights is the same backwards: gradients of 2 x 2
+pixels become 16 numbers, products with those of the squares are summed over all squares, and 16 sums become 9 weights. A band
+of squares at a time, which stays in L2 from the image to the result. Rounding errors are about twice those of direct sums.
 """
 from libc.stdint cimport int64_t
 from nncore.kernels.chain cimport StepRecord, apply_steps, fetch_operands, step_layout
 from nncore.kernels.column_sums cimport Sums, add_moments, add_slopes, store_moments, store_slopes
-from nncore.kernels.conv_micro cimport PIXELS, Run, TALL, any_pixels
+from nncore.kernels.conv_micro cimport PIXELS, Pairs, Run, TALL, any_pixels, any_products
 from nncore.kernels.gemm_micro cimport nn_inlined, nn_outlined
 from nncore.kernels.lanes cimport LINE, fetch
 from nncore.op cimport Op, layout, signature, split
@@ -20,6 +21,11 @@ cdef nn_outlined tiles(int mr, int nv, const real* x, int64_t next_x, int64_t sx
                        int64_t next_w, real* y, int64_t next_y, int64_t sy) noexcept nogil:
     """A tile of each of the 16 products. One copy of all the micro-kernels."""
     any_pixels(mr, nv, 16, x, next_x, sx, run, 1, w, next_w, y, next_y, sy)
+
+
+cdef nn_outlined sums_of(int mr, int nv, const Pairs* p, const real* v, const real* m, real* sums, int64_t ld, int add) noexcept nogil:
+    """A tile of each of the 16 products that make the weight gradient."""
+    any_products(mr, nv, p, v, m, sums, ld, add)
 
 
 cdef inline nn_inlined square(bint whole, const real* x, int64_t top, int64_t left, int64_t h, int64_t width, int64_t c, real* v,
@@ -73,6 +79,46 @@ cdef inline nn_inlined pixels_of(int nv, const real* m, int64_t apart, real* y, 
                 vstore(y + down + right + v * LANES, (s[1][1] - s[1][2]) - s[1][3])
 
 
+cdef inline void squares_of(const real* image, int64_t a0, int64_t a1, int64_t wide, int64_t pt, int64_t pl, int64_t h,
+                            int64_t width, int64_t c, real* v, int64_t apart) noexcept nogil:
+    """v[16, squares, c]: the transforms of rows [a0, a1) of squares."""
+    cdef int64_t a, b, top, left
+    for a in range(a0, a1):
+        top = 2 * a - pt
+        for b in range(wide):
+            left = 2 * b - pl
+            if top >= 0 and top + 4 <= h and left >= 0 and left + 4 <= width:
+                square(True, image, top, left, h, width, c, v, apart)
+            else:
+                square(False, image, top, left, h, width, c, v, apart)
+            v += c
+
+
+cdef inline void gradient_square(const real* dy, int64_t down, bint both_rows, bint both_columns, int64_t k, real* m,
+                                 int64_t apart) noexcept nogil:
+    """m[16, k]: what the gradients of 2 x 2 pixels (or fewer, at the end of the image) are to the 16 sums behind them."""
+    cdef vf d[2][2]
+    cdef vf t[4][2]
+    cdef int i, j
+    cdef int64_t col = 0
+    while col < k:
+        d[0][0] = vload(dy + col)
+        d[0][1] = vload(dy + k + col) if both_columns else vsplat(0)
+        d[1][0] = vload(dy + down + col) if both_rows else vsplat(0)
+        d[1][1] = vload(dy + down + k + col) if both_rows and both_columns else vsplat(0)
+        for j in range(2):
+            t[0][j] = d[0][j]
+            t[1][j] = d[0][j] + d[1][j]
+            t[2][j] = d[0][j] - d[1][j]
+            t[3][j] = vsplat(0) - d[1][j]
+        for i in range(4):
+            vstore(m + 4 * i * apart + col, t[i][0])
+            vstore(m + (4 * i + 1) * apart + col, t[i][0] + t[i][1])
+            vstore(m + (4 * i + 2) * apart + col, t[i][0] - t[i][1])
+            vstore(m + (4 * i + 3) * apart + col, vsplat(0) - t[i][1])
+        col += LANES
+
+
 # p: y, x, w, steps, room, partial, normal, mean, rstd.
 # n: batch, height, width, c; oi, oj, k; pt, pl; bands, n_steps, share
 cdef void winograd(const Op* op, int thread, int threads) noexcept nogil:
@@ -91,7 +137,7 @@ cdef void winograd(const Op* op, int thread, int threads) noexcept nogil:
     cdef const real* normal = <const real*>op.p[6]
     cdef int64_t batch = n[0], h = n[1], width = n[2], c = n[3], oi = n[4], oj = n[5], k = n[6], pt = n[7], pl = n[8], bands = n[9]
     cdef int64_t n_steps = n[10], high = (oi + 1) // 2, wide = (oj + 1) // 2, first = 0, last = 0, unit, image, a0 = 0, a1 = 0
-    cdef int64_t a, b, i, j, t, squares, apart, apart_m, col, g, groups, t0 = 0, t1 = 0, top, left, ahead_row
+    cdef int64_t a, b, i, j, t, squares, apart, apart_m, col, g, groups, t0 = 0, t1 = 0, ahead_row
     cdef int nv
     cdef real* v = <real*>op.p[4] + thread * n[11]
     cdef real* m
@@ -114,14 +160,7 @@ cdef void winograd(const Op* op, int thread, int threads) noexcept nogil:
         # While this band is computed the next one comes into L2, a part with each row.
         ahead = from_x + (2 * a1 * width * c if a1 < high else h * width * c)
         ahead_row = 2 * width * c if unit + 1 < last else 0
-        for a in range(a0, a1):
-            top = 2 * a - pt
-            for b in range(wide):
-                left = 2 * b - pl
-                if top >= 0 and top + 4 <= h and left >= 0 and left + 4 <= width:
-                    square(True, from_x, top, left, h, width, c, v + ((a - a0) * wide + b) * c, apart)
-                else:
-                    square(False, from_x, top, left, h, width, c, v + ((a - a0) * wide + b) * c, apart)
+        squares_of(from_x, a0, a1, wide, pt, pl, h, width, c, v, apart)
         w = <const real*>op.p[2]
         col = 0
         while col < k:
@@ -212,7 +251,93 @@ cdef void winograd_pack(const Op* op, int thread, int threads) noexcept nogil:
         col += wide
 
 
-TABLE = {"winograd": <size_t>&winograd, "winograd_pack": <size_t>&winograd_pack}
+# p: sums, x, dy, room. n: batch, height, width, c; oi, oj, k; pt, pl; chunks, bands, share
+cdef void winograd_weight_sums(const Op* op, int thread, int threads) noexcept nogil:
+    """sums[chunk, 16, c, k]: over the squares of a chunk's images, numbers of x [batch, height, width, c] times those of dy
+    [batch, oi, oj, k]. c and k are whole numbers of vectors. ``chunks``: how many parts the batch is cut into: the order
+    of additions depends on the sizes alone. Threads share them, and take an image in ``bands`` of pairs of rows. ``share``
+    elements of ``room`` for each thread: for the squares of a band 16 * (squares * (c + k) + 2 * LINE)."""
+    cdef const int64_t* n = <const int64_t*>op.n
+    cdef const real* x = <const real*>op.p[1]
+    cdef const real* dy = <const real*>op.p[2]
+    cdef const real* from_dy
+    cdef const real* ahead
+    cdef int64_t batch = n[0], h = n[1], width = n[2], c = n[3], oi = n[4], oj = n[5], k = n[6], chunks = n[9], bands = n[10]
+    cdef int64_t high = (oi + 1) // 2, wide = (oj + 1) // 2, first = 0, last = 0, chunk, n0 = 0, n1 = 0, image, band, a0 = 0
+    cdef int64_t a1 = 0, a, b, squares, apart, apart_m, most = TALL if k == LANES else PIXELS, tiles = (c + most - 1) // most, t
+    cdef int64_t m0 = 0, m1 = 0, col
+    cdef Pairs pairs
+    cdef bint add
+    cdef real* v = <real*>op.p[3] + thread * n[11]
+    cdef real* m
+    cdef real* sums
+    pairs.images, pairs.rows, pairs.times, pairs.next_dw = 1, 1, 16, c * k
+    pairs.image_x, pairs.row_x, pairs.image_dy, pairs.row_dy = 0, 0, 0, 0
+    pairs.sx, pairs.sdy = c, k
+    split(chunks, thread, threads, &first, &last)
+    for chunk in range(first, last):
+        sums = <real*>op.p[0] + chunk * 16 * c * k
+        split(batch, chunk, chunks, &n0, &n1)
+        add = False
+        for image in range(n0, n1):
+            for band in range(bands):
+                split(high, band, bands, &a0, &a1)
+                squares = (a1 - a0) * wide
+                apart, apart_m = squares * c + LINE, squares * k + LINE
+                squares_of(x + image * h * width * c, a0, a1, wide, n[7], n[8], h, width, c, v, apart)
+                m = v + 16 * apart
+                for a in range(a0, a1):
+                    from_dy = dy + (image * oi + 2 * a) * oj * k
+                    for b in range(wide):
+                        gradient_square(from_dy + 2 * b * k, oj * k, 2 * a + 1 < oi, 2 * b + 1 < oj, k,
+                                        m + ((a - a0) * wide + b) * k, apart_m)
+                # While these squares are summed the next ones come into L2.
+                if a1 < high or image + 1 < n1:
+                    ahead = x + (image * h + 2 * a1 if a1 < high else (image + 1) * h) * width * c
+                    fetch(ahead, 1, 0, 2 * (a1 - a0) * width * c)
+                    ahead = dy + (image * oi + 2 * a1 if a1 < high else (image + 1) * oi) * oj * k
+                    fetch(ahead, 1, 0, 2 * (a1 - a0) * oj * k)
+                pairs.count, pairs.next_x, pairs.next_dy = squares, apart, apart_m
+                for t in range(tiles):
+                    split(c, t, tiles, &m0, &m1)
+                    col = 0
+                    while col < k:
+                        sums_of(<int>(m1 - m0), 1 if k - col == LANES else 2, &pairs, v + m0, m + col, sums + m0 * k + col, k, add)
+                        col += 2 * LANES
+                add = True
+
+
+# p: dw, sums. n: cin, cout, chunks
+cdef void winograd_weight_grad(const Op* op, int thread, int threads) noexcept nogil:
+    """dw[3, 3, cin, cout] of sums[chunk, 16, cin, cout]. Threads share the input channels."""
+    cdef real* dw = <real*>op.p[0]
+    cdef const real* sums = <const real*>op.p[1]
+    cdef int64_t c = op.n[0], k = op.n[1], chunks = op.n[2], first = 0, last = 0, place, chunk, size = c * k
+    cdef vf s[4][4]
+    cdef vf t[3][4]
+    cdef vf half = vsplat(<real>0.5)
+    cdef int i, j
+    split(c, thread, threads, &first, &last)
+    place = first * k
+    while place < last * k:
+        for i in range(4):
+            for j in range(4):
+                s[i][j] = vload(sums + (4 * i + j) * size + place)
+                for chunk in range(1, chunks):
+                    s[i][j] = s[i][j] + vload(sums + (16 * chunk + 4 * i + j) * size + place)
+        for j in range(4):
+            t[0][j] = s[0][j] + half * (s[1][j] + s[2][j])
+            t[1][j] = half * (s[1][j] - s[2][j])
+            t[2][j] = s[3][j] + half * (s[1][j] + s[2][j])
+        for i in range(3):
+            vstore(dw + 3 * i * size + place, t[i][0] + half * (t[i][1] + t[i][2]))
+            vstore(dw + (3 * i + 1) * size + place, half * (t[i][1] - t[i][2]))
+            vstore(dw + (3 * i + 2) * size + place, t[i][3] + half * (t[i][1] + t[i][2]))
+        place += LANES
+
+
+TABLE = {"winograd": <size_t>&winograd, "winograd_pack": <size_t>&winograd_pack,
+         "winograd_weight_sums": <size_t>&winograd_weight_sums, "winograd_weight_grad": <size_t>&winograd_weight_grad}
 LAYOUT = layout()
 SIGNATURE = signature()
 STEP_LAYOUT = step_layout()

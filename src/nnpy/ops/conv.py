@@ -21,9 +21,8 @@ _BAND = 1 << 16  # elements of images that a convolution reads for one panel of 
 _PART = 1 << 17  # elements of both images that the weight gradient reads for one tile after the other
 _PIXELS = 256  # that a tile of the weight gradient sums at least before it goes back to memory
 _SQUARES = 1 << 12  # of Winograd's squares times channels in a band: 512 KiB with 16 numbers each, in L2
-_MINIMAL = (
-    256  # Winograd's squares in a batch at least: with fewer, the transform of the weights costs more than it saves
-)
+_MINIMAL = 64  # Winograd's squares in a batch at least, or its transform of the weights costs more than it saves
+_SUMS = 1 << 13  # channels in times channels out at most, of which each chunk of a batch has sums of its own
 _FEW = 8  # channels; with fewer the weight gradient takes a row of the window at once
 _UNITS = 16  # pieces of work at least: threads share them
 
@@ -126,7 +125,8 @@ def _lower(
         pt=phase.before[0], pl=phase.before[1],
     )  # fmt: skip
     packing = dict(w=w, order=order, cin=inputs * groups, cout=outputs, turned=int(turned), of_parameters=True)
-    if strides == steps == (1, 1) and groups == 1 and _is_for_winograd(low, phase, channels, cout):
+    places = [tap[:2] for tap in phase.taps]
+    if strides == steps == (1, 1) and groups == 1 and _is_for_winograd(low, places, phase.count, channels, cout):
         _lower_winograd(low, item, arguments, packing)
         return
     depth = len(order) * channels // groups
@@ -147,13 +147,13 @@ def _lower(
     low.kernel("conv", 2 * low.batch * rows * columns * depth * cout, arguments, item.steps, cout)
 
 
-def _is_for_winograd(low, phase: Phase, channels: int, cout: int) -> bool:
+def _is_for_winograd(low, taps: Sequence[Pair], count: Pair, channels: int, cout: int) -> bool:
     """Windows of 3 x 3, whole vectors of channels, and enough squares."""
     lanes = kernels.family("winograd", low.dtype).LANES
     return (
-        [tap[:2] for tap in phase.taps] == [(i, j) for i in range(3) for j in range(3)]
+        list(taps) == [(i, j) for i in range(3) for j in range(3)]
         and channels % lanes == cout % lanes == 0 < channels
-        and low.batch * -(-phase.count[0] // 2) * -(-phase.count[1] // 2) >= _MINIMAL
+        and low.batch * -(-count[0] // 2) * -(-count[1] // 2) >= _MINIMAL
     )
 
 
@@ -172,6 +172,23 @@ def _lower_winograd(low, item, arguments: dict[str, Any], packing: dict[str, Any
     arguments.update(w=packed, bands=bands, room=low.scratch(0), share=share)
     work = 2 * low.batch * high * wide * 16 * channels * cout
     low.kernel("winograd", work, arguments, item.steps, cout)
+
+
+def _lower_winograd_sums(low, item, x: Tensor, dy: Tensor, window: Window) -> None:
+    core, size = kernels.family("winograd", low.dtype), low.dtype.itemsize
+    _, height, width, c = x.concrete(1)
+    _, rows, columns, k = dy.concrete(1)
+    high, wide = -(-rows // 2), -(-columns // 2)
+    chunks = min(low.batch, _UNITS if c * k <= _SUMS // 4 else _UNITS // 2)
+    bands = min(high, -(-high * wide * (c + k) // _SQUARES))
+    sums = low.scratch(chunks * 16 * c * k * size)
+    share = 16 * (-(-high // bands) * wide * (c + k) + 2 * core.LINE)
+    arguments = dict(
+        sums=sums, x=x, dy=dy, room=low.scratch(0), batch=low.batch, height=height, width=width, c=c, oi=rows,
+        oj=columns, k=k, pt=window.before[0], pl=window.before[1], chunks=chunks, bands=bands, share=share,
+    )  # fmt: skip
+    low.kernel("winograd_weight_sums", 2 * low.batch * high * wide * 16 * c * k, arguments)
+    low.call("winograd_weight_grad", dw=item.output, sums=sums, cin=c, cout=k, chunks=chunks, work=4 * chunks * c * k)
 
 
 def _split(count: int, parts: int) -> np.ndarray:
@@ -237,6 +254,14 @@ class _ByWeight(Operation):
             return
         if is_depthwise(window, item.node.output):
             lower_depthwise(low, "depthwise_weight_grad", item, window, x, dw=item.output, x=x, dy=dy)
+            return
+        each_pixel = window.strides == window.dilation == (1, 1) and window.groups == 1
+        if (
+            each_pixel
+            and c * k <= _SUMS
+            and _is_for_winograd(low, list(np.ndindex(*window.size)), (rows, columns), c, k)
+        ):
+            _lower_winograd_sums(low, item, x, dy, window)
             return
         core, groups = kernels.family("conv", low.dtype), window.groups
         wide = (columns - 1) * window.strides[1] + window.extent(1)
