@@ -2,8 +2,9 @@
 
 Every shape is compiled as a training step would have it, and all that the step does for it counts: packing of the
 weights, copies, sums over parts of the batch. What came out is compared with NumPy before it is timed. Work is what
-lies on the image: products with the zeros around it, which nncore does not compute, do not count. The peak is measured
-beside each shape, since the clock drifts.
+lies on the image: products with the zeros around it, which nncore does not compute, do not count. More than 100 % is
+Winograd's filtering, which needs 4 products where 9 are counted. The peak is measured beside each shape, since the
+clock drifts.
 """
 
 from __future__ import annotations

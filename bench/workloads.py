@@ -56,7 +56,11 @@ class Workload:
         return {"adam": 16, "momentum": 12}[self.optimizer] * self.parameters
 
     def bound(self, gflops: float, gbytes: float) -> float:
-        """Seconds that no step can beat by much: its arithmetic at the peak, its optimizer's bytes at the bandwidth."""
+        """Seconds that no step can beat by much: its arithmetic at the peak, its optimizer's bytes at the bandwidth.
+
+        Convolutions count as direct sums with the zeros around the image: Winograd's filtering needs fewer products,
+        so that a step can be quicker.
+        """
         return self.flops / (1e9 * gflops) + self.optimizer_bytes / (1e9 * gbytes)
 
     @property

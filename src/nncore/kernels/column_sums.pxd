@@ -1,11 +1,12 @@
 # Sums over the pixels of an image, channel by channel, of what a convolution has just written and is still in L1: the
-# moments that batch normalization needs forward, and the two sums of its gradient. Inlined into conv.pyx.
+# moments that batch normalization needs forward, and the two sums of its gradient. Inlined into conv.pyx, winograd.pyx, and
+# into moments.pyx, for rows that come from elsewhere.
 from libc.stdint cimport int64_t
 from nncore.kernels.lanes cimport load_part, store_part
 from nncore.vector cimport LANES, real, vf, vload, vmax, vsplat, vstore
 
 cdef enum:
-    CHANNELS = 32           # of a panel of a convolution, at most
+    CHANNELS = 32           # summed at a time, at most: a panel of a convolution
 
 cdef struct Sums:           # of the pixels of one panel so far
     real shift[CHANNELS]    # moments are those of y - shift: the mean of the first row, so that little cancels

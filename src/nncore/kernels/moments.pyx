@@ -5,61 +5,30 @@ convolution makes the rows, it gathers the moments itself. What follows is a sca
 """
 from libc.math cimport sqrt
 from libc.stdint cimport int64_t
-from nncore.kernels.lanes cimport load_part, store_part
+from nncore.kernels.column_sums cimport CHANNELS, Sums, add_moments, add_slopes, store_moments, store_slopes
 from nncore.op cimport Op, layout, signature, split
-from nncore.vector cimport LANES, real, vf, vload, vsplat
+from nncore.vector cimport real
 
 cdef enum:
     COLUMNS = 32            # whose totals, in double, are found at a time
 
 
-cdef inline void part_moments(const real* x, int64_t rows, int64_t cols, int64_t c, real* mean, real* squares) noexcept nogil:
-    """The mean of a vector of columns, and the sum of the squares of what is left."""
-    cdef int64_t r, width = cols - c
-    cdef vf a = vsplat(0), b = vsplat(0), centre, d, inverse = vsplat(<real>(1.0 / rows if rows else 0.0))
-    x += c
-    if width >= LANES:
-        for r in range(0, rows - 1, 2):
-            a = a + vload(x + r * cols)
-            b = b + vload(x + (r + 1) * cols)
-        if rows % 2:
-            a = a + vload(x + (rows - 1) * cols)
-        centre = (a + b) * inverse
-        a = vsplat(0)
-        b = vsplat(0)
-        for r in range(0, rows - 1, 2):
-            d = vload(x + r * cols) - centre
-            a = a + d * d
-            d = vload(x + (r + 1) * cols) - centre
-            b = b + d * d
-        if rows % 2:
-            d = vload(x + (rows - 1) * cols) - centre
-            a = a + d * d
-    else:
-        for r in range(rows):
-            a = a + load_part(x + r * cols, width, width, 0)
-        centre = a * inverse
-        a = vsplat(0)
-        for r in range(rows):
-            d = load_part(x + r * cols, width, width, 0) - centre
-            a = a + d * d
-    store_part(mean + c, centre, width)
-    store_part(squares + c, a + b, width)
-
-
-# p: partial, x. n: rows, cols, parts
+# p: partial, x. n: rows, cols, parts (at most as many as rows)
 cdef void moments(const Op* op, int thread, int threads) noexcept nogil:
     """partial[part, 2, cols]: for each part of the rows their mean, and the sum of squares of their distances from it."""
     cdef real* partial = <real*>op.p[0]
     cdef const real* x = <const real*>op.p[1]
-    cdef int64_t rows = op.n[0], cols = op.n[1], parts = op.n[2], first = 0, last = 0, part, r0 = 0, r1 = 0, c
+    cdef int64_t rows = op.n[0], cols = op.n[1], parts = op.n[2], first = 0, last = 0, part, r0 = 0, r1 = 0, c, wide
+    cdef Sums sums
     split(parts, thread, threads, &first, &last)
     for part in range(first, last):
         split(rows, part, parts, &r0, &r1)
         c = 0
         while c < cols:
-            part_moments(x + r0 * cols, r1 - r0, cols, c, partial + 2 * part * cols, partial + (2 * part + 1) * cols)
-            c += LANES
+            wide = min(cols - c, <int64_t>CHANNELS)
+            add_moments(&sums, x + r0 * cols + c, r1 - r0, cols, wide, True)
+            store_moments(&sums, r1 - r0, wide, partial + 2 * part * cols + c, partial + (2 * part + 1) * cols + c)
+            c += CHANNELS
 
 
 # p: scale, shift, mean, rstd, moving_mean, moving_variance, partial, counts (int64), gamma, beta. n: rows, cols, parts.
@@ -115,45 +84,21 @@ cdef void batch_norm_scale(const Op* op, int thread, int threads) noexcept nogil
 cdef void gradient_moments(const Op* op, int thread, int threads) noexcept nogil:
     """partial[part, 2, cols]: the sums over the rows of each part of dy, and of dy * (x - mean) * rstd."""
     cdef real* partial = <real*>op.p[0]
-    cdef const real* dy
-    cdef const real* x
+    cdef const real* dy = <const real*>op.p[1]
+    cdef const real* x = <const real*>op.p[2]
     cdef const real* mean = <const real*>op.p[3]
     cdef const real* rstd = <const real*>op.p[4]
-    cdef int64_t rows = op.n[0], cols = op.n[1], parts = op.n[2], first = 0, last = 0, part, r0 = 0, r1 = 0, c, r, width
-    cdef vf a, b, p, q, g, centre
+    cdef int64_t rows = op.n[0], cols = op.n[1], parts = op.n[2], first = 0, last = 0, part, r0 = 0, r1 = 0, c, wide
+    cdef Sums sums
     split(parts, thread, threads, &first, &last)
     for part in range(first, last):
         split(rows, part, parts, &r0, &r1)
         c = 0
         while c < cols:
-            width = cols - c
-            dy = <const real*>op.p[1] + r0 * cols + c
-            x = <const real*>op.p[2] + r0 * cols + c
-            centre = load_part(mean + c, width, width, 0)
-            a = vsplat(0)
-            b = vsplat(0)
-            p = vsplat(0)
-            q = vsplat(0)
-            if width >= LANES:
-                for r in range(0, r1 - r0 - 1, 2):
-                    g = vload(dy + r * cols)
-                    a = a + g
-                    p = p + g * (vload(x + r * cols) - centre)
-                    g = vload(dy + (r + 1) * cols)
-                    b = b + g
-                    q = q + g * (vload(x + (r + 1) * cols) - centre)
-                if (r1 - r0) % 2:
-                    g = vload(dy + (r1 - r0 - 1) * cols)
-                    a = a + g
-                    p = p + g * (vload(x + (r1 - r0 - 1) * cols) - centre)
-            else:
-                for r in range(r1 - r0):
-                    g = load_part(dy + r * cols, width, width, 0)
-                    a = a + g
-                    p = p + g * (load_part(x + r * cols, width, width, 0) - centre)
-            store_part(partial + 2 * part * cols + c, a + b, width)
-            store_part(partial + (2 * part + 1) * cols + c, (p + q) * load_part(rstd + c, width, width, 0), width)
-            c += LANES
+            wide = min(cols - c, <int64_t>CHANNELS)
+            add_slopes(&sums, dy + r0 * cols + c, x + r0 * cols + c, mean + c, r1 - r0, cols, wide, True)
+            store_slopes(&sums, rstd + c, wide, partial + 2 * part * cols + c, partial + (2 * part + 1) * cols + c)
+            c += CHANNELS
 
 
 # p: factors, dgamma, dbeta, partial, gamma, mean, rstd. n: rows, cols, parts

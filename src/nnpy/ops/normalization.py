@@ -17,7 +17,7 @@ _PART = 4096  # elements of a part, which stay in L1 while its mean is found
 
 def _parts(low, rows: int, cols: int) -> Sums:
     """Memory for the sums of parts of the rows."""
-    parts = max(1, rows * cols // _PART)
+    parts = max(1, min(rows, rows * cols // _PART))
     counts = np.full(parts, rows // parts)
     counts[: rows % parts] += 1  # as nncore's split does it
     return Sums(low.scratch(2 * parts * cols * low.dtype.itemsize), counts)
