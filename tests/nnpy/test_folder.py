@@ -190,3 +190,39 @@ def test_fit_on_prefetched_batches():
         model.compile("sgd", "mse")
         results.append(model.fit(wrap(b for _ in range(3) for b in parts), steps_per_epoch=4, epochs=3, verbose=0))
     assert results[0].history == results[1].history
+
+
+def test_evaluate_and_predict_keep_the_order(folder):
+    data = ImageFolder(folder, batch_size=4)
+    x, y = data.load()
+    model = nn.Sequential([nn.Input(x.shape[1:]), nn.Flatten(), nn.Dense(3, activation="softmax")])
+    model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    np.testing.assert_allclose(model.predict(data), model.predict(x), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(model.evaluate(data, verbose=0), model.evaluate(x, y, verbose=0), rtol=1e-5)
+
+
+def test_pixels_of_16_bits_become_8_and_numbers_without_a_range_are_refused(tmp_path):
+    for name, pixels in (("grey", np.arange(81, dtype=np.uint16) * 800), ("real", np.linspace(0, 1, 81, dtype="f"))):
+        (tmp_path / name / "a").mkdir(parents=True)
+        Image.fromarray(pixels.reshape(9, 9)).save(tmp_path / name / "a" / "x.tif")
+    x, _ = ImageFolder(tmp_path / "grey", channels=1).load()
+    np.testing.assert_array_equal(x.ravel(), np.arange(81) * 800 // 256)
+    with pytest.raises(ValueError, match="x.tif: expected pixels of 8 or 16 bits, got Pillow's mode 'F'"):
+        ImageFolder(tmp_path / "real")
+
+
+def test_what_cannot_be_read_is_named(folder, archive, tmp_path):
+    with pytest.raises(TypeError, match="ImageFolder: unexpected argument 'foo'; options are .*flip"):
+        ImageFolder(folder, foo=2)
+    damaged = bytearray(archive.read_bytes())
+    with zipfile.ZipFile(archive) as made:
+        first = min((i for i in made.infolist() if i.filename.endswith("bird/0.png")), key=lambda i: i.header_offset)
+    start = first.header_offset + 30 + len(first.filename)
+    damaged[start + first.compress_size // 2] ^= 255
+    (tmp_path / "damaged.zip").write_bytes(damaged)
+    with pytest.raises(ValueError, match=r"ImageFolder: cannot read inner/bird/0.png in .*damaged.zip"):
+        ImageFolder(tmp_path / "damaged.zip" / "inner")
+    (tmp_path / "text" / "a").mkdir(parents=True)
+    (tmp_path / "text" / "a" / "x.png").write_text("text")
+    with pytest.raises(ValueError, match="x.png: Pillow knows no image like this"):
+        ImageFolder(tmp_path / "text")

@@ -319,3 +319,13 @@ def test_other_channels_than_built_for():
     with pytest.raises(ValueError, match=r"Conv2D 'conv2d': built for 4 channels, got \(None, 7, 8, 3\)"):
         layer(Input((7, 8, 3)))
     layer(Input((9, 9, 4)))  # other sizes are fine
+
+
+def test_sizes_from_arrays_and_sizes_that_nothing_has():
+    assert nn.Conv2D(4, np.array([3, 5])).kernel_size == (3, 5)
+    with pytest.raises(
+        TypeError, match="Conv2D 'a': expected kernel_size to be an integer >= 1 or 2 of them, got ndar"
+    ):
+        nn.Conv2D(4, np.ones((2, 2), int), name="a")
+    with pytest.raises(ValueError, match="ZeroPadding2D 'a': expected padding to be at most 1048576 pixels"):
+        nn.ZeroPadding2D(2**40, name="a")

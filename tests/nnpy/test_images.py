@@ -160,6 +160,8 @@ def test_channel_statistics():
     for bad in (X[0], X[:0]):
         with pytest.raises(ValueError, match="expected images"):
             channel_statistics(bad)
+    with pytest.raises(ValueError, match="expected finite numbers"):
+        channel_statistics(np.full((2, 3, 3, 1), np.inf))
 
 
 BAD = [

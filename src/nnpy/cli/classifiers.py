@@ -48,7 +48,8 @@ def folder(path: Path, image_size: int | None, validation_split: float, seed: in
             size = tuple(min(n, LARGEST) for n in images.image_size)
             images = nn.data.ImageFolder(train, size)
         if len(images.classes) < 2:
-            raise ValueError(f"{train}: expected images of at least two classes, got {images.classes}")
+            within = f"; if the classes are in there: {train / images.classes[0]}"
+            raise ValueError(f"{train}: expected images of at least two classes, got {images.classes}{within}")
         x, y = images.load()
         order = np.random.default_rng(seed).permutation(len(x))
         x, y = x[order], y[order]
@@ -61,8 +62,11 @@ def folder(path: Path, image_size: int | None, validation_split: float, seed: in
         rest, chosen = _stratified(y, validation_split)
     except (OSError, ValueError, ModuleNotFoundError, zipfile.BadZipFile) as error:
         raise click.BadParameter(str(error), param_hint="'DATASET'") from error
-    if not len(rest) or not len(chosen) or not len(tested[0]):
-        raise click.BadParameter(f"{path}: too few images of a class for all three parts.", param_hint="'DATASET'")
+    if few := sorted(set(range(len(images.classes))) - set(y[rest].tolist())):
+        names = ", ".join(repr(images.classes[number]) for number in few)
+        raise click.BadParameter(
+            f"{path}: too few images of {names} to train on, validate and test with.", param_hint="'DATASET'"
+        )
     return Classified(path.name, images.classes, (x[rest], y[rest]), (x[chosen], y[chosen]), tested)
 
 

@@ -36,7 +36,12 @@ EPOCHS = {"mlp": 25, "cnn": 10}
     help="Passes over the training images. [default: 25, cnn 10]",
     show_default=False,
 )
-@click.option("--batch-size", default=128, type=click.IntRange(min=1), help="Images in one step.")
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    help="Images in one step. [default: 128, or all if there are fewer]",
+    show_default=False,
+)
 @click.option(
     "--learning-rate",
     default=2e-3,
@@ -85,7 +90,7 @@ def train(
     dataset: str,
     kind: str | None,
     epochs: int | None,
-    batch_size: int,
+    batch_size: int | None,
     learning_rate: float,
     dropout: float,
     augment: bool | None,
@@ -98,7 +103,7 @@ def train(
     """Train a classifier of images, test it and save it.
 
     DATASET: mnist, the handwritten digits that come with nnpy; or a folder (or a zip file) of images by class,
-    DATASET/CLASS/NAME.jpg, perhaps in the parts DATASET/train and DATASET/test.
+    DATASET/CLASS/NAME.jpg, perhaps in the parts DATASET/train and DATASET/test (or val).
     """
     # Training is the user's time: whatever can be refused is refused before it.
     for name, value in (("learning-rate", learning_rate), ("dropout", dropout), ("validation-split", validation_split)):
@@ -122,9 +127,11 @@ def train(
     else:
         data = classifiers.folder(Path(dataset), image_size, validation_split, seed)
     (x, y), held_out, (x_test, y_test) = data.train, data.validation, data.test
-    if batch_size > len(x) + len(held_out[0]):
-        count = len(x) + len(held_out[0])
-        raise click.BadParameter(f"{batch_size} is more than the {count} training images.", param_hint="'--batch-size'")
+    if batch_size is not None and batch_size > len(x):
+        raise click.BadParameter(
+            f"{batch_size} is more than the {len(x)} training images.", param_hint="'--batch-size'"
+        )
+    batch_size = batch_size or min(128, len(x))
     if threads:
         nn.set_num_threads(threads)
     nn.set_seed(seed)
@@ -159,7 +166,7 @@ def train(
         if model.history is None:  # not a step was made
             raise
         refuse_diverged(model)
-        save(model, model.history, output)
+        save(model, model.history, output, data.classes)
         complain("interrupted; the model is saved as it was then")
         return INTERRUPTED
     refuse_diverged(model)
@@ -172,7 +179,7 @@ def train(
     predicted = model.predict(shown[2], verbose=0).argmax(axis=1)
     report = nn.metrics.classification_report(y_test, predicted, len(data.classes))
     click.echo(report_table(report, data.classes))
-    save(model, history, output)
+    save(model, history, output, data.classes)
     return 0
 
 
@@ -227,8 +234,9 @@ def prepare_output(folder: Path) -> None:
         raise click.BadParameter(str(error), param_hint="'--output'") from error
 
 
-def save(model: nn.Sequential, history: nn.History, folder: Path) -> None:
-    """Write the model and its history, and say where they are."""
+def save(model: nn.Sequential, history: nn.History, folder: Path, classes: list[str]) -> None:
+    """Write the model and its history, with what the model's inputs and outputs are, and say where they are."""
+    history.params |= {"classes": classes, "pixels_divided_by": 255}
     try:
         model.save(folder / "model.safetensors")
         history.save(folder / "history.json")

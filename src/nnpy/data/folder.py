@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import math
 import os
 import threading
 import zipfile
+import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,6 +23,7 @@ from nnpy.data.images import Images
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+_OPTIONS = frozenset(inspect.signature(Images).parameters) - {"x"}
 _AHEAD = 2  # batches that are decoded while a step runs
 _TASK = 16  # images that a thread decodes at a time
 _SMALL = 128 * 128  # pixels below which threads wait for each other's Python code longer than they decode
@@ -30,14 +33,15 @@ class ImageFolder:
     """Images by class, ``path/CLASS/NAME.jpg``: an iterable of batches (images, labels) for ``fit`` and the others.
 
     ``path``: a folder, or a zip file, or a folder inside of it (``"images.zip/train"``); files in folders of a class's
-    folder are its too. Batches are decoded by threads while the step before runs, in a new order in each pass with
-    ``shuffle``. Labels are the positions of the class's names in ``classes``, sorted. ``image_size``: (height, width)
-    that images are resized to; None: they have one size. ``channels``: 1 (grey), 3 or 4. Other options: as those of
-    ``Images``, which the batches are; the numbers of samples are their places in ``files``.
+    folder are its too. Batches are decoded by threads while the step before runs: with ``shuffle`` in a new order in
+    each pass of ``fit``, while ``evaluate`` and ``predict`` keep to the order of ``files``. Labels are the positions of
+    the class's names in ``classes``, sorted. ``image_size``: (height, width) that images are resized to; None: they
+    have one size. ``channels``: 1 (grey), 3 or 4; 16 bits of grey become 8. Other options: as those of ``Images``,
+    which the batches are; the numbers of samples are their places in ``files``.
 
-    ``load()`` reads all of it into arrays, which is faster where there is memory for it. Needs Pillow: pip install
-    "nnpy[images]" (ModuleNotFoundError). Raises FileNotFoundError if there is no such path, ValueError if it has no
-    images by class.
+    ``load()`` reads all of it into arrays, which is faster where there is memory for it: the bytes as they are, without
+    the other options. Needs Pillow: pip install "nnpy[images]" (ModuleNotFoundError). Raises FileNotFoundError if there
+    is no such path, ValueError if it has no images by class or an image cannot be read.
     """
 
     def __init__(
@@ -56,6 +60,10 @@ class ImageFolder:
         self.shuffle = flag("ImageFolder", "shuffle", shuffle)
         if channels not in _MODES:
             raise ValueError(f"ImageFolder: expected channels to be 1, 3 or 4, got {shown(channels)}")
+        if unknown := sorted(set(options) - _OPTIONS):
+            raise TypeError(
+                f"ImageFolder: unexpected argument {unknown[0]!r}; options are {', '.join(sorted(_OPTIONS))}"
+            )
         self.channels = channels
         self._archive, files = _list(self.path)
         found: dict[str, list[str]] = {}
@@ -96,9 +104,17 @@ class ImageFolder:
         return x, self.labels.copy()
 
     def __iter__(self) -> Iterator[tuple[Images, np.ndarray]]:
-        count, batch = len(self.files), self.batch_size
+        count = len(self.files)
         order = seeds.stream("folder", self.batches).permutation(count) if self.shuffle else np.arange(count)
         self.batches += 1
+        return self._batches(order)
+
+    def in_order(self) -> Iterator[tuple[Images, np.ndarray]]:
+        """The batches in the order of ``files`` and ``labels``, as ``evaluate`` and ``predict`` take them."""
+        return self._batches(np.arange(len(self.files)))
+
+    def _batches(self, order: np.ndarray) -> Iterator[tuple[Images, np.ndarray]]:
+        count, batch = len(order), self.batch_size
         starts = iter(range(0, count, batch))
         running: deque[tuple[np.ndarray, np.ndarray, list[Future]]] = deque()
         pool = ThreadPoolExecutor(self._workers())
@@ -143,16 +159,18 @@ class ImageFolder:
     def _decode(self, file: str, size: tuple[int, ...] | None) -> np.ndarray:
         """(height, width, channels)"""
         pillow = _pillow()
-        content = self._archive.read(file) if self._archive is not None else Path(file).read_bytes()
         try:
+            content = self._archive.read(file) if self._archive is not None else Path(file).read_bytes()
             with pillow.open(io.BytesIO(content)) as image:
                 image.draft(_MODES[self.channels], size and (size[1], size[0]))  # a JPEG can be decoded smaller
-                image = image.convert(_MODES[self.channels])
+                image = _of_bytes(image).convert(_MODES[self.channels])
                 if size is not None and image.size != (size[1], size[0]):
                     image = image.resize((size[1], size[0]), pillow.Resampling.BILINEAR)
                 array = np.asarray(image)
-        except (OSError, SyntaxError, ValueError) as error:
-            raise ValueError(f"ImageFolder: cannot read {file}: {error}") from error
+        except (OSError, SyntaxError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+            where = f"{file} in {self.path}" if self._archive is not None else file
+            told = "Pillow knows no image like this" if "BytesIO" in str(error) else error
+            raise ValueError(f"ImageFolder: cannot read {where}: {told}") from error
         return array if array.ndim == 3 else array[:, :, None]
 
 
@@ -180,7 +198,7 @@ def _list(path: Path) -> tuple[_Archive | None, list[tuple[str, str]]]:
             opened, prefix = _Archive(archive), path.relative_to(archive).parts
             names = [(name, tuple(name.split("/"))) for name in opened.file.namelist()]
             inner = [(name, parts[len(prefix) :]) for name, parts in names if parts[: len(prefix)] == prefix]
-            if not inner:
+            if prefix and not inner:
                 raise FileNotFoundError(f"ImageFolder: no folder {'/'.join(prefix)} in {archive}")
             return opened, [(name, parts[0]) for name, parts in inner if _is_image(parts)]
     raise FileNotFoundError(f"ImageFolder: no folder or zip file {path}")
@@ -189,6 +207,15 @@ def _list(path: Path) -> tuple[_Archive | None, list[tuple[str, str]]]:
 def _is_image(parts: Sequence[str]) -> bool:
     hidden = any(part.startswith((".", "__MACOSX")) for part in parts)
     return len(parts) > 1 and not hidden and Path(parts[-1]).suffix.lower() in SUFFIXES
+
+
+def _of_bytes(image: Any) -> Any:
+    """An image of 8 bits. ValueError for what has numbers without a range: Pillow would cut them off."""
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+        return _pillow().fromarray((np.asarray(image).clip(0, 65535) // 256).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError(f"expected pixels of 8 or 16 bits, got Pillow's mode {image.mode!r}")
+    return image
 
 
 def _pillow() -> Any:

@@ -174,10 +174,13 @@ def channel_statistics(x: Any) -> tuple[np.ndarray, np.ndarray]:
     count = array.size // array.shape[-1]
     total, squares = np.zeros((2, array.shape[-1]))
     centre = array[: min(rows, len(array))].mean((0, 1, 2), dtype=np.float64)  # near the mean: the sums stay small
-    for start in range(0, len(array), rows):
-        distance = array[start : start + rows].reshape(-1, array.shape[-1]) - centre
-        total += distance.sum(0)
-        squares += np.einsum("ij,ij->j", distance, distance)
+    with np.errstate(invalid="ignore", over="ignore"):
+        for start in range(0, len(array), rows):
+            distance = array[start : start + rows].reshape(-1, array.shape[-1]) - centre
+            total += distance.sum(0)
+            squares += np.einsum("ij,ij->j", distance, distance)
+    if not np.isfinite(squares).all():
+        raise ValueError("channel_statistics: expected finite numbers, got NaN, infinite or very large ones")
     shift = total / count
     deviation = np.sqrt(np.maximum(squares / count - shift**2, 0))
     return centre + shift, np.where(deviation > 0, deviation, 1.0)

@@ -30,6 +30,11 @@ def is_stream(value: Any) -> bool:
     return not whole and hasattr(value, "__iter__") and not _has_protocol(value)
 
 
+def in_order(stream: Any) -> Any:
+    """The batches of an iterable that can give them unshuffled: evaluation and prediction keep the order of samples."""
+    return stream.in_order() if hasattr(stream, "in_order") else stream
+
+
 def refuse_list_of_batches(value: Any, what: str) -> None:
     """Raises TypeError for a list of batches (x, y): a list is an array, or one for each input."""
     if _are_batches(value):

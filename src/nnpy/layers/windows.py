@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from nnpy import ops
 from nnpy.checks import shown
 from nnpy.graph import Tensor
 from nnpy.layers.base import Layer
 from nnpy.ops.geometry import Pair, Window
+
+_LARGEST = 1 << 20  # pixels: what is larger is a mistake, and does not fit into memory anyway
 
 
 def pair(owner: Layer, name: str, value: Any, least: int = 1) -> Pair:
@@ -19,13 +23,16 @@ def pair(owner: Layer, name: str, value: Any, least: int = 1) -> Pair:
 
 def sizes(owner: Layer, name: str, value: Any, rank: int, least: int = 1) -> tuple[int, ...]:
     """``value`` as ``rank`` integers; one number is all of them."""
-    given = tuple(value) if isinstance(value, tuple | list) else (value,) * rank
+    several = isinstance(value, tuple | list) or (isinstance(value, np.ndarray) and value.ndim > 0)
+    given = tuple(value) if several else (value,) * rank
     what = f"an integer >= {least}" + (f" or {rank} of them" if rank > 1 else "")
-    if len(given) != rank or any(isinstance(n, bool) or not hasattr(n, "__index__") for n in given):
+    if len(given) != rank or any(isinstance(n, bool) or not hasattr(n, "__index__") or np.ndim(n) for n in given):
         raise TypeError(f"{owner}: expected {name} to be {what}, got {shown(value)}")
     numbers = tuple(n.__index__() for n in given)
     if min(numbers) < least:
         raise ValueError(f"{owner}: expected {name} to be {what}, got {value!r}")
+    if max(numbers) > _LARGEST:
+        raise ValueError(f"{owner}: expected {name} to be at most {_LARGEST} pixels, got {value!r}")
     return numbers
 
 

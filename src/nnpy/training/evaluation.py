@@ -60,7 +60,7 @@ def evaluate_data(model: Model, data: Any, batch: int, steps: int | None, calls:
     if isinstance(data, Samples):
         logs = evaluate_samples(model, data, batch, limit(steps, data.count, batch, "steps"), calls)
     else:
-        logs = evaluate_stream(model, data, steps, calls)
+        logs = evaluate_stream(model, adapt.in_order(data), steps, calls)
     calls.call("on_test_end", logs)
     return logs
 
@@ -142,7 +142,7 @@ def predict(
     calls.call("on_predict_begin", None)
     start = time.perf_counter()
     if adapt.is_stream(x):
-        results = _predict_stream(model, x, steps, calls)
+        results = _predict_stream(model, adapt.in_order(x), steps, calls)
     else:
         arrays = prepare_inputs(model, x)
         results = _predict_arrays(model, arrays, batch, limit(steps, len(arrays[0]), batch, "steps"), calls)
