@@ -207,12 +207,12 @@ def test_pixels_of_16_bits_become_8_and_numbers_without_a_range_are_refused(tmp_
         Image.fromarray(pixels.reshape(9, 9)).save(tmp_path / name / "a" / "x.tif")
     x, _ = ImageFolder(tmp_path / "grey", channels=1).load()
     np.testing.assert_array_equal(x.ravel(), np.arange(81) * 800 // 256)
-    with pytest.raises(ValueError, match="x.tif: expected pixels of 8 or 16 bits, got Pillow's mode 'F'"):
+    with pytest.raises(ValueError, match=r"x\.tif: expected pixels of 8 or 16 bits, got Pillow's mode 'F'"):
         ImageFolder(tmp_path / "real")
 
 
 def test_what_cannot_be_read_is_named(folder, archive, tmp_path):
-    with pytest.raises(TypeError, match="ImageFolder: unexpected argument 'foo'; options are .*flip"):
+    with pytest.raises(TypeError, match=r"ImageFolder: unexpected argument 'foo'; options are .*flip"):
         ImageFolder(folder, foo=2)
     damaged = bytearray(archive.read_bytes())
     with zipfile.ZipFile(archive) as made:
@@ -224,5 +224,5 @@ def test_what_cannot_be_read_is_named(folder, archive, tmp_path):
         ImageFolder(tmp_path / "damaged.zip" / "inner")
     (tmp_path / "text" / "a").mkdir(parents=True)
     (tmp_path / "text" / "a" / "x.png").write_text("text")
-    with pytest.raises(ValueError, match="x.png: Pillow knows no image like this"):
+    with pytest.raises(ValueError, match=r"x\.png: Pillow knows no image like this"):
         ImageFolder(tmp_path / "text")
