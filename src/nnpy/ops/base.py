@@ -40,6 +40,13 @@ class Sums(NamedTuple):
     counts: np.ndarray
 
 
+def shares(count: int, parts: int) -> np.ndarray:
+    """How many of ``count`` each part has, as nncore's ``split`` shares them out."""
+    each = np.full(parts, count // parts)
+    each[: count % parts] += 1
+    return each
+
+
 class Operation:
     """Subclasses say what an operation is; instances are shared constants without state."""
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
-
 from nnpy.graph import Parameter, Tensor, apply
-from nnpy.ops.base import Elementwise, Operation, StepSpec, Sums, label
+from nnpy.ops.base import Elementwise, Operation, StepSpec, Sums, label, shares
 from nnpy.ops.elementwise import multiply
 from nnpy.ops.linear import COLUMN_SUM
 
@@ -18,9 +16,7 @@ _PART = 4096  # elements of a part, which stay in L1 while its mean is found
 def _parts(low, rows: int, cols: int) -> Sums:
     """Memory for the sums of parts of the rows."""
     parts = max(1, min(rows, rows * cols // _PART))
-    counts = np.full(parts, rows // parts)
-    counts[: rows % parts] += 1  # as nncore's split does it
-    return Sums(low.scratch(2 * parts * cols * low.dtype.itemsize), counts)
+    return Sums(low.scratch(2 * parts * cols * low.dtype.itemsize), shares(rows, parts))
 
 
 def check_parameters(node, features: int) -> None:
