@@ -3,6 +3,7 @@
 from nncore import get_num_threads, set_num_threads
 from nnpy import (
     activations,
+    callbacks,
     config,
     data,
     initializers,
@@ -14,7 +15,16 @@ from nnpy import (
     regularizers,
     schedules,
 )
-from nnpy import training as callbacks
+from nnpy.callbacks import (
+    Callback,
+    CSVLogger,
+    EarlyStopping,
+    History,
+    LambdaCallback,
+    LearningRateScheduler,
+    ModelCheckpoint,
+    TerminateOnNaN,
+)
 from nnpy.config import floatx, set_floatx
 from nnpy.graph import Parameter, Tensor
 from nnpy.layers import (
@@ -63,16 +73,6 @@ from nnpy.optimizers import SGD, Adam, AdamW
 from nnpy.saving import load_model
 from nnpy.seeds import get_seed, set_seed
 from nnpy.sequential import Sequential
-from nnpy.training import (
-    Callback,
-    CSVLogger,
-    EarlyStopping,
-    History,
-    LambdaCallback,
-    LearningRateScheduler,
-    ModelCheckpoint,
-    TerminateOnNaN,
-)
 
 __version__ = "0.1.0"
 

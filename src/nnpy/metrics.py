@@ -16,9 +16,12 @@ from nnpy.registry import Configurable, find, snake
 
 
 class Metric(Configurable):
-    """Base of metrics. Called on the targets' tensor (the loss's), the prediction's, and what the loss is."""
+    """Base of metrics. Called on the targets' tensor (the loss's), the prediction's, and what the loss is.
+
+    ``direction``: "max" or "min", which is better; None: callbacks that compare values have to be told."""
 
     group = "metric"
+    direction: str | None = None
 
     def __init__(self, name: str | None = None):
         self.name = name or snake(type(self).__name__)
@@ -42,6 +45,8 @@ class Metric(Configurable):
 class SparseCategoricalAccuracy(Metric):
     """The share of samples whose largest output is that of their class number."""
 
+    direction = "max"
+
     def __call__(self, y_true, y_pred, loss=None, loss_tensor=None):
         self._expect(y_true, "index", "class numbers")
         found = _hits_of(loss_tensor, "softmax_crossentropy", y_true, y_pred, "softmax")
@@ -50,6 +55,8 @@ class SparseCategoricalAccuracy(Metric):
 
 class CategoricalAccuracy(Metric):
     """The share of samples whose largest output is that of their largest target."""
+
+    direction = "max"
 
     def __call__(self, y_true, y_pred, loss=None, loss_tensor=None):
         self._expect(y_true, "real", "of the output's shape (one-hot)")
@@ -62,6 +69,8 @@ class BinaryAccuracy(Metric):
 
     ``threshold=None``: 0.5, or 0 under a loss with ``from_logits=True``. (Keras takes 0.5 there too, which is wrong.)
     """
+
+    direction = "max"
 
     def __init__(self, threshold: float | None = None, name: str | None = None):
         super().__init__(name)
@@ -83,6 +92,8 @@ class Accuracy(Metric):
     """ "accuracy": the one of the three above that suits. Sparse for class numbers; binary for one output or under
     BinaryCrossentropy (where Keras takes categorical for several outputs); categorical for the rest."""
 
+    direction = "max"
+
     def resolve(self, y_true: Tensor, y_pred: Tensor, loss: losses.Loss | None = None) -> Metric:
         """The metric that it stands for."""
         losses.symbolic(self, y_true, y_pred)
@@ -98,6 +109,8 @@ class Accuracy(Metric):
 
 class MeanSquaredError(Metric):
     """The mean over a sample's outputs of (y_true - y_pred)^2."""
+
+    direction = "min"
 
     def __call__(self, y_true, y_pred, loss=None, loss_tensor=None):
         self._expect(y_true, "real", "of the output's shape")

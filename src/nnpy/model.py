@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnpy import config
+from nnpy.callbacks.history import History
 from nnpy.graph import Shape, Tensor
 from nnpy.layers.base import InputLayer, Layer
 from nnpy.structure import Structure, describe, input_like, keys_of, pack, rebuild, tensors_of, trace
 from nnpy.training.engine import Engine
-from nnpy.training.history import History
 from nnpy.training.settings import Settings, logs_of
 
 if TYPE_CHECKING:
+    from nnpy.callbacks.base import Callback
     from nnpy.insight.probe import Probe
-    from nnpy.training.callbacks import Callback
 
 
 class Model(Layer):

@@ -98,7 +98,7 @@ def test_stop_training_and_lambda(rng):
 
 def drive(callback, values, net=None):
     """Feed a callback a series of val_loss; the epochs that ran."""
-    net = net or regression()
+    net = net or regression(metrics=["accuracy"])
     callback.set_model(net)
     callback.on_train_begin()
     for epoch, value in enumerate(values):
@@ -439,3 +439,107 @@ def test_names_of_metrics_are_told_apart_as_in_keras(data, rng):
     two = nn.Model(source, {"a": nn.Dense(2)(source), "b": nn.Dense(2)(source)})
     two.compile("sgd", {"a": "mse", "b": "mse"}, metrics={"a": ["mse"]}, weighted_metrics={"a": ["mse"], "b": ["mse"]})
     assert two.metrics_names == ["loss", "a_loss", "b_loss", "a_mse", "a_weighted_mse", "b_mse"]
+
+
+class Undecided(nn.metrics.MeanSquaredError):
+    direction = None
+
+
+def two_heads():
+    source = nn.Input((5,))
+    net = nn.Model(source, {"a": nn.Dense(2)(source), "val_b": nn.Dense(2)(source)})
+    net.compile("sgd", "mse", metrics={"a": [Undecided("score"), nn.metrics.MeanSquaredError("accuracy_error")],
+                                       "val_b": ["accuracy"]})  # fmt: skip
+    return net
+
+
+@pytest.mark.parametrize(
+    "monitor, direction",
+    [
+        ("loss", "min"), ("val_loss", "min"), ("a_loss", "min"), ("val_a_loss", "min"), ("val_b_loss", "min"),
+        ("val_val_b_loss", "min"), ("val_b_accuracy", "max"), ("val_val_b_accuracy", "max"),
+        ("a_accuracy_error", "min"), ("val_a_accuracy_error", "min"),
+    ],
+)  # fmt: skip
+def test_which_direction_is_better_is_the_metrics_word(monitor, direction):
+    stop = nn.EarlyStopping(monitor, patience=1)
+    stop.set_model(two_heads())
+    stop.on_train_begin()
+    for epoch, value in enumerate([1.0, 2.0, 3.0]):
+        stop.on_epoch_end(epoch, {monitor: value})
+    assert stop.best == (3.0 if direction == "max" else 1.0)
+
+
+@pytest.mark.parametrize(
+    "monitor, why", [("val_a_score", "its metric does not say"), ("accuracy", "the model has loss, a_loss, val_b_loss")]
+)
+@pytest.mark.parametrize(
+    "make", [nn.EarlyStopping, lambda **o: nn.ModelCheckpoint("a.safetensors", save_best_only=True, **o)]
+)
+def test_a_direction_that_is_not_known_is_refused_before_training(rng, make, monitor, why):
+    net = two_heads()
+    x, y = rng.normal(size=(8, 5)), rng.normal(size=(8, 2))
+    with pytest.raises(ValueError, match=f"whether a larger '{monitor}' is better is not known .{why}.*give mode="):
+        net.fit(x, {"a": y, "val_b": y}, callbacks=make(monitor=monitor), verbose=0)
+    assert net.history.epoch == []
+    callback = make(monitor=monitor, mode="max")
+    callback.set_model(net)
+    callback.on_train_begin()
+
+
+def test_hooks_may_be_set_on_an_object_or_be_static(data):
+    seen = []
+
+    class Static(nn.Callback):
+        @staticmethod
+        def on_train_batch_end(batch, logs=None):
+            seen.append(("static", batch))
+
+    own = nn.Callback()
+    own.on_epoch_end = lambda epoch, logs=None: seen.append(("epoch", epoch))
+    own.on_train_batch_begin = lambda batch, logs=None: seen.append(("own", batch))
+    regression().fit(*data, batch_size=10, callbacks=[Static(), own], verbose=0)
+    assert seen == [("own", 0), ("static", 0), ("own", 1), ("static", 1), ("epoch", 0)]
+    seen.clear()
+    regression().fit(*data, batch_size=10, callbacks=[Static()], verbose=0)
+    assert seen == [("static", 0), ("static", 1)]
+
+
+def test_states_of_callbacks_go_on_where_they_were(data):
+    values = [3.0, 2.0, 2.5, 2.2, 2.1, 2.0]
+    net = regression(nn.SGD(0.1))
+    whole = nn.EarlyStopping(patience=4, restore_best_weights=True)
+    drive(whole, values, net)
+    first, second = (nn.EarlyStopping(patience=4, restore_best_weights=True) for _ in range(2))
+    drive(first, values[:3], net)
+    second.set_model(net)
+    second.on_train_begin()
+    second.set_state(first.get_state())
+    for epoch, value in enumerate(values[3:], 3):
+        second.on_epoch_end(epoch, {"val_loss": value})
+    assert (second.wait, second.best, second.best_epoch, second.stopped_epoch) == (
+        whole.wait, whole.best, whole.best_epoch, whole.stopped_epoch,
+    ) and whole.stopped_epoch == 5  # fmt: skip
+    assert all(np.array_equal(a, b) for a, b in zip(first.best_weights, second.best_weights, strict=True))
+    keep, again = (nn.ModelCheckpoint("a.safetensors", save_best_only=True) for _ in range(2))
+    keep.best = 0.5
+    again.set_state(keep.get_state())
+    assert again.best == 0.5
+    rate = nn.LearningRateScheduler(lambda epoch, rate: rate / 2)
+    rate.set_model(net)
+    rate.on_epoch_begin(0)
+    state = rate.get_state()
+    rate.on_epoch_begin(1)
+    rate.set_state(state)
+    assert net.optimizer.learning_rate == 0.05
+    history = nn.History()
+    history.set_state(net.fit(*data, epochs=2, verbose=0).get_state())
+    assert history.history == net.history.history and history.epoch == [0, 1]
+    assert history.history["loss"] is not net.history.history["loss"] and nn.TerminateOnNaN().get_state() == {}
+
+
+def test_the_room_of_callbacks_shows_callbacks_alone():
+    assert set(dir(nn.callbacks)) == set(nn.callbacks.__all__)
+    found = [getattr(nn.callbacks, name) for name in nn.callbacks.__all__]
+    assert all(issubclass(thing, nn.Callback) for thing in found)
+    assert nn.callbacks.EarlyStopping is nn.EarlyStopping

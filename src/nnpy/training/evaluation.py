@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnpy.callbacks.base import Callback, CallbackList, as_list, logger, say
 from nnpy.data import inputs as adapt
 from nnpy.data.images import Images
-from nnpy.training.callbacks import Callback, CallbackList, as_list, logger, say
 from nnpy.training.progress import check_verbose, format_logs
 from nnpy.training.samples import Samples, batches, prepare, prepare_inputs
 from nnpy.training.settings import logs_of

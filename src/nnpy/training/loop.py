@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from nncore.memory import STEP
 from nnpy import seeds
+from nnpy.callbacks.base import CallbackList, as_list
+from nnpy.callbacks.history import History
 from nnpy.checks import flag
 from nnpy.data import inputs as adapt
-from nnpy.training.callbacks import CallbackList, as_list
 from nnpy.training.evaluation import BATCH, evaluate_data, limit, ran_out, validation
-from nnpy.training.history import History
 from nnpy.training.progress import Progress, check_verbose
 from nnpy.training.samples import Samples, batches, prepare
 

@@ -6,7 +6,7 @@ import sys
 import time
 from typing import Any
 
-from nnpy.training.callbacks import Callback, Logs, say
+from nnpy.callbacks.base import Callback, Logs, say
 
 REFRESH = 0.1  # seconds between two changes of the bar
 

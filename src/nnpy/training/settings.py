@@ -79,6 +79,14 @@ class Settings:
         self._heads = (structure, heads)
         return heads
 
+    def directions(self, model: Model) -> dict[str, str | None]:
+        """Which is better, "max" or "min", of each value in the logs; None where a metric does not say."""
+        heads = self.resolve(model)
+        count = sum(1 + len(head.metrics) + len(head.weighted) for head in heads)
+        found: list[str | None] = ["min"] * (1 + (len(heads) if len(heads) > 1 else 0))  # losses
+        found += [metric.direction for head in heads for metric in (*head.metrics, *head.weighted)]
+        return dict(zip(logs_of(heads, [(0.0, 0.0)] * count), found, strict=True))
+
     def to_json(self) -> dict[str, Any]:
         """Raises TypeError for a loss, metric or optimizer that JSON cannot hold."""
         return {

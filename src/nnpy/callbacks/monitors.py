@@ -6,54 +6,55 @@ import math
 import os
 import string
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from nnpy.callbacks.base import Callback, Logs, logger, say
 from nnpy.checks import flag, integer, real, shown
 from nnpy.files import try_folder
-from nnpy.training.callbacks import Callback, Logs, logger, say
-
-_HIGHER_IS_BETTER = (
-    "accuracy",
-    "acc",
-    "precision",
-    "recall",
-    "auc",
-    "f1",
-    "fbeta",
-    "score",
-    "iou",
-    "correlation",
-    "similarity",
-)
 
 
 class Monitor:
-    """Which of two values of a monitored quantity is better. ``mode``: "min", "max", or "auto": by the name. ``who``:
-    the callback, as errors name it."""
+    """Which of two values of a monitored quantity is better. ``mode``: "min", "max", or "auto": what the model's metric
+    of this name says (``Metric.direction``); losses are better when smaller. ``who``: the callback, as errors name it.
+    """
 
     def __init__(self, who: str, monitor: str, mode: str = "auto", min_delta: float = 0.0):
         if not isinstance(monitor, str):
             raise TypeError(f"{who}: expected monitor to be a name from the logs, as 'val_loss', got {shown(monitor)}")
         if mode not in ("auto", "min", "max"):
             raise ValueError(f"{who}: expected mode to be 'auto', 'min' or 'max', got {mode!r}")
-        if mode == "auto":
-            name = monitor.removeprefix("val_").lower()
-            mode = "max" if not name.endswith("loss") and any(part in name for part in _HIGHER_IS_BETTER) else "min"
-        self.who, self.monitor, self.sign = who, monitor, 1.0 if mode == "max" else -1.0
+        self.who, self.monitor, self.mode = who, monitor, mode
         self.min_delta = abs(real(who, "min_delta", min_delta))
+        self._sign = 0.0 if mode == "auto" else 1.0 if mode == "max" else -1.0
 
-    @property
-    def worst(self) -> float:
-        return -self.sign * math.inf
+    def resolve(self, model: Any) -> None:
+        """Find out which direction is better. Raises ValueError if ``mode`` is "auto" and the model does not know."""
+        if self.mode != "auto":
+            return
+        known = model.settings.directions(model)
+        name = self.monitor if self.monitor in known else self.monitor.removeprefix("val_")
+        direction = known.get(name)
+        if direction is None:
+            why = "its metric does not say" if name in known else f"the model has {', '.join(known)}"
+            raise ValueError(
+                f"{self.who}: whether a larger {self.monitor!r} is better is not known ({why}): give mode='max' or "
+                "mode='min'"
+            )
+        self._sign = 1.0 if direction == "max" else -1.0
 
-    def better(self, value: float, than: float) -> bool:
-        return (
-            self.sign * (value - than) > self.min_delta if math.isfinite(than) else self.sign * value > self.sign * than
-        )
+    def better(self, value: float, than: float | None) -> bool:
+        """``than``: None before any value."""
+        sign = self._sign
+        if than is None:
+            return sign * value > -math.inf
+        return sign * (value - than) > self.min_delta if math.isfinite(than) else sign * value > sign * than
 
-    def read(self, logs: Logs | None) -> float | None:
+    def read(self, logs: Logs | None, model: Any) -> float | None:
         """The value, or None with a warning if this epoch has none."""
+        if not self._sign:
+            self.resolve(model)
         value = (logs or {}).get(self.monitor)
         if value is None:
             known = ", ".join(logs or {}) or "none"
@@ -64,9 +65,11 @@ class Monitor:
 class EarlyStopping(Callback):
     """Stop when ``monitor`` has not got better by more than ``min_delta`` for ``patience`` epochs.
 
-    ``baseline``: a value to be better than before patience is renewed; ``restore_best_weights``: end with those of the
-    best epoch; ``start_from_epoch``: epochs to wait first. ``stopped_epoch`` and ``best_epoch`` tell what happened.
-    Raises TypeError or ValueError for arguments that are not numbers of this kind.
+    ``mode``: "max" or "min" is better; "auto": as the model's metric of this name says. ``baseline``: a value to be
+    better than before patience is renewed; ``restore_best_weights``: end with those of the best epoch;
+    ``start_from_epoch``: epochs to wait first. ``stopped_epoch`` and ``best_epoch`` tell what happened.
+    Raises TypeError or ValueError for arguments that are not numbers of this kind; before training, ValueError for a
+    ``monitor`` of which nobody says which direction is better.
     """
 
     def __init__(
@@ -90,16 +93,26 @@ class EarlyStopping(Callback):
         self.start_from_epoch = integer(who, "start_from_epoch", start_from_epoch, least=0)
         self._reset()
 
+    _kept = ("wait", "stopped_epoch", "best_epoch", "best", "best_weights")
+
     def _reset(self) -> None:
         self.wait, self.stopped_epoch, self.best_epoch = 0, 0, 0
-        self.best = self._compare.worst
+        self.best: float | None = None
         self.best_weights: list[np.ndarray] | None = None
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         self._reset()
+        self._compare.resolve(self.model)
+
+    def get_state(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self._kept}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        for name in self._kept:
+            setattr(self, name, state[name])
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        value = self._compare.read(logs)
+        value = self._compare.read(logs, self.model)
         if value is None or epoch < self.start_from_epoch:
             return
         if self.restore_best_weights and self.best_weights is None:
@@ -158,12 +171,20 @@ class ModelCheckpoint(Callback):
         self.save_best_only = flag(who, "save_best_only", save_best_only)
         self.save_weights_only = flag(who, "save_weights_only", save_weights_only)
         threshold = initial_value_threshold
-        self.best = self._compare.worst if threshold is None else real(who, "initial_value_threshold", threshold)
+        self.best = None if threshold is None else real(who, "initial_value_threshold", threshold)
+
+    def get_state(self) -> dict[str, Any]:
+        return {"best": self.best}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self.best = state["best"]
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """Training is the user's time: what cannot be saved, or written there, is refused before it."""
         from nnpy.saving import describe
 
+        if self.save_best_only:
+            self._compare.resolve(self.model)
         folder, what = Path(self.filepath).parent, f"ModelCheckpoint: cannot write {self.filepath}"
         if "{" not in str(folder):
             if not folder.is_dir():
@@ -177,7 +198,7 @@ class ModelCheckpoint(Callback):
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         if self.save_best_only:
-            value = self._compare.read(logs)
+            value = self._compare.read(logs, self.model)
             if value is None or not self._compare.better(value, self.best):
                 return
             self.best = value

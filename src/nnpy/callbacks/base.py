@@ -1,22 +1,14 @@
-"""Callbacks: what is called while a model trains. Names and arguments are Keras 3's."""
+"""Callback: the base of what is called while a model trains. Names and arguments are Keras 3's."""
 
 from __future__ import annotations
 
-import csv
 import difflib
-import inspect
 import logging
-import math
-import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from nnpy.checks import flag, shown
-from nnpy.files import told
+from nnpy.checks import shown
 
 logger = logging.getLogger("nnpy")
 Logs = dict[str, float]
@@ -52,6 +44,15 @@ class Callback:
 
     def set_params(self, params: dict[str, Any]) -> None:
         self.params = params
+
+    def get_state(self) -> dict[str, Any]:
+        """What it keeps from epoch to epoch: JSON values, arrays, and lists or dicts of these; {} for nothing. It is
+        part of ``model.training.state()``."""
+        return {}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on from what ``get_state`` gave; called after ``on_train_begin``, and in the middle of an epoch also after
+        its ``on_epoch_begin``."""
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """Before the first epoch."""
@@ -126,8 +127,32 @@ class CallbackList:
             getattr(callback, hook)(*arguments)
 
     def wants(self, *hooks: str) -> bool:
-        """Whether a callback overrides one of the hooks."""
-        return any(getattr(c, hook).__func__ is not getattr(Callback, hook) for c in self.callbacks for hook in hooks)
+        """Whether a callback overrides one of the hooks: in its class, as a static method, or on the object."""
+        return any(_function(getattr(c, hook)) is not getattr(Callback, hook) for c in self.callbacks for hook in hooks)
+
+    def get_state(self) -> dict[str, dict[str, Any]]:
+        """The state of each callback that has one, by its class: "EarlyStopping", "EarlyStopping_1"."""
+        return {name: state for name, callback in self._named().items() if (state := callback.get_state())}
+
+    def set_state(self, states: dict[str, dict[str, Any]]) -> None:
+        """What ``get_state`` gave, to callbacks of the same classes in the same order; a warning tells of others."""
+        named = self._named()
+        for name, state in states.items():
+            if name in named:
+                named[name].set_state(state)
+            else:
+                logger.warning("there is a state of %s to go on with, and no such callback", name)
+
+    def _named(self) -> dict[str, Callback]:
+        named: dict[str, Callback] = {}
+        for callback in self.callbacks:
+            stem = name = type(callback).__name__
+            number = 0
+            while name in named:
+                number += 1
+                name = f"{stem}_{number}"
+            named[name] = callback
+        return named
 
     def wants_batches(self, kind: str) -> bool:
         """Whether the steps of an evaluation ("test") or a prediction must come one at a time."""
@@ -135,6 +160,10 @@ class CallbackList:
 
 
 _ENDS = ("begin", "end")
+
+
+def _function(method: Any) -> Any:
+    return getattr(method, "__func__", method)
 
 
 def check_hook(owner: str, name: str) -> None:
@@ -163,111 +192,4 @@ class LambdaCallback(Callback):
             if function is not None:
                 if not callable(function):
                     raise TypeError(f"LambdaCallback: expected {name} to be a function, got {shown(function)}")
-                setattr(self, name, _Hook(function))
-
-
-class _Hook:
-    """A function in a hook's place; ``__func__`` tells that the hook is overridden."""
-
-    def __init__(self, function: Callable[..., None]):
-        self.__func__ = function
-
-    def __call__(self, *arguments: Any) -> None:
-        self.__func__(*arguments)
-
-
-class LearningRateScheduler(Callback):
-    """``schedule(epoch, learning_rate) -> learning_rate``, or ``schedule(epoch)``, asked before each epoch.
-
-    Raises TypeError for anything else."""
-
-    def __init__(self, schedule: Callable[..., float], verbose: int = 0):
-        super().__init__()
-        self._arguments = _arguments(schedule)
-        self.schedule, self.verbose = schedule, verbose
-
-    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
-        optimizer = self.model.optimizer
-        if callable(optimizer.learning_rate):
-            raise ValueError(
-                "LearningRateScheduler: expected an optimizer with a number as learning_rate, it has a schedule"
-            )
-        rate = self.schedule(*(epoch, float(optimizer.learning_rate))[: self._arguments])
-        if isinstance(rate, bool) or not isinstance(rate, (int, float, np.number)):
-            raise TypeError(f"LearningRateScheduler: expected the schedule to return a number, got {rate!r}")
-        optimizer.learning_rate = float(rate)
-        if self.verbose:
-            say(f"epoch {epoch + 1}: learning rate {float(rate):.6g}")
-
-    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        if logs is not None:
-            logs["learning_rate"] = float(self.model.optimizer.learning_rate)
-
-
-def _arguments(schedule: Any) -> int:
-    """How many arguments a schedule takes: 2, or 1. TypeError for another number, or what is not a function."""
-    expected = "LearningRateScheduler: expected schedule to be a function of (epoch, learning_rate) or (epoch)"
-    if not callable(schedule):
-        raise TypeError(f"{expected}, got {shown(schedule)}")
-    try:
-        signature = inspect.signature(schedule)
-    except ValueError:  # a built-in that does not tell
-        return 2
-    for count in (2, 1):
-        try:
-            signature.bind(*range(count))
-        except TypeError:
-            continue
-        return count
-    raise TypeError(f"{expected}, got one of {signature}")
-
-
-class TerminateOnNaN(Callback):
-    """Stop when the loss is NaN or infinite; looked at about every 50 ms."""
-
-    def on_progress(self, batch: int, logs: Logs | None = None) -> None:
-        loss = (logs or {}).get("loss")
-        if loss is not None and not math.isfinite(loss):
-            logger.warning("TerminateOnNaN: the loss is %s at batch %d; training stops", loss, batch)
-            self.model.stop_training = True
-
-
-class CSVLogger(Callback):
-    """A line of values for each epoch, in a CSV file; the columns are those of the first epoch. ``append``: go on with
-    the file that is there. Raises OSError, before training, for a file that cannot be written."""
-
-    def __init__(self, filename: str | os.PathLike, separator: str = ",", append: bool = False):
-        super().__init__()
-        if not isinstance(filename, str | os.PathLike):
-            raise TypeError(f"CSVLogger: expected filename to be a path, got {shown(filename)}")
-        if not isinstance(separator, str):
-            raise TypeError(f"CSVLogger: expected separator to be a character, got {shown(separator)}")
-        if len(separator) != 1 or separator in '\r\n"':
-            raise ValueError(f"CSVLogger: expected separator to be one character, not a quote, got {separator!r}")
-        self.path, self.separator, self.append = Path(filename), separator, flag("CSVLogger", "append", append)
-        self._columns: list[str] | None = None
-
-    def on_train_begin(self, logs: Logs | None = None) -> None:
-        self._columns = None
-        try:
-            with self.path.open("a+" if self.append else "w", newline="") as file:
-                file.seek(0)
-                if self.append and (first := file.readline().strip()):
-                    self._columns = first.split(self.separator)
-        except OSError as error:
-            raise told(error, f"CSVLogger: cannot write {self.path}") from error
-
-    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        values: dict[str, Any] = {"epoch": epoch, **(logs or {})}
-        new = self._columns is None
-        self._columns = self._columns or list(values)
-        try:
-            with self.path.open("a", newline="") as file:
-                writer = csv.DictWriter(
-                    file, self._columns, delimiter=self.separator, extrasaction="ignore", restval="NA"
-                )
-                if new:
-                    writer.writeheader()
-                writer.writerow(values)
-        except OSError as error:
-            raise told(error, f"CSVLogger: cannot write {self.path}") from error
+                setattr(self, name, function)

@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from nnpy.callbacks.base import Callback
 from nnpy.files import write_whole
-from nnpy.training.callbacks import Callback
 
 
 class History(Callback):
@@ -27,6 +27,13 @@ class History(Callback):
         self.epoch.append(epoch)
         for name, value in (logs or {}).items():
             self.history.setdefault(name, []).append(value)
+
+    def get_state(self) -> dict[str, Any]:
+        return {"history": {name: list(values) for name, values in self.history.items()}, "epoch": list(self.epoch)}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self.history = {name: list(values) for name, values in state["history"].items()}
+        self.epoch = list(state["epoch"])
 
     def to_dict(self) -> dict[str, Any]:
         return {"history": self.history, "epoch": self.epoch, "params": self.params}

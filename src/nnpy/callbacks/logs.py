@@ -1,0 +1,64 @@
+"""Callbacks that look at the values, or write them down: TerminateOnNaN, CSVLogger."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from nnpy.callbacks.base import Callback, Logs, logger
+from nnpy.checks import flag, shown
+from nnpy.files import told
+
+
+class TerminateOnNaN(Callback):
+    """Stop when the loss is NaN or infinite; looked at about every 50 ms."""
+
+    def on_progress(self, batch: int, logs: Logs | None = None) -> None:
+        loss = (logs or {}).get("loss")
+        if loss is not None and not math.isfinite(loss):
+            logger.warning("TerminateOnNaN: the loss is %s at batch %d; training stops", loss, batch)
+            self.model.stop_training = True
+
+
+class CSVLogger(Callback):
+    """A line of values for each epoch, in a CSV file; the columns are those of the first epoch. ``append``: go on with
+    the file that is there. Raises OSError, before training, for a file that cannot be written."""
+
+    def __init__(self, filename: str | os.PathLike, separator: str = ",", append: bool = False):
+        super().__init__()
+        if not isinstance(filename, str | os.PathLike):
+            raise TypeError(f"CSVLogger: expected filename to be a path, got {shown(filename)}")
+        if not isinstance(separator, str):
+            raise TypeError(f"CSVLogger: expected separator to be a character, got {shown(separator)}")
+        if len(separator) != 1 or separator in '\r\n"':
+            raise ValueError(f"CSVLogger: expected separator to be one character, not a quote, got {separator!r}")
+        self.path, self.separator, self.append = Path(filename), separator, flag("CSVLogger", "append", append)
+        self._columns: list[str] | None = None
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        self._columns = None
+        try:
+            with self.path.open("a+" if self.append else "w", newline="") as file:
+                file.seek(0)
+                if self.append and (first := file.readline().strip()):
+                    self._columns = first.split(self.separator)
+        except OSError as error:
+            raise told(error, f"CSVLogger: cannot write {self.path}") from error
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        values: dict[str, Any] = {"epoch": epoch, **(logs or {})}
+        new = self._columns is None
+        self._columns = self._columns or list(values)
+        try:
+            with self.path.open("a", newline="") as file:
+                writer = csv.DictWriter(
+                    file, self._columns, delimiter=self.separator, extrasaction="ignore", restval="NA"
+                )
+                if new:
+                    writer.writeheader()
+                writer.writerow(values)
+        except OSError as error:
+            raise told(error, f"CSVLogger: cannot write {self.path}") from error
