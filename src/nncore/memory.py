@@ -8,9 +8,10 @@ import numpy as np
 from nncore.program import debug_build, state_layout
 
 LAYOUT = state_layout()
-STEP, ROW, BATCH, LOCAL = (LAYOUT[name] for name in ("STEP", "ROW", "BATCH", "LOCAL"))
+DRAW, ROW, BATCH, LOCAL = (LAYOUT[name] for name in ("DRAW", "ROW", "BATCH", "LOCAL"))
 INDICES, RATES, SEED, SLOTS = (LAYOUT[name] for name in ("INDICES", "RATES", "SEED", "SLOTS"))
-EPOCH, NUMBERS = LAYOUT["EPOCH"], LAYOUT["NUMBERS"]
+EPOCH, NUMBERS, STEPS = LAYOUT["EPOCH"], LAYOUT["NUMBERS"], LAYOUT["STEPS"]
+ERROR_OP, ERROR_ROW, ERROR_VALUE = (LAYOUT[name] for name in ("ERROR_OP", "ERROR_ROW", "ERROR_VALUE"))
 ALIGNMENT = 64
 _HUGE = 2 << 20
 

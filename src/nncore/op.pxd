@@ -15,12 +15,17 @@ cdef struct Op:
     double s[SCALARS]       # scalars
     int32_t threads         # how many threads may share it at most; the rest pass by
     int32_t barrier         # 1: all threads meet before it starts
-    int32_t once            # 1: only in the first step of a run
+    int32_t id              # its position in the Program + 1: what it reports errors under
+    int32_t every           # 0: in every step; k > 0: in steps where state[STATE_STEPS] % k == phase; ONCE: in the first of a run
+    int32_t phase
     int32_t padding
+
+cdef enum:
+    ONCE = -1
 
 # The state of a running Program: an int64 array that kernels read through a pointer among their arguments.
 cdef enum:
-    STATE_STEP = 0          # optimizer steps done before this one: the step of Philox and of Adam's bias correction
+    STATE_DRAW = 0          # draws of every random stream before this step's: the step of Philox
     STATE_ROW = 1           # position in the row indices of this step's first sample
     STATE_BATCH = 2         # samples a step
     STATE_LOCAL = 3         # steps done since run() was called: position in the learning rates
@@ -29,8 +34,50 @@ cdef enum:
     STATE_SEED = 6          # the seed of every random stream
     STATE_EPOCH = 7         # passes over the data before this one: images are changed in another way in each
     STATE_NUMBERS = 8       # address of int64: the number of each row's sample, or 0: the row itself
-    STATE_SLOTS = 10        # from here on: addresses of the user's arrays
-    STATE_SIZE = 66
+    STATE_STEPS = 9         # steps done with this state, of whatever run: what ``every`` looks at
+    STATE_ERROR_OP = 10     # 0, or the id of an op that met a value it cannot use; the Program stops after that step
+    STATE_ERROR_ROW = 11    # the row where it was
+    STATE_ERROR_VALUE = 12  # and the value
+    STATE_ERROR_LOCK = 13   # 1 while a thread writes the three
+    STATE_SLOTS = 16        # from here on: addresses of the user's arrays
+    STATE_SIZE = 72
+
+
+cdef extern from *:
+    """
+    #define nn_get(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
+    #define nn_put(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
+    #define nn_taken(p) __atomic_exchange_n((p), 1, __ATOMIC_ACQUIRE)
+    """
+    int64_t nn_get(const int64_t* p) noexcept nogil
+    void nn_put(int64_t* p, int64_t v) noexcept nogil
+    int64_t nn_taken(int64_t* p) noexcept nogil
+
+
+cdef inline bint precedes(const int64_t* state, int64_t id, int64_t row, int64_t value) noexcept nogil:
+    """Whether this error comes before the one in the state, by (id, row, value)."""
+    cdef int64_t before = nn_get(state + STATE_ERROR_OP)
+    if before != id:
+        return before == 0 or id < before
+    before = nn_get(state + STATE_ERROR_ROW)
+    return row < before or (row == before and value < nn_get(state + STATE_ERROR_VALUE))
+
+
+cdef inline void report(int64_t* state, int64_t id, int64_t row, int64_t value) noexcept nogil:
+    """An error met by the op ``id``: it goes on with a value that it can use, and the Program stops after the step.
+
+    Of several in a step the one of the first op stays, of its first row: the same for any number of threads, if each
+    reports the first of its share at least. Only threads that come at once with an earlier one wait for each other.
+    """
+    if not precedes(state, id, row, value):
+        return
+    while nn_taken(state + STATE_ERROR_LOCK):
+        pass
+    if precedes(state, id, row, value):
+        nn_put(state + STATE_ERROR_VALUE, value)
+        nn_put(state + STATE_ERROR_ROW, row)        # before the id: who reads the id first sees its row or an earlier one
+        nn_put(state + STATE_ERROR_OP, id)
+    nn_put(state + STATE_ERROR_LOCK, 0)
 
 
 cdef extern from *:
@@ -40,6 +87,7 @@ cdef extern from *:
     #endif
     """
     const int NN_SIGNATURE
+    const int NN_LAYOUT
 
 
 cdef inline int signature() noexcept nogil:
@@ -48,8 +96,9 @@ cdef inline int signature() noexcept nogil:
 
 
 cdef inline int layout() noexcept nogil:
-    """What a module was compiled against: every kernel family exports it, and nncore.kernels compares it."""
-    return <int>sizeof(Op) * 100 + STATE_SLOTS
+    """nncore.kernels.signatures.layout of this file when the module was compiled: every kernel family exports it, and
+    nncore.kernels compares it."""
+    return NN_LAYOUT
 
 
 cdef inline void split(int64_t items, int thread, int threads, int64_t* first, int64_t* last) noexcept nogil:

@@ -59,11 +59,15 @@ class Op:
 
     Pointers are arrays or Refs, sizes and scalars default to 0. ``steps``: what a chain or gemm does to each element
     of its result (``nncore.steps``). ``threads``: how many may share it at most (0: all). ``once``: what it computes
-    stays as it is while a run lasts, so that only the first step of each does it. Raises TypeError for an argument that
-    is missing, unknown or of the wrong kind.
+    stays as it is while a run lasts, so that only the first step of each does it. ``every``: it runs in the steps where
+    state[STEPS] % every == phase; barriers are where they would be if it always ran. Raises TypeError for an argument
+    that is missing, unknown or of the wrong kind.
     """
 
-    __slots__ = ("address", "keep", "name", "once", "pointers", "reads", "scalars", "sizes", "threads", "writes")
+    __slots__ = (
+        "address", "every", "keep", "name", "once", "phase", "pointers", "reads", "scalars", "sizes", "threads",
+        "writes",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -73,6 +77,8 @@ class Op:
         isa: str | None = None,
         threads: int = 0,
         once: bool = False,
+        every: int = 1,
+        phase: int = 0,
         steps=None,
         **arguments,
     ):
@@ -81,7 +87,8 @@ class Op:
         signature = SIGNATURES[name]
         self.name = name
         self.address = kernels.address(name, dtype, isa)
-        self.threads, self.once = _team(name, threads), once
+        self.threads = _team(name, threads)
+        self.once, self.every, self.phase = _when(name, once, every, phase)
         self.keep: list = []
         self.reads: list[Touch] = []
         self.writes: list[Touch] = []
@@ -105,12 +112,25 @@ class Op:
 
     @classmethod
     def custom(
-        cls, name: str, address: int, *, writes=(), reads=(), sizes=(), scalars=(), threads: int = 0, keep=None
+        cls,
+        name: str,
+        address: int,
+        *,
+        writes=(),
+        reads=(),
+        sizes=(),
+        scalars=(),
+        threads: int = 0,
+        once: bool = False,
+        every: int = 1,
+        phase: int = 0,
+        keep=None,
     ) -> Op:
         """An Op of a kernel that is not in the tables (one that Numba made): pointers are ``writes`` then ``reads``."""
         self = cls.__new__(cls)
         self.name, self.address, self.threads = name, address, _team(name, threads)
-        self.keep, self.reads, self.writes, self.once = [keep], [], [], False
+        self.once, self.every, self.phase = _when(name, once, every, phase)
+        self.keep, self.reads, self.writes = [keep], [], []
         self.pointers = [self._touch(ref(m), True) for m in writes] + [self._touch(ref(m), False) for m in reads]
         self.sizes, self.scalars = [int(n) for n in sizes], [float(s) for s in scalars]
         return self
@@ -147,6 +167,15 @@ def _team(name: str, threads: int) -> int:
     if threads < 0:
         raise ValueError(f"Op {name!r}: expected threads to be 0 (all) or more, got {threads}")
     return min(threads or ALL, ALL)
+
+
+def _when(name: str, once: bool, every: int, phase: int) -> tuple[bool, int, int]:
+    if not 1 <= every < 1 << 31 or not 0 <= phase < every:
+        expected = "every to be 1 or more and phase to be 0 to every - 1"
+        raise ValueError(f"Op {name!r}: expected {expected}, got every={every!r}, phase={phase!r}")
+    if once and every > 1:
+        raise ValueError(f"Op {name!r}: expected once or every, got both")
+    return once, every, phase
 
 
 def _number(name: str, argument: str, value, convert, expected: str):

@@ -2,8 +2,10 @@
 from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
-from nncore.op cimport (Kernel, Op, POINTERS, SCALARS, SIZES, STATE_BATCH, STATE_INDICES, STATE_LOCAL, STATE_RATES,
-                        STATE_EPOCH, STATE_NUMBERS, STATE_ROW, STATE_SEED, STATE_SIZE, STATE_SLOTS, STATE_STEP, layout)
+from nncore.op cimport (Kernel, ONCE, Op, POINTERS, SCALARS, SIZES, STATE_BATCH, STATE_DRAW, STATE_EPOCH,
+                        STATE_ERROR_OP, STATE_ERROR_ROW, STATE_ERROR_VALUE, STATE_INDICES,
+                        STATE_LOCAL, STATE_NUMBERS, STATE_RATES, STATE_ROW, STATE_SEED, STATE_SIZE, STATE_SLOTS,
+                        STATE_STEPS, layout, report, split)
 from nncore.threads cimport Barrier, barrier_enter, barrier_open, run_team
 import os
 import threading
@@ -55,9 +57,17 @@ cdef struct Run:
     int64_t* state
     int64_t steps           # to do
     int64_t done
+    int64_t before          # steps that the run has done in other stretches
     double until            # stop after the step that passes this time; 0: never
     int more
     Barrier barrier
+
+
+cdef inline bint due(const Op* op, const Run* run) noexcept nogil:
+    """Whether an op that has ``every`` runs in this step."""
+    if op.every == ONCE:
+        return run.done + run.before == 0
+    return run.state[STATE_STEPS] % op.every == op.phase
 
 
 cdef void walk(void* argument, int thread, int threads) noexcept nogil:
@@ -71,14 +81,16 @@ cdef void walk(void* argument, int thread, int threads) noexcept nogil:
             if op.barrier and barrier_enter(&run.barrier, threads):
                 barrier_open(&run.barrier, threads)
             share = op.threads if op.threads < threads else threads
-            if thread < share and not (op.once and run.done):
+            if thread < share and (op.every == 0 or due(op, run)):
                 op.kernel(op, thread, share)
         if barrier_enter(&run.barrier, threads):        # whoever comes last prepares the next step for all
-            run.state[STATE_STEP] += 1
+            run.state[STATE_DRAW] += 1
+            run.state[STATE_STEPS] += 1
             run.state[STATE_ROW] += run.state[STATE_BATCH]
             run.state[STATE_LOCAL] += 1
             run.done += 1
-            run.more = run.done < run.steps and (run.until == 0 or now() < run.until)
+            run.more = (run.done < run.steps and run.state[STATE_ERROR_OP] == 0
+                        and (run.until == 0 or now() < run.until))
             barrier_open(&run.barrier, threads)
         if not run.more:
             return
@@ -136,7 +148,9 @@ cdef class Program:
                 op.s[j] = record.scalars[j]
             op.threads = record.threads
             op.barrier = barriers[i]
-            op.once = record.once
+            op.every = ONCE if record.once else record.every if record.every > 1 else 0
+            op.phase = record.phase
+            op.id = i + 1
             self.threads = max(self.threads, op.threads)
 
     def __dealloc__(self):
@@ -148,32 +162,48 @@ cdef class Program:
     def run(self, int64_t steps=1, double seconds=0.0):
         """Run up to ``steps`` steps, at least one, without the GIL; stop early after ``seconds`` (0: no limit).
 
-        Returns the number of steps done. The state's step, row and local position advance by that many. Unless
-        ``set_num_threads`` has fixed the team, the Program finds out whether it is faster on one thread.
+        Returns the number of steps done: fewer than asked for too where an op has reported an error, which ``error``
+        tells and ``clear`` forgets; until then run raises RuntimeError. The state's counters advance by that many steps.
+        Unless ``set_num_threads`` has fixed the team, the Program finds out whether it is faster on one thread.
         """
         cdef int threads
         cdef int64_t done = 0, count
         cdef double start, end, until
         if steps < 1 or self.count == 0:
             return 0
+        if self.cells[STATE_ERROR_OP]:
+            raise RuntimeError(f"Program.run: error() is {self.error()}; clear() it first")
         threads = min(get_num_threads(), self.threads)
         if threads == 1 or team_is_fixed():
             with _turn:
-                return self._walk(steps, seconds, threads)
+                return self._walk(steps, seconds, threads, 0)
         with _turn:     # waiting for it is not the Program's time
             start = now()
             until = start + seconds if seconds > 0 else 1e300
             while True:
                 alone, stretch = self.pace.choose(start, threads)
-                count = self._walk(steps - done, min(stretch, until - start), 1 if alone else threads)
+                count = self._walk(steps - done, min(stretch, until - start), 1 if alone else threads,
+                                   done)
                 end = now()
                 self.pace.saw(alone, count, start, end)
                 done += count
-                if done == steps or end >= until:
+                if done == steps or end >= until or self.cells[STATE_ERROR_OP]:
                     return done
                 start = end
 
-    cdef int64_t _walk(self, int64_t steps, double seconds, int threads):
+    def error(self):
+        """What an op reported: (its position among the ops, the row, the value that it cannot use); None if none did.
+
+        The ops after it went on to the end of the step. Of several errors the one of the first op and row."""
+        if self.cells[STATE_ERROR_OP] == 0:
+            return None
+        return self.cells[STATE_ERROR_OP] - 1, self.cells[STATE_ERROR_ROW], self.cells[STATE_ERROR_VALUE]
+
+    def clear(self):
+        """Forget the error, so that the Program can run again."""
+        self.cells[STATE_ERROR_OP] = 0
+
+    cdef int64_t _walk(self, int64_t steps, double seconds, int threads, int64_t before):
         """To be called in turn."""
         cdef Run run
         memset(&run, 0, sizeof(Run))
@@ -181,6 +211,7 @@ cdef class Program:
         run.count = self.count
         run.state = self.cells
         run.steps = steps
+        run.before = before
         run.barrier.spins = SPINS if threads <= CORES else 0
         with nogil:
             run.until = now() + seconds if seconds > 0 else 0
@@ -202,7 +233,22 @@ def debug_build():
 
 def state_layout():
     """Positions in the state array, by name."""
-    return dict(STEP=STATE_STEP, ROW=STATE_ROW, BATCH=STATE_BATCH, LOCAL=STATE_LOCAL, INDICES=STATE_INDICES,
-                RATES=STATE_RATES, SEED=STATE_SEED, EPOCH=STATE_EPOCH, NUMBERS=STATE_NUMBERS, SLOTS=STATE_SLOTS,
+    return dict(DRAW=STATE_DRAW, ROW=STATE_ROW, BATCH=STATE_BATCH, LOCAL=STATE_LOCAL, INDICES=STATE_INDICES,
+                RATES=STATE_RATES, SEED=STATE_SEED, EPOCH=STATE_EPOCH, NUMBERS=STATE_NUMBERS, STEPS=STATE_STEPS,
+                ERROR_OP=STATE_ERROR_OP, ERROR_ROW=STATE_ERROR_ROW, ERROR_VALUE=STATE_ERROR_VALUE, SLOTS=STATE_SLOTS,
                 SIZE=STATE_SIZE,
                 POINTERS=POINTERS, SIZES=SIZES, SCALARS=SCALARS, OP_BYTES=sizeof(Op), LAYOUT=layout())
+
+
+# p: state, values (int64). n: rows, least
+cdef void report_small(const Op* op, int thread, int threads) noexcept nogil:
+    """Reports the rows of its share whose value is below ``least``: how a kernel reports, for tests."""
+    cdef const int64_t* values = <const int64_t*>op.p[1]
+    cdef int64_t first = 0, last = 0, row
+    split(op.n[0], thread, threads, &first, &last)
+    for row in range(first, last):
+        if values[row] < op.n[1]:
+            report(<int64_t*>op.p[0], op.id, row, values[row])
+
+
+TABLE = {"report_small": <size_t>&report_small}

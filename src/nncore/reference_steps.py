@@ -4,7 +4,7 @@ from math import erf
 
 import numpy as np
 
-from nncore.memory import SEED, STEP
+from nncore.memory import DRAW, SEED
 
 _erf = np.vectorize(erf, otypes=[np.float64])
 SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
@@ -32,7 +32,7 @@ def dropout_mask(rows: int, cols: int, width: int, stream: int, rate: float, sta
     group, place = np.divmod(element.ravel(), np.uint64(8))
     counter = np.empty((group.size, 4), np.uint32)
     counter[:, 0], counter[:, 1] = group & _LOW, group >> np.uint64(32)
-    counter[:, 2], counter[:, 3] = int(state[STEP]) & 0xFFFFFFFF, stream
+    counter[:, 2], counter[:, 3] = int(state[DRAW]) & 0xFFFFFFFF, stream
     words = philox(counter, (int(state[SEED]) & 0xFFFFFFFF, int(state[SEED]) >> 32 & 0xFFFFFFFF))
     word = words[np.arange(group.size), (place // np.uint64(2)).astype(int)]
     bits = word >> (place % np.uint64(2) * np.uint64(16)).astype(np.uint32) & np.uint32(0xFFFF)

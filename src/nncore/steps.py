@@ -26,7 +26,7 @@ KINDS = (
     "scale",  # v *= s0
     "shift",  # v += s0
     "store",  # p[row, col] = v
-    # v = v * s1 with probability 1 - s0, else 0; random bits of (seed, step, stream index, row * width + col)
+    # v = v * s1 with probability 1 - s0, else 0; random bits of (seed, draw, stream index, row * width + col)
     "dropout",
     "maximum",  # v = max(v, p)
     "minimum",  # v = min(v, p)

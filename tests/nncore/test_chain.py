@@ -5,7 +5,7 @@ import pytest
 
 import nncore
 from nncore import Step, reference_steps
-from nncore.memory import SEED, STEP
+from nncore.memory import DRAW, SEED
 from nncore.steps import KINDS, SAVES, UPDATES
 
 # The optimizers' steps write their operands and not the matrix: test_optimizer.py has them.
@@ -41,7 +41,7 @@ def make_step(kind, shape, dtype, rng, seed=5):
     s0, s1 = SCALARS.get(kind, (0.0, 0.0))
     if kind == "dropout":
         state = nncore.new_state(seed=(seed << 32) + 99)
-        state[STEP] = 12
+        state[DRAW] = 12
         return Step(kind, p=state, index=3, width=shape[1], s0=s0, s1=s1)
     if kind == "scale_shift_row":
         return Step(kind, p=rng.normal(size=shape[1]).astype(dtype), q=rng.normal(size=shape[1]).astype(dtype))
@@ -186,7 +186,7 @@ def test_dropout_rate(rate, isa, dtype, run):
     kept = np.mean(one > 0)
     assert abs(kept - (1 - rate)) < 4 * np.sqrt(max(rate * (1 - rate), 1e-12) / n) + 1 / 65536
     if 0 < rate < 1:
-        state[STEP] += 1
+        state[DRAW] += 1
         later = chain(run, x, [steps[0]], isa=isa)
         state[SEED] += 1
         reseeded = chain(run, x, [steps[0]], isa=isa)

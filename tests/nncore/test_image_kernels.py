@@ -6,7 +6,7 @@ import pytest
 from guards import GUARD, guarded
 
 from nncore import Op, Program, Step, new_state, reference_images, reference_steps, set_num_threads
-from nncore.memory import STEP
+from nncore.memory import DRAW
 
 # batch, height, width, channels, size, strides, before, after
 POOLS = {
@@ -197,7 +197,7 @@ def test_group_norm(pixels, cols, groups, isa, dtype, rng, every_thread_count, r
 def test_channel_dropout(isa, dtype, rng, every_thread_count):
     x = rng.normal(size=(5, 7, 21)).astype(dtype)
     state = new_state(seed=9)
-    state[STEP] = 4
+    state[DRAW] = 4
 
     def compute(threads):
         y, check = guarded(x.shape, dtype)

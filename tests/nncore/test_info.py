@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from nncore.cpu import x86_level
 
 import nncore
 from nncore import kernels
-from nncore.kernels.signatures import SIGNATURES
+from nncore.kernels.signatures import SIGNATURES, layout
 
 PRINT = "import nncore; info = nncore.info(); print(info['isa'], '|', info['isa_reason'])"
 
@@ -50,6 +51,29 @@ def test_a_stale_module_is_an_error(isa, dtype):
 def test_a_module_that_says_nothing_is_stale():
     with pytest.raises(ImportError, match="its LAYOUT is None"):
         kernels.check_layout(types.SimpleNamespace(__name__="nncore.kernels.v0_f32.gemm"))
+
+
+def test_the_layout_is_of_names_types_and_order():
+    """Of what op.pxd declares: two cells in each other's place are another layout, a comment is not."""
+    source = Path(nncore.__file__).with_name("op.pxd")
+    if not source.exists():
+        source = Path(__file__).parents[2] / "src" / "nncore" / "op.pxd"
+    text = source.read_text(encoding="utf-8")
+    assert layout(text) == nncore.memory.LAYOUT["LAYOUT"]
+    assert layout(text.replace("# buffers, in the order", "# what") + "\n# more\n") == layout(text)
+    changes = [
+        ("STATE_SEED = 6", "STATE_SEED = 7"),
+        ("STATE_SEED = 6", "STATE_SEEDS = 6"),
+        ("int32_t barrier", "int64_t barrier"),
+        ("SCALARS = 8", "SCALARS = 4"),
+        ("int32_t every ", "int32_t later "),
+        ("const Op* op, int thread", "Op* op, int thread"),
+    ]
+    for old, new in changes:
+        assert old in text
+        assert layout(text.replace(old, new, 1)) != layout(text), new
+    swapped = text.replace("STATE_SEED", "$").replace("STATE_EPOCH", "STATE_SEED").replace("$", "STATE_EPOCH")
+    assert layout(swapped) != layout(text)
 
 
 def test_the_best_variant_is_chosen():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nncore import Op, Program, Step, new_state, reference, reference_steps, set_num_threads
-from nncore.memory import LOCAL, RATES, STEP
+from nncore.memory import DRAW, LOCAL, RATES
 from nncore.steps import RULE_REALS
 
 COUNTS = [0, 1, 7, 16, 17, 1023, 1024, 1025, 5003]
@@ -22,7 +22,7 @@ def train(kernel, arrays, rates, threads, dtype, isa, **arguments):
     state[RATES] = rates.ctypes.data
     op = Op(kernel, dtype=dtype, isa=isa, state=state, count=len(arrays["w"]), **arrays, **arguments)
     assert Program([op], state).run(STEPS) == STEPS
-    assert state[STEP] == state[LOCAL] == STEPS
+    assert state[DRAW] == state[LOCAL] == STEPS
     return [arrays[name] for name in "wmv" if name in arrays]
 
 

@@ -71,10 +71,10 @@ def test_a_program_runs_all_steps_whatever_it_tries(rng):
     while len(program.pace.seconds) < 2:  # both ways have been tried
         assert program.run(5000) == 5000
         total += 5000
-        assert program.state[nncore.memory.STEP] == total and program.state[nncore.memory.ROW] == 3 * total
+        assert program.state[nncore.memory.DRAW] == total and program.state[nncore.memory.ROW] == 3 * total
         assert time.monotonic() < deadline
     done = program.run(10**9, seconds=0.02)
-    assert 0 < done < 10**9 and program.state[nncore.memory.STEP] == total + done
+    assert 0 < done < 10**9 and program.state[nncore.memory.DRAW] == total + done
 
 
 def test_a_team_that_is_asked_for_is_taken():

@@ -13,7 +13,7 @@ import pytest
 
 import nncore
 from nncore import Op, Program, Ref, aligned, get_num_threads, new_state, set_num_threads
-from nncore.memory import BATCH, LAYOUT, LOCAL, RATES, ROW, STEP
+from nncore.memory import BATCH, DRAW, ERROR_OP, LAYOUT, LOCAL, RATES, ROW, STEPS
 from nncore.ops import place_barriers
 
 
@@ -43,10 +43,10 @@ def trainer(rng, count=40_000):
 
 def test_the_state_advances_once_a_step(rng):
     program, _ = chained(rng)
-    program.state[BATCH], program.state[ROW], program.state[STEP] = 32, 64, 5
+    program.state[BATCH], program.state[ROW], program.state[DRAW] = 32, 64, 5
     assert program.run() == 1
     assert program.run(9) == 9
-    assert (program.state[STEP], program.state[ROW], program.state[LOCAL]) == (15, 64 + 320, 10)
+    assert (program.state[DRAW], program.state[ROW], program.state[LOCAL]) == (15, 64 + 320, 10)
 
 
 def test_many_steps_in_one_call_are_as_many_calls(rng):
@@ -64,10 +64,10 @@ def test_a_slice_ends_after_its_seconds_and_can_be_continued(rng):
     start = time.perf_counter()
     done = program.run(10**9, seconds=0.05)
     assert 0.05 <= time.perf_counter() - start < 5
-    assert 1 < done < 10**9 and program.state[STEP] == done
+    assert 1 < done < 10**9 and program.state[DRAW] == done
     assert program.run(3, seconds=100.0) == 3
     assert program.run(10, seconds=1e-9) == 1
-    assert program.state[STEP] == done + 4
+    assert program.state[DRAW] == done + 4
 
 
 def test_nothing_to_do(rng):
@@ -118,6 +118,94 @@ def test_more_arguments_than_an_op_holds_are_refused():
     ):
         with pytest.raises(ValueError, match=f"Op 'mine' has .* {what}, and .* fit"):
             Program([Op.custom("mine", 1, **arguments)], new_state())
+
+
+# Ops that do not run in every step
+
+
+def count_up(total, **options):
+    """total += 1, whenever it runs."""
+    one = np.ones(1, np.float32)
+    return Op("column_sum", out=total, x=one, rows=1, cols=1, ld=1, accumulate=1, **options)
+
+
+def test_ops_run_once_or_every_few_steps_of_the_state():
+    totals = np.zeros((5, 1), np.float32)
+    when = [{}, dict(once=True), dict(every=3), dict(every=3, phase=2), dict(every=1)]
+    program = Program([count_up(total, **options) for total, options in zip(totals, when, strict=True)], new_state())
+    assert program.run(4) == 4  # steps 0 to 3
+    assert totals[:, 0].tolist() == [4, 1, 2, 1, 4]
+    assert program.run(5) == 5  # 4 to 8: the counter of the state goes on
+    assert totals[:, 0].tolist() == [9, 2, 3, 3, 9]
+    program.state[STEPS] = 2
+    program.run()
+    assert totals[:, 0].tolist() == [10, 3, 3, 4, 10]
+    assert program.state[STEPS] == 3
+
+
+def test_wrong_times_of_an_op_are_refused():
+    total = np.zeros(1, np.float32)
+    for options in (dict(every=0), dict(every=-1), dict(every=2, phase=2), dict(phase=-1), dict(every=1 << 31)):
+        with pytest.raises(ValueError, match="'column_sum': expected every to be 1 or more and phase to be 0 to"):
+            count_up(total, **options)
+    with pytest.raises(ValueError, match="expected once or every, got both"):
+        count_up(total, once=True, every=2)
+    with pytest.raises(ValueError, match="'mine': expected every to be 1 or more"):
+        Op.custom("mine", 1, every=0)
+
+
+# Errors
+
+
+def reporter(state, values, least):
+    """An op that reports the rows of ``values`` that are below ``least``."""
+    address = nncore.program.TABLE["report_small"]
+    return Op.custom("report_small", address, writes=[state[ERROR_OP:]], reads=[values], sizes=[len(values), least])
+
+
+def reporting(values, least=0):
+    """A Program of three ops whose middle one and last report; what the first counts."""
+    state, total = new_state(), np.zeros(1, np.float32)
+    ops = [count_up(total), reporter(state, values, least), reporter(state, values, least + 1)]
+    for op in ops[1:]:
+        op.pointers[0] = state.ctypes.data
+    return Program(ops, state), total
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_a_reported_error_ends_the_run_after_its_step(threads):
+    set_num_threads(threads)
+    values = np.zeros(1000, np.int64)
+    program, total = reporting(values)
+    values[[300, 301, 999]] = -7, -5, -9
+    assert program.error() is None
+    assert program.run(10) == 1 and total[0] == 1
+    assert program.error() == (1, 300, -7)  # the first op and row, whoever came first
+    with pytest.raises(RuntimeError, match=r"error\(\) is \(1, 300, -7\); clear\(\) it first"):
+        program.run()
+    program.clear()
+    assert program.error() is None
+    values[300:302] = 1
+    values[999] = 0
+    assert program.run(10) == 1 and program.error() == (2, 0, 0)
+    program.clear()
+    values[:] = 1
+    assert program.run(10) == 10 and program.error() is None and total[0] == 12
+
+
+def test_every_row_wrong_on_many_threads():
+    set_num_threads(8)
+    values = -np.arange(1, 200_001)
+    program, _ = reporting(values)
+    for _ in range(20):
+        assert program.run(3) == 1 and program.error() == (1, 0, -1)
+        program.clear()
+
+
+def test_an_error_ends_a_run_whose_team_is_not_fixed():
+    values = np.full(5, -1)
+    program, total = reporting(values)
+    assert program.run(10**6) == 1 and total[0] == 1
 
 
 # Barriers

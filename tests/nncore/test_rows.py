@@ -20,7 +20,7 @@ class _Op(ctypes.Structure):
     _fields_ = [
         ("kernel", ctypes.c_void_p), ("p", ctypes.c_void_p * LAYOUT["POINTERS"]),
         ("n", ctypes.c_int64 * LAYOUT["SIZES"]), ("s", ctypes.c_double * LAYOUT["SCALARS"]),
-        ("threads", ctypes.c_int32), ("barrier", ctypes.c_int32), ("once", ctypes.c_int32), ("padding", ctypes.c_int32),
+        *((name, ctypes.c_int32) for name in ("threads", "barrier", "id", "every", "phase", "padding")),
     ]  # fmt: skip
 
 

@@ -63,7 +63,7 @@ class Graph:
         self.executable = compile_request(request, self.store, nncore.new_state(batch, seed=3))
 
     def run(self) -> np.ndarray:
-        self.executable.state[nncore.memory.STEP] = 0
+        self.executable.state[nncore.memory.DRAW] = 0
         self.executable.program.run()
         return self.executable.value(self.output).copy()
 

@@ -34,7 +34,7 @@ def compiled(outputs: Sequence[Tensor], feeds: dict[Tensor, np.ndarray], dtype="
 
 def start(executable: Executable) -> Executable:
     """Run the first step (again)."""
-    executable.state[nncore.memory.STEP] = executable.state[nncore.memory.ROW] = 0
+    executable.state[nncore.memory.DRAW] = executable.state[nncore.memory.ROW] = 0
     executable.state[nncore.memory.LOCAL] = 0
     executable.program.run()
     return executable

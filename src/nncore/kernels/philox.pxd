@@ -1,7 +1,7 @@
 # Philox4x32-10 (Salmon and others, "Parallel random numbers: as easy as 1, 2, 3", SC 2011): random bits of a counter
 # and a key, and dropout with them. nncore/reference_steps.py says the same in NumPy.
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
-from nncore.op cimport STATE_SEED, STATE_STEP
+from nncore.op cimport STATE_DRAW, STATE_SEED
 from nncore.vector cimport real
 
 cdef extern from *:
@@ -83,7 +83,7 @@ cdef inline void dropout(real* x, int64_t ld, int64_t first, int64_t width, int6
     """x[r, c] = x[r, c] * scale with probability 1 - rate, else 0, for rows x cols elements (row stride ``ld``).
 
     The number of element (r, c) is e = first + r * width + c; its 16 bits are half-word e % 8 (the low half of a word
-    first) of counter (e // 8 in two words, step, stream) with the seed as key; it stays where they are at least
+    first) of counter (e // 8 in two words, draw, stream) with the seed as key; it stays where they are at least
     rate * 65536, rounded.
     """
     cdef uint64_t[GROUPS] group
@@ -106,7 +106,7 @@ cdef inline void dropout(real* x, int64_t ld, int64_t first, int64_t width, int6
                 element = first + (row + r) * width + col
                 for i in range(groups):
                     group[r * groups + i] = element // GROUP + i
-            philox(bits, group, <uint32_t>state[STATE_STEP], <uint32_t>stream, state[STATE_SEED],
+            philox(bits, group, <uint32_t>state[STATE_DRAW], <uint32_t>stream, state[STATE_SEED],
                    (h * groups + BLOCK - 1) // BLOCK)
             for r in range(h):
                 element = first + (row + r) * width + col

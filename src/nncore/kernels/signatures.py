@@ -3,6 +3,7 @@
 A kernel reads them as op.p[i], op.n[i] and op.s[i]; its file says what they mean.
 """
 
+import re
 import zlib
 from typing import NamedTuple
 
@@ -140,6 +141,14 @@ SIGNATURES = {
     "triad": _signature("roofline", "a! b c", "count passes", "s"),
     "copy": _signature("roofline", "a! b", "count passes"),
 }
+
+
+def layout(declarations: str) -> int:
+    """A number that changes with the names, types and order of what op.pxd (its text) declares: the Op and the state.
+    CMake compiles it into every module."""
+    blocks = re.findall(r"^cdef (?:enum|struct).*\n(?:(?: .*)?\n)+|^ctypedef .*\n", declarations, re.MULTILINE)
+    words = [line.partition("#")[0].split() for block in blocks for line in block.splitlines()]
+    return zlib.crc32(repr([line for line in words if line]).encode()) & 0x7FFFFFFF
 
 
 def fingerprint(family: str) -> int:

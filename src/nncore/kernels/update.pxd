@@ -2,7 +2,7 @@
 # a weight-gradient GEMM, while the gradient is in cache.
 from libc.math cimport pow, sqrt
 from libc.stdint cimport int64_t
-from nncore.op cimport STATE_LOCAL, STATE_RATES, STATE_STEP
+from nncore.op cimport STATE_LOCAL, STATE_RATES, STATE_DRAW
 from nncore.vector cimport real, vbits, vdiv, vf, vfrombits, vi, visplat, vmin, vsplat, vsqrt
 
 cdef extern from *:
@@ -43,7 +43,7 @@ cdef inline void sgd_rule(Rule* rule, const int64_t* state, double momentum, dou
 cdef inline void adam_rule(Rule* rule, const int64_t* state, double beta_1, double beta_2, double epsilon,
                            double weight_decay) noexcept nogil:
     """alpha = lr * sqrt(1 - beta_2^t) / (1 - beta_1^t), t = step + 1."""
-    cdef double lr = rate(state), t = <double>(state[STATE_STEP] + 1)
+    cdef double lr = rate(state), t = <double>(state[STATE_DRAW] + 1)
     rule.lr = <real>lr
     rule.decay = <real>(lr * weight_decay)
     rule.momentum = rule.nesterov = 0

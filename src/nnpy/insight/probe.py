@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import nncore
-from nncore.memory import BATCH, EPOCH, SEED, STEP
+from nncore.memory import BATCH, DRAW, EPOCH, SEED
 from nnpy.checks import flag
 from nnpy.compiler import Request, compile_request
 from nnpy.graph import Tensor
@@ -96,7 +96,7 @@ def probe(model: Model, x: Any, y: Any = None, training: bool = False) -> Probe:
     named = _activations(model)
     position = engine.train_state
     state = nncore.new_state(samples.count, int(position[SEED]))
-    state[STEP], state[EPOCH] = position[STEP], engine.epochs
+    state[DRAW], state[EPOCH] = position[DRAW], engine.epochs
     tensors: list[Tensor] = list(structure.inputs)
     options: dict[str, Any] = {}
     store = engine.readable()

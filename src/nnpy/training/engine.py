@@ -14,7 +14,7 @@ from weakref import WeakSet
 import numpy as np
 
 import nncore
-from nncore.memory import BATCH, EPOCH, INDICES, LOCAL, NUMBERS, RATES, ROW, SEED, SLOTS, STEP
+from nncore.memory import BATCH, DRAW, EPOCH, INDICES, LOCAL, NUMBERS, RATES, ROW, SEED, SLOTS
 from nnpy.compiler import Executable, Feed, Request, compile_request
 from nnpy.data.images import Images
 from nnpy.graph import Parameter, Tensor
@@ -87,6 +87,7 @@ class Engine:
         self.train_state = nncore.new_state(seed=settings.seed if settings is not None else 0)
         self.new_locks()
         self.epochs = 0  # trained so far: the number of the next shuffle
+        self.updates = 0  # of the parameters so far: what schedules count by
         self.store: Store | None = None
         self._views: dict[Parameter, np.ndarray] = {}
         self._objectives: dict[tuple[bool, ...], Objective] = {}
@@ -102,8 +103,8 @@ class Engine:
         """Compiled again: the flat buffers stay, and with the same optimizer so does where it stands."""
         self.store, self._views = before.store, before._views
         if self.settings and before.settings and before.settings.optimizer is self.settings.optimizer:
-            self.train_state[STEP] = before.train_state[STEP]
-            self.epochs = before.epochs
+            self.train_state[DRAW] = before.train_state[DRAW]
+            self.updates, self.epochs = before.updates, before.epochs
 
     # parameters
 
@@ -245,7 +246,7 @@ class Engine:
         how many it was: about 50 ms, or without ``slices`` one step."""
         assert self.settings is not None
         state, optimizer = self.train_state, self.settings.optimizer
-        first, rate = int(state[STEP]), optimizer.learning_rate
+        first, rate = self.updates, optimizer.learning_rate
         rates = optimizer.rates(first, steps)
         setup = {INDICES: 0 if order is None else address(order), RATES: address(rates), LOCAL: 0, ROW: 0}
         numbers = samples.numbers
@@ -262,6 +263,7 @@ class Engine:
                     self.claim()  # a callback may have trained another model that shares parameters
                     bind(state, samples.arrays, setup)
                     done = program.run(count if slices else 1, SLICE)
+                    self.updates += done
                     setup.update({ROW: int(state[ROW]), LOCAL: int(state[LOCAL])})
                 count -= done
                 yield done
@@ -327,10 +329,11 @@ class Engine:
 
     def position(self) -> dict[str, int]:
         """Where training stands, for files."""
-        return {"step": int(self.train_state[STEP]), "epochs": self.epochs, "seed": int(self.train_state[SEED])}
+        return {"step": self.updates, "epochs": self.epochs, "seed": int(self.train_state[SEED])}
 
     def set_position(self, position: dict[str, int]) -> None:
-        self.train_state[STEP], self.epochs = position["step"], position["epochs"]
+        self.updates, self.epochs = position["step"], position["epochs"]
+        self.train_state[DRAW] = self.updates  # one draw an update
         self.train_state[SEED] = position["seed"]
 
 

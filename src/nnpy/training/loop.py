@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from nncore.memory import STEP
+from nncore.memory import DRAW
 from nnpy import seeds
 from nnpy.callbacks.base import CallbackList, as_list
 from nnpy.callbacks.history import History
@@ -172,7 +172,7 @@ def _one_step(model: Model, samples: Samples) -> Any:
     engine = model.engine
     totals = engine.totals["train"]
     with engine.train_lock:
-        samples = samples.at_step(int(engine.train_state[STEP]))
+        samples = samples.at_step(int(engine.train_state[DRAW]))
         before = totals.copy()
         totals[:] = 0
         for _ in engine.train_steps(samples, samples.count, 1):
