@@ -55,7 +55,7 @@ def fma_peak(threads: int, dtype="float32", isa: str | None = None, seconds: flo
 
 
 def bandwidth(nbytes: int, threads: int, kernel: str = "triad", seconds: float = 0.2) -> float:
-    """GB/s of ``kernel`` ("triad" or "copy") over arrays of ``nbytes`` together."""
+    """GB/s of ``kernel`` ("triad" or "copy_peak") over arrays of ``nbytes`` together."""
     nncore.set_num_threads(threads)
     arrays = ("a", "b", "c") if kernel == "triad" else ("a", "b")
     count = max(64 * threads, nbytes // (4 * len(arrays)))
@@ -107,7 +107,8 @@ def measure(threads_list: list[int], seconds: float, with_gemm: bool) -> dict:
             report["peak"].append({"dtype": dtype, "threads": threads, "gflops": peak})
         for level, nbytes in level_sizes():
             total = nbytes * threads if level in ("L1", "L2") else nbytes
-            rates = {kernel: bandwidth(total, threads, kernel, seconds) for kernel in ("triad", "copy")}
+            rates = {kernel: bandwidth(total, threads, f"{kernel}{suffix}", seconds)
+                     for kernel, suffix in (("triad", ""), ("copy", "_peak"))}  # fmt: skip
             report["bandwidth"].append({"level": level, "bytes": total, "threads": threads, **rates})
     if with_gemm:
         try:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import nncore
+from bench.array_cases import array_cases
 from bench.case import Case, empty, normal, rng
 from bench.conftest import MOST
 from bench.image_cases import image_cases
@@ -169,8 +170,10 @@ def _optimizers():
     )  # fmt: skip
 
 
-CASES = [*_batches(), *_products(), *_rows(), *_normalizations(), *_sums(), *_optimizers(), *image_cases()]
-ROOFLINE = {"fma_peak", "triad", "copy"}  # what the machine can do: bench.roofline measures them
+CASES = [
+    *_batches(), *_products(), *_rows(), *_normalizations(), *_sums(), *_optimizers(), *array_cases(), *image_cases(),
+]  # fmt: skip
+ROOFLINE = {"fma_peak", "triad", "copy_peak"}  # what the machine can do: bench.roofline measures them
 
 
 def test_every_kernel_has_a_benchmark():

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nncore import kernels
-from nncore.kernels.signatures import ROWS, SIGNATURES
+from nncore.kernels.signatures import INTEGERS, ROWS, SIGNATURES
 
 ALL = 1 << 20  # more threads than any team has
 
@@ -100,7 +100,7 @@ class Op:
         self.sizes = list(numbers.values())
         self.scalars = [_number(name, s, arguments.pop(s, 0.0), float, "number") for s in signature.scalars]
         count, widths = _rows(name, numbers)
-        itemsize = np.dtype(dtype).itemsize
+        itemsize = 4 if numbers.get("integer") else numbers.get("itemsize") or np.dtype(dtype).itemsize
         for step in steps or ():
             for memory, written, width in step.memory():
                 rows = Rows(memory.address, width * itemsize, count) if count and width else None
@@ -148,7 +148,7 @@ class Op:
         if "!" in pointer and isinstance(value, np.ndarray) and not value.flags.writeable:
             raise TypeError(f"Op {self.name!r}: it writes {name!r}, and got a read-only array")
         memory = ref(value)
-        size = 4 if name == "labels" or self.name == "gather_index" else itemsize
+        size = 4 if name in INTEGERS.get(self.name, ()) else itemsize
         rows = Rows(memory.address, widths[name] * size, count if name != "room" else 0) if widths.get(name) else None
         return self._touch(memory, "!" in pointer, rows)
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from nncore import reference_steps
+from nncore import kernels, reference_steps
 from nncore.memory import BATCH, INDICES, ROW
 
-CHUNK = 8192  # elements of one partial sum of square_sums or penalty
+CHUNK = kernels.family("reduce").CHUNK  # elements of one partial sum of square_sums or penalty
 
 
 # gather: the batch

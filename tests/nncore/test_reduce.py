@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from nncore import reference
+from nncore import kernels, reference
+from nncore.reference import CHUNK
 
 SIZES = [(0, 5), (5, 0), (0, 0), (1, 1), (3, 1), (1, 3), (2, 16), (7, 17), (511, 13), (512, 33), (1027, 65), (3, 1000)]
 
@@ -48,7 +49,7 @@ def test_accumulate(run, rng, dtype, isa, rows, weighted, every_thread_count):
     np.testing.assert_allclose(every_thread_count(compute)[0], expected, rtol=1e-13, atol=1e-12)
 
 
-@pytest.mark.parametrize("count", [0, 1, 15, 17, 8191, 8192, 8193, 50_021])
+@pytest.mark.parametrize("count", [0, 1, 15, 17, CHUNK - 1, CHUNK, CHUNK + 1, 6 * CHUNK + 21])
 def test_norm_and_clipping(run, rng, dtype, isa, count, every_thread_count):
     x = rng.standard_normal(count).astype(dtype)
 
@@ -81,7 +82,7 @@ def test_norm_of_numbers_whose_squares_overflow(run, isa):
     np.testing.assert_allclose(scale, 1 / 5e25, rtol=1e-6)
 
 
-@pytest.mark.parametrize("count", [0, 1, 15, 17, 8191, 8192, 8193, 50_021])
+@pytest.mark.parametrize("count", [0, 1, 15, 17, CHUNK - 1, CHUNK, CHUNK + 1, 6 * CHUNK + 21])
 @pytest.mark.parametrize("l1, l2", [(0.0, 0.3), (0.2, 0.0), (0.2, 0.3)])
 def test_penalty(run, rng, dtype, isa, count, l1, l2, every_thread_count):
     w = rng.standard_normal(count).astype(dtype)
@@ -97,3 +98,13 @@ def test_penalty(run, rng, dtype, isa, count, l1, l2, every_thread_count):
     np.testing.assert_allclose(partials, reference.penalty(w, l1, l2), rtol=2e-6 if dtype == "float32" else 1e-13)
     expected = reference.accumulate_penalty(np.array([2.5, 7.0]), partials, 3)
     np.testing.assert_allclose(totals, expected, rtol=1e-13)
+
+
+def test_partials_are_as_many_as_the_module_says(run, dtype, isa):
+    """What Python allocates by CHUNK is what the kernels fill."""
+    chunk = kernels.family("reduce", dtype, isa).CHUNK
+    x = np.ones(2 * chunk + 1, dtype)
+    for kernel, arguments in (("square_sums", dict(x=x)), ("penalty", dict(w=x, l2=1.0))):
+        partials = np.full(4, -1.0)
+        run(kernel, dtype=dtype, isa=isa, partials=partials, count=len(x), **arguments)
+        assert partials.tolist() == [chunk, chunk, 1, -1]

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from nncore import Op, Step, kernels, new_state
-from nncore.kernels.signatures import ROWS, SIGNATURES
+from nncore.kernels.signatures import INTEGERS, ROWS, SIGNATURES
 from nncore.memory import LAYOUT, SLOTS
 from nncore.ops import Rows, place_barriers
+from nncore.reductions import reduce_sizes
+from nncore.strides import copy_sizes
 
 THREADS = 3
 
@@ -53,7 +55,11 @@ def normal(*shape):
 def cases(dtype):
     """name -> (arguments that are whole, arguments by rows, outputs by rows, sizes and scalars, steps)."""
     labels = rng.integers(0, C, R).astype(np.int32)
-    size = dict(rows=R, cols=C)
+    size, by_rows = dict(rows=R, cols=C), dict(by_rows=1)
+
+    def wholes(shape):
+        return rng.integers(0, K, shape).astype(np.int32)
+
     yield (
         "gemm",
         {"b": normal(K, C)},
@@ -109,6 +115,25 @@ def cases(dtype):
         size,
     )
     yield "row_sum", {}, {"x": normal(R, C)}, {"out": (R,)}, dict(ld=C, **size)
+    part = copy_sizes((R, 4), (K, 1), (C, 2), x_offset=3, rows=True)
+    yield "copy", {}, {"x": normal(R, C)}, {"out": (R, K)}, part | by_rows
+    turned = copy_sizes((R, 3, 4), (K, 4, 1), (C, 1, 3), out_offset=1, x_offset=2, rows=True)
+    yield "copy", {}, {"x": normal(R, C)}, {"out": (R, K)}, turned | by_rows
+    yield "fill", {}, {}, {"out": (R, C)}, dict(ld=C, **size, **by_rows)
+    yield "real_to_int", {}, {"x": normal(R, C)}, {"out": (R, C)}, dict(ld_out=C, ld_x=C, **size, **by_rows)
+    yield "int_to_real", {}, {"x": wholes((R, C))}, {"out": (R, C)}, dict(ld_out=C, ld_x=C, **size, **by_rows)
+    yield "reduce", {}, {"x": normal(R, C)}, {"out": (R,)}, reduce_sizes("max", R, C, 1) | by_rows
+    yield "reduce", {}, {"x": normal(R, C)}, {"out": (R, 3)}, reduce_sizes("sum", R, C // 3, 3) | by_rows
+    cut = dict(outer=R, mid=C // 3, inner=3, stride_outer=C, **by_rows)
+    for name in ("argmax", "argmin"):
+        yield name, {}, {"x": normal(R, C)}, {"out": (R, 3)}, cut | dict(stride_mid=3)
+    yield "cumsum", {}, {"x": normal(R, C)}, {"out": (R, C)}, cut
+    index = {"index": wholes(R)}
+    state = {"state": new_state()}
+    yield "take", {"table": normal(K, C), **state}, index, {"out": (R, C)}, dict(table_rows=K, **size, **by_rows)
+    yield "take_along", state, {"x": normal(R, C), **index}, {"out": (R,)}, size
+    yield "take_along_grad", {}, {"dy": normal(R), **index}, {"dx": (R, C)}, size
+    yield "one_hot", state, index, {"out": (R, C)}, size
 
 
 CASES = {f"{name} {number}": case for number, (name, *case) in enumerate(cases("float32"))}
@@ -120,7 +145,7 @@ def test_every_kernel_by_rows_is_here():
 
 
 def arrays(values, dtype):
-    return {n: v if v.dtype == np.int32 else v.astype(dtype) for n, v in values.items()}
+    return {n: v if v.dtype.kind == "i" else v.astype(dtype) for n, v in values.items()}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -137,11 +162,13 @@ def test_a_thread_keeps_to_its_rows(case, dtype, isa):
 
     def run(given, threads, team):
         """The outputs after these threads of a team."""
-        made = {n: np.full(shape, 77, dtype) for n, shape in outputs.items()}
+        whole_numbers = INTEGERS.get(name, ())
+        made = {n: np.full(shape, 77, np.int32 if n in whole_numbers else dtype) for n, shape in outputs.items()}
         given = dict(given)
         operand = given.pop("step", None)
         chain = [Step(kind, p=operand if kind == "mul" else p, ld=ld) for kind, p, ld in steps]
-        op = Op(name, dtype=dtype, isa=isa, steps=chain, **whole, **given, **made, **numbers)
+        kind = {"itemsize": np.dtype(dtype).itemsize} if name == "copy" else {}
+        op = Op(name, dtype=dtype, isa=isa, steps=chain, **whole, **given, **made, **(numbers | kind))
         touched = {touch.rows for touch in op.writes}
         assert touched <= {Rows(a.ctypes.data, a.strides[0], R) for a in made.values()}, "ROWS says otherwise"
         for thread in threads:

@@ -259,4 +259,5 @@ TABLE = {"column_sum": <size_t>&column_sum, "row_sum": <size_t>&row_sum, "accumu
          "square_sums": <size_t>&square_sums, "penalty": <size_t>&penalty,
          "accumulate_penalty": <size_t>&accumulate_penalty, "clip_scale": <size_t>&clip_scale}
 LAYOUT = layout()
+globals().update(CHUNK=CHUNK)      # for whoever allocates partials
 SIGNATURE = signature()

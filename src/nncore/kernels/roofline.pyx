@@ -60,7 +60,7 @@ cdef void triad(const Op* op, int thread, int threads) noexcept nogil:
                 a[i] = b[i] + s * c[i]
 
 
-cdef void copy(const Op* op, int thread, int threads) noexcept nogil:
+cdef void copy_peak(const Op* op, int thread, int threads) noexcept nogil:
     """a[count] = b[count], passes times over each thread's share: 2 * count elements moved a pass."""
     cdef real* a = <real*>op.p[0]
     cdef const real* b = <const real*>op.p[1]
@@ -78,7 +78,7 @@ cdef void copy(const Op* op, int thread, int threads) noexcept nogil:
                 a[i] = b[i]
 
 
-TABLE = {"fma_peak": <size_t>&fma_peak, "triad": <size_t>&triad, "copy": <size_t>&copy}
+TABLE = {"fma_peak": <size_t>&fma_peak, "triad": <size_t>&triad, "copy_peak": <size_t>&copy_peak}
 WORK = {"sums": SUMS, "lanes": LANES}     # what turns iterations into operations
 LAYOUT = layout()
 SIGNATURE = signature()

@@ -46,6 +46,30 @@ SIGNATURES = {
     # the same for at most 16 columns of b, whose element (p, j) is at b[p*rs_b + j*cs_b]; rows of a are lda apart
     "gemm_narrow": _signature("narrow", "c! a b steps?", "m n k lda rs_b cs_b n_steps"),
     "pack_b": _signature("gemm", "out! b", "k n rs cs"),
+    # strided: nncore/strides.py makes the sizes of copy; element i of an axis of n is o (in x: x) elements from i - 1
+    "copy": _signature(
+        "strided",
+        "out! x",
+        "rows itemsize accumulate by_rows out_offset x_offset n0 n1 n2 n3 n4 n5 o0 o1 o2 o3 o4 o5 x0 x1 x2 x3 x4 x5",
+    ),
+    "fill": _signature("strided", "out!", "rows cols ld integer by_rows", "value"),
+    "real_to_int": _signature("strided", "out! x", "rows cols ld_out ld_x by_rows"),
+    "int_to_real": _signature("strided", "out! x", "rows cols ld_out ld_x by_rows"),
+    # axes: along the middle axis of x[outer, mid, inner]; nncore/reductions.py makes the sizes of reduce
+    "reduce": _signature(
+        "axes", "out! x", "rows kind outer mid inner stride_outer stride_mid chunk accumulate by_rows", "scale"
+    ),
+    "argmax": _signature("axes", "out! x", "outer mid inner stride_outer stride_mid by_rows"),
+    "argmin": _signature("axes", "out! x", "outer mid inner stride_outer stride_mid by_rows"),
+    "cumsum": _signature("axes", "out! x", "outer mid inner stride_outer reverse exclusive by_rows"),
+    # take: rows of a table by an int32 index; one that is out of range is reported in the state
+    "take": _signature("take", "out! table index state", "rows cols table_rows by_rows"),
+    "take_grad": _signature("take", "dtable! dy index", "rows cols table_rows clear"),
+    "take_clear": _signature("take", "dtable! index", "rows cols table_rows"),
+    "take_along": _signature("take", "out! x index state", "rows cols"),
+    "take_along_grad": _signature("take", "dx! dy index", "rows cols"),
+    "one_hot": _signature("take", "out! index state", "rows cols"),
+    "confusion": _signature("take", "counts! labels predictions weights? state", "rows cols ignoring ignore"),
     # chain: out[rows, cols] = steps(x[rows, cols]). The chain family's table also has "erf", which only its test calls.
     "chain": _signature("chain", "out! x? steps?", "rows cols ld_out ld_x n_steps by_rows"),
     # softmax over the last axis, and the losses: loss[rows] and its gradient by the prediction
@@ -139,7 +163,21 @@ SIGNATURES = {
     # what the machine can do at most, for benchmarks
     "fma_peak": _signature("roofline", "sink!", "chains iterations"),
     "triad": _signature("roofline", "a! b c", "count passes", "s"),
-    "copy": _signature("roofline", "a! b", "count passes"),
+    "copy_peak": _signature("roofline", "a! b", "count passes"),
+}
+
+# The kinds of reduce, in the order of its codes.
+REDUCTIONS = ("sum", "max", "min", "prod", "logsumexp")
+# Pointers to int32; those of copy and fill may be so too.
+INTEGERS = {
+    "gather_index": {"out"},
+    "real_to_int": {"out"},
+    "int_to_real": {"x"},
+    "argmax": {"out"},
+    "argmin": {"out"},
+    "softmax_crossentropy": {"labels"},
+    "confusion": {"labels", "predictions"},
+    **{name: {"index"} for name in ("take", "take_grad", "take_clear", "take_along", "take_along_grad", "one_hot")},
 }
 
 
@@ -181,4 +219,16 @@ ROWS: dict[str, tuple[str, dict[str, str]]] = {
     "layer_norm": ("rows", {"y": "cols", "x": "cols", "mean": "1", "rstd": "1"}),
     "layer_norm_grad": ("rows", {"dx": "cols", "dy": "cols", "x": "cols", "mean": "1", "rstd": "1"}),
     "row_sum": ("rows", {"out": "1", "x": "ld"}),
+    "copy": ("rows", {"out": "o0", "x": "x0"}),
+    "fill": ("rows", {"out": "ld"}),
+    "real_to_int": ("rows", {"out": "ld_out", "x": "ld_x"}),
+    "int_to_real": ("rows", {"out": "ld_out", "x": "ld_x"}),
+    "reduce": ("rows", {"out": "inner", "x": "stride_outer"}),
+    "argmax": ("outer", {"out": "inner", "x": "stride_outer"}),
+    "argmin": ("outer", {"out": "inner", "x": "stride_outer"}),
+    "cumsum": ("outer", {"out": "stride_outer", "x": "stride_outer"}),
+    "take": ("rows", {"out": "cols", "index": "1"}),
+    "take_along": ("rows", {"out": "1", "x": "cols", "index": "1"}),
+    "take_along_grad": ("rows", {"dx": "cols", "dy": "1", "index": "1"}),
+    "one_hot": ("rows", {"out": "cols", "index": "1"}),
 }  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from nncore import Op, Program, Step
+from nncore import Op, Program, Step, kernels
 from nncore.kernels import signatures
 from nncore.memory import SLOTS
 from nnpy import ops
@@ -24,7 +24,6 @@ from nnpy.parameters import Store
 # The codes of the gather kernels for the dtypes of users' arrays.
 SOURCES = {name: code for code, name in enumerate(signatures.SOURCES)}
 SOURCES["bool"] = SOURCES["uint8"]
-PENALTY_CHUNK = 8192  # elements in one partial sum of the kernel penalty
 
 
 @dataclass(frozen=True)
@@ -198,7 +197,8 @@ def _gather(feed: Feed, low: Lowering, training: bool) -> None:
 def _penalty(totals: np.ndarray, low: Lowering) -> None:
     """totals += batch * (l1 * sum(|w|) + l2 * sum(w^2) of all parameters, 1)."""
     regularized = [p for p in low.store.parameters if p.l1 or p.l2]
-    counts = [-(-p.value.size // PENALTY_CHUNK) for p in regularized]
+    chunk = kernels.family("reduce", low.store.dtype).CHUNK
+    counts = [-(-p.value.size // chunk) for p in regularized]
     partials, place = low.scratch(8 * sum(counts)), 0
     for parameter, count in zip(regularized, counts, strict=True):
         part = Slot(partials.buffer, 8 * place, 8 * count)

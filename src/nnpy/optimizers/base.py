@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 import nncore
-from nncore import Op, Ref, Step
+from nncore import Op, Ref, Step, kernels
 from nncore.steps import RULE_REALS
 from nnpy.checks import real, shown
 from nnpy.graph import Parameter
@@ -19,7 +19,6 @@ from nnpy.registry import Configurable, snake
 from nnpy.schedules import Schedule
 from nnpy.schedules import get as get_schedule
 
-_CHUNK = 8192  # elements in one partial sum of square_sums
 _CLIP_COLUMNS = 1024
 _SHARE = 8192  # parameters that are worth a thread of an op
 
@@ -194,7 +193,8 @@ def _clip_norm(
     store: Store, stretches: list[tuple[int, int]], limit: float, threads: int
 ) -> tuple[list[Op], np.ndarray]:
     """Ops that put min(1, limit / norm of the stretches) in an array of one; and that array."""
-    counts = [math.ceil((end - start) / _CHUNK) for start, end in stretches]
+    chunk = kernels.family("reduce", store.dtype).CHUNK
+    counts = [math.ceil((end - start) / chunk) for start, end in stretches]
     partials, scale = nncore.aligned(sum(counts), "float64"), nncore.aligned(1, store.dtype)
     ops, place = [], 0
     for (start, end), count in zip(stretches, counts, strict=True):

@@ -1,0 +1,352 @@
+# Reductions and running sums along the middle axis of x[outer, mid, inner].
+#
+# Element (o, m, i) is at x[o * stride_outer + m * stride_mid + i]. Each output has one owner, and the order of additions is
+# fixed by the sizes alone. Where inner is 1 and mid contiguous, lanes run along mid; else along inner.
+from libc.stdint cimport int32_t, int64_t
+from nncore.kernels.gemm_micro cimport nn_inlined
+from nncore.kernels.lanes cimport LANE_NUMBER, load_part, store_part, vfirst
+from nncore.op cimport Op, layout, signature, split
+from nncore.vector cimport (INFINITY, LANES, ireal, real, vand, vbits, veq, vexp, vf, vfrombits, vgt, vi, viadd, visplat,
+                            vload, vlog, vselect, vsplat, vstore, vtoint)
+
+cdef enum:
+    BLOCK = 512         # terms of a lane summed before they are added to the total: rounding grows with BLOCK + mid / BLOCK
+    WIDE = 4            # vectors of columns, or of a row, that are reduced at once
+    COLUMNS = 64        # running sums side by side
+    # kinds, in the order of signatures.REDUCTIONS; EXPONENTIALS: sum(exp(x - shift)), the second half of LOGSUMEXP
+    SUM = 0
+    MAX = 1
+    MIN = 2
+    PROD = 3
+    LOGSUMEXP = 4
+    EXPONENTIALS = 5
+
+
+cdef inline real identity(int kind) noexcept nogil:
+    if kind == MAX:
+        return -INFINITY
+    if kind == MIN:
+        return INFINITY
+    return 1 if kind == PROD else 0
+
+
+cdef inline vf combine(int kind, vf total, vf x, vf shift) noexcept nogil:
+    """The reduction of what came so far and x. NaN wins over every number."""
+    if kind == SUM:
+        return total + x
+    if kind == PROD:
+        return total * x
+    if kind == EXPONENTIALS:
+        return total + vexp(x - shift)
+    if kind == MAX:
+        return vselect(veq(x, x), vselect(vgt(x, total), x, total), x)
+    return vselect(veq(x, x), vselect(vgt(total, x), x, total), x)
+
+
+cdef inline vf joined(int kind, vf a, vf b) noexcept nogil:
+    """The reduction of two of them."""
+    return a + b if kind == EXPONENTIALS else combine(kind, a, b, a)
+
+
+cdef inline vf shift_of(vf top) noexcept nogil:
+    """What logsumexp takes off: the maximum, or 0 where it is not finite."""
+    return vand(veq(top - top, vsplat(0)), top)
+
+
+cdef inline vf part(int nv, const real* x, int64_t r, int64_t rows, int64_t ld, int64_t width, int j) noexcept nogil:
+    """Vector j of row r; where there is one, it may end within ``width`` columns, and so may the matrix."""
+    if nv > 1:
+        return vload(x + r * ld + j * LANES)
+    return load_part(x + r * ld, width, (rows - 1 - r) * ld + width, 0)
+
+
+cdef inline nn_inlined columns(int kind, int nv, const real* x, int64_t rows, int64_t ld, int64_t width, const vf* shift,
+                               vf* total) noexcept nogil:
+    """total[nv] = each column reduced over ``rows`` rows: two accumulators a column, even and odd rows."""
+    cdef vf even[WIDE]
+    cdef vf odd[WIDE]
+    cdef int64_t first = 0, last, r
+    cdef int j
+    for j in range(nv):
+        total[j] = vsplat(identity(kind))
+    while first < rows:
+        last = min(rows, first + BLOCK)
+        for j in range(nv):
+            even[j] = vsplat(identity(kind))
+            odd[j] = even[j]
+        r = first
+        while r + 2 <= last:
+            for j in range(nv):
+                even[j] = combine(kind, even[j], part(nv, x, r, rows, ld, width, j), shift[j])
+                odd[j] = combine(kind, odd[j], part(nv, x, r + 1, rows, ld, width, j), shift[j])
+            r += 2
+        if r < last:
+            for j in range(nv):
+                even[j] = combine(kind, even[j], part(nv, x, r, rows, ld, width, j), shift[j])
+        for j in range(nv):
+            total[j] = joined(kind, total[j], joined(kind, even[j], odd[j]))
+        first = last
+
+
+cdef inline real across(int kind, vf v) noexcept nogil:
+    """The lanes reduced, halves onto halves."""
+    cdef real lane[16]
+    cdef int width = LANES // 2, i
+    cdef real a, b
+    vstore(lane, v)
+    while width > 0:
+        for i in range(width):
+            a = lane[i]
+            b = lane[i + width]
+            if kind == MAX:
+                lane[i] = b if b > a or b != b else a
+            elif kind == MIN:
+                lane[i] = b if b < a or b != b else a
+            elif kind == PROD:
+                lane[i] = a * b
+            else:
+                lane[i] = a + b
+        width //= 2
+    return lane[0]
+
+
+cdef inline nn_inlined row(int kind, const real* x, int64_t count, int64_t room, real shift, real* out) noexcept nogil:
+    """out[0] = the reduction of ``count`` elements; ``room``: how many may be read."""
+    cdef vf total = vsplat(identity(kind)), less = vsplat(shift), v
+    cdef vf sums[WIDE]
+    cdef int64_t c = 0, end
+    cdef int j
+    while c + WIDE * LANES <= count:
+        end = min(count, c + BLOCK * WIDE * LANES)
+        for j in range(WIDE):
+            sums[j] = vsplat(identity(kind))
+        while c + WIDE * LANES <= end:
+            for j in range(WIDE):
+                sums[j] = combine(kind, sums[j], vload(x + c + j * LANES), less)
+            c += WIDE * LANES
+        total = joined(kind, total, joined(kind, joined(kind, sums[0], sums[1]), joined(kind, sums[2], sums[3])))
+    while c < count:
+        v = load_part(x + c, count - c, room - c, -INFINITY if kind == EXPONENTIALS else identity(kind))
+        total = combine(kind, total, v, less)
+        c += LANES
+    out[0] = across(kind, total)
+
+
+cdef inline void store_result(int kind, real* out, vf total, int64_t width, bint accumulate, vf scale) noexcept nogil:
+    if kind == SUM:
+        total = total * scale
+    if accumulate:
+        total = total + load_part(out, width, width, 0)
+    store_part(out, total, width)
+
+
+cdef inline nn_inlined some_columns(int kind, int nv, const real* x, int64_t rows, int64_t ld, int64_t width, real* out,
+                                    bint accumulate, vf scale) noexcept nogil:
+    cdef vf total[WIDE]
+    cdef vf shift[WIDE]
+    cdef int j
+    for j in range(WIDE):
+        shift[j] = vsplat(0)
+    if kind == LOGSUMEXP:
+        columns(MAX, nv, x, rows, ld, width, shift, total)
+        for j in range(nv):
+            shift[j] = shift_of(total[j])
+        columns(EXPONENTIALS, nv, x, rows, ld, width, shift, total)
+        for j in range(nv):
+            total[j] = vlog(total[j]) + shift[j]
+    else:
+        columns(kind, nv, x, rows, ld, width, shift, total)
+    for j in range(nv):
+        store_result(kind, out + j * LANES, total[j], width if nv == 1 else LANES, accumulate, scale)
+
+
+cdef inline nn_inlined one_row(int kind, const real* x, int64_t count, int64_t room, real* out, bint accumulate,
+                               vf scale) noexcept nogil:
+    cdef real total = 0
+    cdef vf shift
+    if kind == LOGSUMEXP:
+        row(MAX, x, count, room, 0, &total)
+        shift = shift_of(vsplat(total))
+        row(EXPONENTIALS, x, count, room, vfirst(shift), &total)
+        shift = vlog(vsplat(total)) + shift
+        total = vfirst(shift)
+    else:
+        row(kind, x, count, room, 0, &total)
+    store_result(kind, out, vsplat(total), 1, accumulate, scale)
+
+
+cdef inline nn_inlined reduce_kind(int kind, const Op* op, int thread, int threads) noexcept nogil:
+    cdef real* out = <real*>op.p[0]
+    cdef const real* x = <const real*>op.p[1]
+    cdef const real* y
+    cdef int64_t outer = op.n[2], mid = op.n[3], inner = op.n[4], stride_outer = op.n[5], stride_mid = op.n[6]
+    cdef int64_t chunk = op.n[7] if op.n[7] > 0 else max(mid, <int64_t>1), first = 0, last = 0, item, c, width, count, m
+    cdef int64_t pieces = max(<int64_t>1, (mid + chunk - 1) // chunk)
+    cdef bint in_rows = inner == 1 and stride_mid == 1, accumulate = op.n[8]
+    cdef int64_t blocks = (inner + WIDE * LANES - 1) // (WIDE * LANES)
+    cdef int64_t extent = (outer - 1) * stride_outer + (mid - 1) * stride_mid + inner
+    cdef vf scale = vsplat(<real>op.s[0])
+    if op.n[9]:
+        split(outer, thread, threads, &first, &last)
+        first *= pieces * blocks
+        last *= pieces * blocks
+    else:
+        split(outer * pieces * blocks, thread, threads, &first, &last)
+    for item in range(first, last):
+        m = item // blocks % pieces * chunk
+        count = min(chunk, mid - m)
+        y = x + item // blocks // pieces * stride_outer + m * stride_mid
+        if in_rows:
+            one_row(kind, y, count, extent - (y - x), out + item, accumulate, scale)
+            continue
+        c = item % blocks * WIDE * LANES
+        if inner - c >= WIDE * LANES:
+            some_columns(kind, WIDE, y + c, count, stride_mid, WIDE * LANES, out + item // blocks * inner + c, accumulate,
+                         scale)
+            continue
+        while c < inner:
+            width = min(<int64_t>LANES, inner - c)
+            some_columns(kind, 1, y + c, count, stride_mid, width, out + item // blocks * inner + c, accumulate, scale)
+            c += width
+
+
+# p: out, x. n: rows, kind, outer, mid, inner, stride_outer, stride_mid, chunk, accumulate, by_rows. s: scale
+cdef void reduce(const Op* op, int thread, int threads) noexcept nogil:
+    """out[outer, pieces, inner] (+)= x reduced over each piece of the middle axis: ``chunk`` elements of it, the last one
+    what is left; 0: one piece. Sums are multiplied by ``scale``. Of no elements: 0, -inf, inf, 1, -inf."""
+    if op.n[1] == SUM:
+        reduce_kind(SUM, op, thread, threads)
+    elif op.n[1] == MAX:
+        reduce_kind(MAX, op, thread, threads)
+    elif op.n[1] == MIN:
+        reduce_kind(MIN, op, thread, threads)
+    elif op.n[1] == PROD:
+        reduce_kind(PROD, op, thread, threads)
+    elif op.n[1] == LOGSUMEXP:
+        reduce_kind(LOGSUMEXP, op, thread, threads)
+
+
+cdef inline void find(bint largest, vf* best, vi* at, vf x, vi index) noexcept nogil:
+    """Keep x where it is better than the best so far: larger (or smaller), or the first NaN."""
+    cdef vi better = vgt(x, best[0]) if largest else vgt(best[0], x)
+    better = (better | (veq(x, x) ^ visplat(-1))) & veq(best[0], best[0])
+    best[0] = vselect(better, x, best[0])
+    at[0] = vbits(vselect(better, vfrombits(index), vfrombits(at[0])))
+
+
+cdef inline int32_t find_in_row(bint largest, const real* x, int64_t count) noexcept nogil:
+    cdef real pad = -INFINITY if largest else INFINITY
+    cdef vf best = load_part(x, count, count, pad)
+    cdef vi index = vtoint(vload(LANE_NUMBER)), at = index
+    cdef real lane[16]
+    cdef ireal place[16]
+    cdef int64_t c = LANES
+    cdef int i, found = 0
+    cdef bint better
+    while c < count:
+        index = viadd(index, visplat(LANES))
+        find(largest, &best, &at, load_part(x + c, count - c, count - c, pad), index)
+        c += LANES
+    vstore(lane, best)
+    vstore(<real*>place, vfrombits(at))
+    for i in range(1, LANES):       # of equal ones the first; pads come last
+        better = lane[i] > lane[found] if largest else lane[i] < lane[found]
+        if lane[found] != lane[found]:
+            better = lane[i] != lane[i] and place[i] < place[found]
+        elif lane[i] != lane[i]:
+            better = 1
+        elif lane[i] == lane[found]:
+            better = place[i] < place[found]
+        if better:
+            found = i
+    return <int32_t>place[found]
+
+
+cdef inline nn_inlined find_in_columns(bint largest, const real* x, int64_t rows, int64_t ld, int64_t width,
+                                       int32_t* out) noexcept nogil:
+    cdef vf best = load_part(x, width, (rows - 1) * ld + width, 0)
+    cdef vi at = visplat(0), index = at
+    cdef ireal place[16]
+    cdef int64_t r
+    cdef int i
+    for r in range(1, rows):
+        index = viadd(index, visplat(1))
+        find(largest, &best, &at, load_part(x + r * ld, width, (rows - 1 - r) * ld + width, 0), index)
+    vstore(<real*>place, vfrombits(at))
+    for i in range(width):
+        out[i] = <int32_t>place[i]
+
+
+cdef inline nn_inlined find_share(bint largest, const Op* op, int thread, int threads) noexcept nogil:
+    cdef int32_t* out = <int32_t*>op.p[0]
+    cdef const real* x = <const real*>op.p[1]
+    cdef const real* y
+    cdef int64_t outer = op.n[0], mid = op.n[1], inner = op.n[2], first = 0, last = 0, item, c, i
+    cdef int64_t blocks = (inner + LANES - 1) // LANES
+    if op.n[5]:
+        split(outer, thread, threads, &first, &last)
+        first *= blocks
+        last *= blocks
+    else:
+        split(outer * blocks, thread, threads, &first, &last)
+    for item in range(first, last):
+        c = item % blocks * LANES
+        y = x + item // blocks * op.n[3] + c
+        if mid == 0:
+            for i in range(min(<int64_t>LANES, inner - c)):
+                out[item // blocks * inner + c + i] = 0
+        elif inner == 1 and op.n[4] == 1:
+            out[item] = find_in_row(largest, y, mid)
+        else:
+            find_in_columns(largest, y, mid, op.n[4], min(<int64_t>LANES, inner - c), out + item // blocks * inner + c)
+
+
+# p: out (int32), x. n: outer, mid, inner, stride_outer, stride_mid, by_rows
+cdef void argmax(const Op* op, int thread, int threads) noexcept nogil:
+    """out[outer, inner] = the first index along the middle axis of the largest element, or of NaN."""
+    find_share(1, op, thread, threads)
+
+
+# p: out (int32), x. n: outer, mid, inner, stride_outer, stride_mid, by_rows
+cdef void argmin(const Op* op, int thread, int threads) noexcept nogil:
+    """The same of the smallest element, or of NaN."""
+    find_share(0, op, thread, threads)
+
+
+# p: out, x. n: outer, mid, inner, stride_outer, reverse, exclusive, by_rows
+cdef void cumsum(const Op* op, int thread, int threads) noexcept nogil:
+    """out = the sums of x[outer, mid, inner] along the middle axis up to each element (``reverse``: from it on), itself left
+    out where ``exclusive``. Sums are double. out may be x; both have strides stride_outer and inner."""
+    cdef int64_t outer = op.n[0], mid = op.n[1], inner = op.n[2], first = 0, last = 0, item, c, width, at, j, step, _
+    cdef int64_t blocks = (inner + COLUMNS - 1) // COLUMNS
+    cdef bint exclusive = op.n[5]
+    cdef double total[COLUMNS]
+    cdef double before
+    cdef real* out
+    cdef const real* x
+    if op.n[6]:
+        split(outer, thread, threads, &first, &last)
+        first *= blocks
+        last *= blocks
+    else:
+        split(outer * blocks, thread, threads, &first, &last)
+    for item in range(first, last):
+        c = item % blocks * COLUMNS
+        width = min(<int64_t>COLUMNS, inner - c)
+        at = item // blocks * op.n[3] + c + ((mid - 1) * inner if op.n[4] else 0)
+        step = -inner if op.n[4] else inner
+        for j in range(width):
+            total[j] = 0
+        for _ in range(mid):
+            out = <real*>op.p[0] + at
+            x = <const real*>op.p[1] + at
+            for j in range(width):
+                before = total[j]
+                total[j] = before + x[j]
+                out[j] = <real>(before if exclusive else total[j])
+            at += step
+
+
+TABLE = {"reduce": <size_t>&reduce, "argmax": <size_t>&argmax, "argmin": <size_t>&argmin, "cumsum": <size_t>&cumsum}
+LAYOUT = layout()
+SIGNATURE = signature()
