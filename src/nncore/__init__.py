@@ -1,6 +1,5 @@
 """nncore: the compiled core of nnpy. Arrays in, arrays out; it knows no graph and no layer."""
 
-import os
 import platform
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from nncore.ops import Op, Ref, ref
 from nncore.program import Program, debug_build
 from nncore.steps import Step
 from nncore.threads import get_num_threads, set_num_threads
+from nncore.turns import core_count
 
 __all__ = [
     "Op", "Program", "Ref", "Step", "aligned", "debug_build", "get_num_threads", "info", "new_state", "ref",
@@ -30,7 +30,7 @@ def info() -> dict:
         "isa": isa,
         "isa_reason": why,
         "threads": get_num_threads(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": core_count(),
         "caches": cache_sizes(),
     }
 

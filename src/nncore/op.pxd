@@ -39,6 +39,7 @@ cdef enum:
     STATE_ERROR_ROW = 11    # the row where it was
     STATE_ERROR_VALUE = 12  # and the value
     STATE_ERROR_LOCK = 13   # 1 while a thread writes the three
+    STATE_BUSY = 14         # nncore.turns: a run works with this state
     STATE_SLOTS = 16        # from here on: addresses of the user's arrays
     STATE_SIZE = 72
 

@@ -2,17 +2,15 @@
 from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
-from nncore.op cimport (Kernel, ONCE, Op, POINTERS, SCALARS, SIZES, STATE_BATCH, STATE_DRAW, STATE_EPOCH,
+from nncore.op cimport (Kernel, ONCE, Op, POINTERS, SCALARS, SIZES, STATE_BATCH, STATE_BUSY, STATE_DRAW, STATE_EPOCH,
                         STATE_ERROR_OP, STATE_ERROR_ROW, STATE_ERROR_VALUE, STATE_INDICES,
                         STATE_LOCAL, STATE_NUMBERS, STATE_RATES, STATE_ROW, STATE_SEED, STATE_SIZE, STATE_SLOTS,
                         STATE_STEPS, layout, report, split)
-from nncore.threads cimport Barrier, barrier_enter, barrier_open, run_team
-import os
-import threading
+from nncore.pace cimport Pace
+from nncore.threads cimport Barrier, barrier_enter, barrier_open, ready_team, run_team, team_is_fixed, team_size
+from nncore.turns cimport cores, enter_cores, enter_state, leave_cores, leave_state
 import numpy as np
 from nncore.ops import place_barriers
-from nncore.pace import Pace
-from nncore.threads import get_num_threads, team_is_fixed
 
 cdef extern from "time.h" nogil:
     struct timespec:
@@ -32,17 +30,15 @@ cdef extern from *:
 cdef enum:
     SPINS = 1000        # 10 to 40 us: longer than the gap between two ops, short where another process has the core
 
-# One team works at a time: two of them on the same cores would wait for each other's time slices. Threads that train
-# at once take turns, a slice each.
-_turn = threading.Lock()
+cdef enum:              # instead of the number of steps done
+    INSIDE = -2
+    ERROR = -3
 
 
-def _after_fork():
-    global _turn
-    _turn = threading.Lock()      # the parent's holder does not exist here
-
-
-os.register_at_fork(after_in_child=_after_fork)
+cdef struct Stretch:
+    int64_t done
+    double start
+    double end
 
 
 cdef double now() noexcept nogil:
@@ -60,6 +56,8 @@ cdef struct Run:
     int64_t before          # steps that the run has done in other stretches
     double until            # stop after the step that passes this time; 0: never
     int more
+    double* seconds         # of each op, for walk_timed; and when the last of them ended
+    double clock
     Barrier barrier
 
 
@@ -70,11 +68,11 @@ cdef inline bint due(const Op* op, const Run* run) noexcept nogil:
     return run.state[STATE_STEPS] % op.every == op.phase
 
 
-cdef void walk(void* argument, int thread, int threads) noexcept nogil:
-    cdef Run* run = <Run*>argument
+cdef inline void walk_ops(Run* run, int thread, int threads, bint timed) noexcept nogil:
     cdef Op* op
     cdef int64_t i
     cdef int share
+    cdef double end
     while True:
         for i in range(run.count):
             op = &run.ops[i]
@@ -83,6 +81,12 @@ cdef void walk(void* argument, int thread, int threads) noexcept nogil:
             share = op.threads if op.threads < threads else threads
             if thread < share and (op.every == 0 or due(op, run)):
                 op.kernel(op, thread, share)
+            if timed:       # an op's time is that of the thread that takes longest
+                if barrier_enter(&run.barrier, threads):
+                    end = now()
+                    run.seconds[i] += end - run.clock
+                    run.clock = end
+                    barrier_open(&run.barrier, threads)
         if barrier_enter(&run.barrier, threads):        # whoever comes last prepares the next step for all
             run.state[STATE_DRAW] += 1
             run.state[STATE_STEPS] += 1
@@ -96,11 +100,19 @@ cdef void walk(void* argument, int thread, int threads) noexcept nogil:
             return
 
 
+cdef void walk(void* run, int thread, int threads) noexcept nogil:
+    walk_ops(<Run*>run, thread, threads, False)
+
+
+cdef void walk_timed(void* run, int thread, int threads) noexcept nogil:
+    walk_ops(<Run*>run, thread, threads, True)
+
+
 cdef class Program:
     """Ops in order, run by one team in one parallel region.
 
     ``ops``: a sequence of ``nncore.Op``. ``state``: int64 array of ``STATE_SIZE`` (``nncore.new_state()``), read by
-    kernels, advanced after every step; may be shared by Programs that do not run at once.
+    kernels, advanced after every step; Programs may share it, and one of them runs at a time.
     The arrays that the ops name are kept alive by the Program.
     """
     cdef Op* ops
@@ -109,7 +121,7 @@ cdef class Program:
     cdef readonly object state
     cdef readonly tuple records
     cdef readonly int threads       # the most threads that any op can use
-    cdef readonly object pace
+    cdef readonly Pace pace
 
     def __cinit__(self, ops, state):
         self.ops = NULL
@@ -165,31 +177,91 @@ cdef class Program:
         Returns the number of steps done: fewer than asked for too where an op has reported an error, which ``error``
         tells and ``clear`` forgets; until then run raises RuntimeError. The state's counters advance by that many steps.
         Unless ``set_num_threads`` has fixed the team, the Program finds out whether it is faster on one thread.
+        Signals are handled before or after, and so is what another thread does with the same state; on teams see
+        nncore.turns.
         """
-        cdef int threads
-        cdef int64_t done = 0, count
-        cdef double start, end, until
+        cdef int team
         if steps < 1 or self.count == 0:
             return 0
+        team = self.team()
+        with nogil:
+            steps = self.take_state_and_run(steps, seconds, team, NULL)
+        return self.checked(steps)
+
+    def profile(self, int64_t steps=1):
+        """Run ``steps`` steps as ``run`` does, slowly: nanoseconds a step of each op, float64 of shape (ops,).
+
+        All threads meet after each op, so that its time is that of the thread which takes longest."""
+        cdef int team
+        times = np.zeros(self.count)
+        cdef double* seconds = <double*><size_t>times.ctypes.data
+        if steps < 1 or self.count == 0:
+            return times
+        team = 1 if self.pace.alone and not team_is_fixed() else self.team()
+        with nogil:
+            steps = self.take_state_and_run(steps, 0, team, seconds)
+        return times * (1e9 / self.checked(steps))
+
+    cdef int team(self) except -1:
+        """How many threads it may use."""
+        return min(ready_team(min(team_size(), self.threads)), self.threads)
+
+    cdef int64_t checked(self, int64_t done) except -1:
+        if done == INSIDE:
+            raise RuntimeError("Program: expected no run inside of a run, and a kernel called Python, which called one")
+        if done == ERROR:
+            raise RuntimeError(f"Program: error() is {self.error()}; clear() it first")
+        return done
+
+    cdef int64_t take_state_and_run(self, int64_t steps, double seconds, int team, double* times) noexcept nogil:
+        """The steps done, INSIDE or ERROR. The interpreter runs nothing from here on."""
+        cdef int64_t done
+        if enter_state(self.cells + STATE_BUSY) < 0:
+            return INSIDE
         if self.cells[STATE_ERROR_OP]:
-            raise RuntimeError(f"Program.run: error() is {self.error()}; clear() it first")
-        threads = min(get_num_threads(), self.threads)
-        if threads == 1 or team_is_fixed():
-            with _turn:
-                return self._walk(steps, seconds, threads, 0)
-        with _turn:     # waiting for it is not the Program's time
-            start = now()
-            until = start + seconds if seconds > 0 else 1e300
-            while True:
-                alone, stretch = self.pace.choose(start, threads)
-                count = self._walk(steps - done, min(stretch, until - start), 1 if alone else threads,
-                                   done)
-                end = now()
-                self.pace.saw(alone, count, start, end)
-                done += count
-                if done == steps or end >= until or self.cells[STATE_ERROR_OP]:
-                    return done
-                start = end
+            done = ERROR
+        elif team == 1 or team_is_fixed() or times != NULL:
+            done = self.stretch(steps, seconds, team, 0, times).done
+        else:
+            done = self.stretches(steps, seconds, team)
+        leave_state(self.cells + STATE_BUSY)
+        return done
+
+    cdef int64_t stretches(self, int64_t steps, double seconds, int team) noexcept nogil:
+        """At the pace that it finds; waiting for a turn is not the Program's time."""
+        cdef double left = seconds if seconds > 0 else 1e300, time
+        cdef int64_t done = 0
+        cdef bint alone
+        cdef Stretch last
+        last.end = now()
+        while True:
+            alone, time = self.pace.next(last.end, team)
+            last = self.stretch(steps - done, min(time, left), 1 if alone else team, done, NULL)
+            self.pace.note(alone, last.done, last.start, last.end)
+            done += last.done
+            left -= last.end - last.start
+            if done == steps or left <= 0 or self.cells[STATE_ERROR_OP]:
+                return done
+
+    cdef Stretch stretch(self, int64_t steps, double seconds, int threads, int64_t before, double* times) noexcept nogil:
+        cdef Run run
+        cdef Stretch result
+        memset(&run, 0, sizeof(Run))
+        run.ops = self.ops
+        run.count = self.count
+        run.state = self.cells
+        run.steps = steps
+        run.before = before
+        run.seconds = times
+        run.barrier.spins = SPINS if threads <= cores else 0
+        enter_cores(threads)
+        run.clock = result.start = now()
+        run.until = result.start + seconds if seconds > 0 else 0
+        run_team(walk if times == NULL else walk_timed, &run, threads)
+        result.end = now()
+        leave_cores(threads)
+        result.done = run.done
+        return result
 
     def error(self):
         """What an op reported: (its position among the ops, the row, the value that it cannot use); None if none did.
@@ -202,28 +274,6 @@ cdef class Program:
     def clear(self):
         """Forget the error, so that the Program can run again."""
         self.cells[STATE_ERROR_OP] = 0
-
-    cdef int64_t _walk(self, int64_t steps, double seconds, int threads, int64_t before):
-        """To be called in turn."""
-        cdef Run run
-        memset(&run, 0, sizeof(Run))
-        run.ops = self.ops
-        run.count = self.count
-        run.state = self.cells
-        run.steps = steps
-        run.before = before
-        run.barrier.spins = SPINS if threads <= CORES else 0
-        with nogil:
-            run.until = now() + seconds if seconds > 0 else 0
-            run_team(walk, &run, threads)
-        return run.done
-
-
-def _cores():
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-cdef int CORES = _cores()
 
 
 def debug_build():

@@ -9,4 +9,7 @@ cdef struct Barrier:
 
 cdef bint barrier_enter(Barrier* barrier, int threads) noexcept nogil
 cdef void barrier_open(Barrier* barrier, int threads) noexcept nogil
+cdef bint team_is_fixed() noexcept nogil
+cdef int team_size() noexcept nogil
+cdef int ready_team(int threads) except -1
 cdef void run_team(TeamFunction function, void* argument, int threads) noexcept nogil

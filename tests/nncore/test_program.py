@@ -208,6 +208,34 @@ def test_an_error_ends_a_run_whose_team_is_not_fixed():
     assert program.run(10**6) == 1 and total[0] == 1
 
 
+# Profile
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_profile_tells_the_ops_that_take_time(threads):
+    set_num_threads(threads)
+    x, y = np.ones((2, 400, 400), np.float32)
+    small, total = np.zeros((1, 1), np.float32), np.zeros(1, np.float32)
+    ops = [softmax(small, small), softmax(y, x), count_up(total, every=2), softmax(small, small)]
+    program = Program(ops, new_state())
+    profiles = [program.profile(2) for _ in range(10)]
+    times = np.min(profiles, axis=0)  # without what other processes took
+    assert times.shape == (4,) and times.dtype == np.float64 and (times > 0).all()
+    if threads == 1:
+        assert times[1] > 20_000 and times[1] > 0.5 * times.sum()  # 160,000 exponentials
+    assert program.state[DRAW] == 20 and total[0] == 10  # it does what run does
+    np.testing.assert_allclose(y, 1 / 400, rtol=1e-5)
+    assert program.profile(0).tolist() == [0] * 4
+    assert Program([], new_state()).profile(3).shape == (0,)
+
+
+def test_the_profile_of_one_step_is_that_of_an_error():
+    program, total = reporting(np.full(5, -1))
+    assert (program.profile(10) > 0).all() and total[0] == 1
+    with pytest.raises(RuntimeError, match="clear"):
+        program.profile()
+
+
 # Barriers
 
 
@@ -337,6 +365,56 @@ def test_a_team_smaller_than_asked_for():
     assert in_new_process(RUN, OMP_NUM_THREADS="4", OMP_THREAD_LIMIT="2")[1] == "8.0"
     assert in_new_process(RUN, OMP_NUM_THREADS="4", OMP_THREAD_LIMIT="1")[1] == "8.0"
     assert in_new_process(RUN, OMP_NUM_THREADS="4", OMP_DYNAMIC="true")[1] == "8.0"
+
+
+WITH_FEW_THREADS = """
+import os, resource
+import nncore
+limit = int(open("/proc/self/statm").read().split()[0]) * os.sysconf("SC_PAGE_SIZE") + (250 << 20)
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm") or nncore.debug_build(), reason="limits of Linux")
+def test_threads_that_the_system_does_not_make():
+    """OpenMP would end the process: there are room and processes for two stacks beside the first."""
+    catch = "import warnings; warnings.simplefilter('error')\ntry:\n " + RUN.strip().replace("\n", "\n ")
+    catch += "\nexcept RuntimeWarning as warning: print(warning)"
+    settings = dict(OMP_NUM_THREADS="5", OMP_STACKSIZE="100m", MALLOC_ARENA_MAX="1")
+    words = in_new_process(WITH_FEW_THREADS + catch, **settings)
+    assert " ".join(words).startswith("nncore: 3 of 5 threads, because the system makes no more threads")
+    assert in_new_process(WITH_FEW_THREADS + RUN, **settings) == ["3", "8.0"]
+
+
+@pytest.mark.parametrize("size", ["64k", " 64 ", "65536B"])
+def test_stacks_too_small_for_kernels_are_not_used(size):
+    catch = "import warnings; warnings.simplefilter('ignore')" + RUN
+    assert in_new_process(catch, OMP_NUM_THREADS="3", OMP_STACKSIZE=size) == ["1", "8.0"]
+    loud = RUN.replace("import", "import warnings; warnings.simplefilter('error')\nimport", 1)
+    result = subprocess.run(
+        [sys.executable, "-c", loud],
+        env=os.environ | dict(OMP_NUM_THREADS="3", OMP_STACKSIZE=size),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert f"1 of 3 threads, because OMP_STACKSIZE={size}: kernels need 256K or more" in result.stderr
+
+
+def test_stacks_large_enough_are_used():
+    for size in ("256k", "1M", "nonsense"):
+        assert in_new_process(RUN, OMP_NUM_THREADS="3", OMP_STACKSIZE=size) == ["3", "8.0"]
+
+
+def test_where_affinity_is_forbidden():
+    forbid = """
+import os
+def no(pid): raise PermissionError(1, "not permitted")
+os.sched_getaffinity = no
+"""
+    code = forbid + RUN + "\nprint(nncore.info()['cores'], os.cpu_count())"
+    threads, total, cores, count = in_new_process(code, OMP_NUM_THREADS="2")
+    assert (threads, total) == ("2", "8.0") and cores == count
 
 
 def test_other_python_threads_go_on_meanwhile(rng):
