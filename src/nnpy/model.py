@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnpy import config
-from nnpy.callbacks.history import History
 from nnpy.graph import Shape, Tensor
 from nnpy.layers.base import InputLayer, Layer
+from nnpy.locks import making
 from nnpy.structure import Structure, describe, input_like, keys_of, pack, rebuild, tensors_of, trace
 from nnpy.training.engine import Engine
 from nnpy.training.settings import Settings, logs_of
+from nnpy.training.training import Training
 
 if TYPE_CHECKING:
     from nnpy.callbacks.base import Callback
+    from nnpy.callbacks.history import History
     from nnpy.insight.probe import Probe
 
 
@@ -37,14 +39,12 @@ class Model(Layer):
     _settings: Settings | None
     _fast: dict[Any, Any]
     dtype: str
-    history: History | None
-    stop_training: bool
-    fitting: int  # the thread that is in fit
+    _training: Training
     _numbers_hint = "for numbers call predict(x)"
 
     def _prepare(self) -> None:
-        self._structure = self._engine = self._settings = self.history = None
-        self._fast, self.dtype, self.stop_training, self.fitting = {}, config.floatx(), False, 0
+        self._structure = self._engine = self._settings = None
+        self._fast, self.dtype, self._training = {}, config.floatx(), Training()
 
     def __init__(self, inputs: Any = None, outputs: Any = None, name: str | None = None, *, trainable: bool = True):
         super().__init__(name=name)
@@ -76,9 +76,10 @@ class Model(Layer):
         self.built = True
 
     def _forget(self) -> None:
-        """Programs no longer fit: the structure or what is compiled has changed."""
+        """Programs no longer fit, and the optimizer begins anew: the structure has changed."""
         self._engine = None
         self._fast.clear()
+        self._training.reset(self._training.seed)
 
     @property
     def structure(self) -> Structure:
@@ -148,8 +149,11 @@ class Model(Layer):
     def build(self, input_shape: Any) -> None:
         """Build for samples of ``input_shape[1:]`` (before it the batch, None). Several inputs: a list of shapes, or a
         dict if ``call`` takes one."""
-        if self._structure is not None:
-            return
+        with making(self):
+            if self._structure is None:
+                self._build(input_shape)
+
+    def _build(self, input_shape: Any) -> None:
         self._ensure_name()
         if isinstance(input_shape, Mapping):
             named = {key: InputLayer(shape[1:], name=key).make() for key, shape in input_shape.items()}
@@ -228,11 +232,16 @@ class Model(Layer):
         self._set(Settings(optimizer, loss, loss_weights, metrics, weighted_metrics))
 
     def _set(self, settings: Settings) -> None:
-        before = self._engine
-        engine = Engine(self, settings, before) if self._structure is not None else None
-        self._settings = settings
-        self._forget()
-        self._engine = engine
+        with making(self):
+            before = self._engine
+            engine = Engine(self, settings, before) if self._structure is not None else None
+            known = before is not None and before.settings is not None and before.settings.optimizer
+            if known is settings.optimizer:
+                self._training.seed = settings.seed
+            else:
+                self._training.reset(settings.seed)
+            self._settings, self._engine = settings, engine
+            self._fast.clear()
 
     @property
     def optimizer(self) -> Any:
@@ -263,9 +272,30 @@ class Model(Layer):
     @property
     def engine(self) -> Engine:
         """The programs of the model as it is now."""
-        if self._engine is None:
-            self._engine = Engine(self, self._settings)
-        return self._engine
+        engine = self._engine
+        if engine is None:
+            with making(self):
+                engine = self._engine = self._engine or Engine(self, self._settings)
+        return engine
+
+    @property
+    def training(self) -> Training:
+        """Where its training stands: counters, history, what callbacks keep; to be written down and gone on with."""
+        return self._training
+
+    @property
+    def history(self) -> History | None:
+        """Of the last ``fit``, also of one that was interrupted; None before."""
+        return self._training.history
+
+    @property
+    def stop_training(self) -> bool:
+        """Set it to True in a callback, and ``fit`` ends: after the batch, and the hooks of the epoch's end."""
+        return self._training.stop
+
+    @stop_training.setter
+    def stop_training(self, value: bool) -> None:
+        self._training.stop = bool(value)
 
     def fit(
         self,
@@ -292,9 +322,9 @@ class Model(Layer):
         outputs: a list or dict), of any real dtype; read where they are, never changed. Or ``x`` alone: an iterable of
         batches ``(x, y)`` or ``(x, y, sample_weight)``. ``batch_size``: 32 if None; a last, smaller one is a step too.
         ``validation_split``: this last part of the samples is held out. ``shuffle``: a new order every epoch, from the
-        seed. All data is checked before work starts: TypeError or ValueError names what was expected and what came.
-        Ctrl-C raises KeyboardInterrupt within about 0.1 s (or one step); the model stays usable, ``model.history`` is
-        what there was.
+        seed. ``steps_per_epoch``: an epoch ends after so many, and the next goes on through the data from there. All
+        data is checked before work starts: TypeError or ValueError names what was expected and what came. Ctrl-C raises
+        KeyboardInterrupt within about 0.1 s (or one step); the model stays usable, ``model.history`` is what there was.
         """
         from nnpy.training.loop import fit
 
@@ -317,7 +347,9 @@ class Model(Layer):
         callbacks: Callback | Sequence[Callback] | None = None,
         return_dict: bool = False,
     ) -> float | list[float] | dict[str, float]:
-        """The loss and the metrics on data: a number if there is the loss only, a list, or a dict by name."""
+        """The loss and the metrics on data: a number if there is the loss only, a list, or a dict by name.
+
+        While another thread trains, every batch is of the weights of a whole number of steps."""
         from nnpy.training.evaluation import evaluate
 
         logs = evaluate(self, x, y, batch_size, verbose, sample_weight, steps, callbacks)
@@ -334,7 +366,9 @@ class Model(Layer):
         """The outputs for samples ``x``: a new array (samples, ...), a list of them for several outputs, or a dict of
         them where the outputs have keys.
 
-        ``batch_size``: 32 if None. Silent unless ``verbose`` is 1 or 2. Raises TypeError or ValueError for wrong data.
+        ``batch_size``: 32 if None. Silent unless ``verbose`` is 1 or 2. While another thread trains, every row is of
+        the weights of a whole number of steps; of more than 50 ms, rows may be of different ones. Raises TypeError or
+        ValueError for wrong data.
         """
         if batch_size is None and type(x) is np.ndarray and callbacks is None and not verbose and steps is None:
             program = self._fast.get((x.shape, x.strides, x.dtype))
@@ -386,7 +420,8 @@ class Model(Layer):
         return from_bytes, (to_bytes(self),)
 
     def save(self, path: str | os.PathLike) -> Path:
-        """Write weights, structure, optimizer state and seed to ``path``, a .safetensors file, whole or not at all."""
+        """Write weights, structure, optimizer state and seed to ``path``, a .safetensors file, whole or not at all; all
+        of one step, while another thread trains too."""
         from nnpy.saving import save
 
         return save(self, path)

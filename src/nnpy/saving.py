@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,19 +13,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnpy import seeds
-from nnpy.checks import integer
+from nnpy.checks import flag, integer
 from nnpy.files import write_whole
 from nnpy.graph import Parameter
 from nnpy.layers.base import Layer
+from nnpy.locks import at_rest
 from nnpy.registry import from_json, to_json
 
 if TYPE_CHECKING:
     from nnpy.model import Model
+    from nnpy.training.engine import Engine
 
 _FORMAT = 1
 _KEY = "nnpy"  # of our JSON among the metadata
 _SLOT = "optimizer/"
-_POSITION = ("step", "epochs", "seed")
+_POSITION = ("epoch", "update", "draw", "seed")
 
 
 def weight_names(weights: Sequence[Parameter]) -> list[str]:
@@ -66,17 +69,46 @@ def describe(model: Model, done: str = "saved") -> dict[str, Any]:
 def _contents(model: Model, done: str = "saved") -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Tensors by name, and what goes with them as JSON values."""
     value = describe(model, done)
-    tensors = _tensors(model)
-    value["position"] = None
-    if model.built and model.compiled and model.engine.store is not None:
-        engine = model.engine
-        value["position"] = engine.position()
-        names = dict(zip(model.weights, weight_names(model.weights), strict=True))
-        for slot, flat in engine.optimizer_slots().items():
-            for parameter in engine.parameters:
-                if engine.trainable[parameter]:
-                    tensors[f"{_SLOT}{slot}/{names[parameter]}"] = engine.claim().view(flat, parameter)
+    value["position"] = value["compiled"] = None
+    engine = model.engine if model.built and model.compiled else None
+    with at_rest(model.weights):  # all of one step, while another thread trains
+        tensors = _tensors(model)
+        if engine is not None and engine.store is not None:
+            value["position"] = model.training.position()
+            value["compiled"] = _as_compiled(model, engine)
+            names = dict(zip(model.weights, weight_names(model.weights), strict=True))
+            for slot, flat in engine.optimizer_slots().items():
+                for parameter in engine.parameters:
+                    if engine.trainable[parameter]:
+                        tensors[f"{_SLOT}{slot}/{names[parameter]}"] = np.array(engine.claim().view(flat, parameter))
     return tensors, {**value, "weights": weight_names(model.weights)}
+
+
+def _as_compiled(model: Model, engine: Engine) -> dict[str, dict[str, bool]]:
+    """Of weights and layers: whether they were trainable when the model was compiled, where that has changed since."""
+    names = weight_names(model.weights)
+    return {
+        "weights": {
+            name: engine.trainable[weight]
+            for name, weight in zip(names, model.weights, strict=True)
+            if engine.trainable[weight] != weight.trainable
+        },
+        "layers": {
+            name: then
+            for name, (layer, then) in zip(_layer_names(engine), engine.layers.items(), strict=True)
+            if then != layer.trainable
+        },
+    }
+
+
+def _layer_names(engine: Engine) -> list[str]:
+    """The names of all layers, at any depth, a number added where two are the same."""
+    seen: Counter[str] = Counter()
+    names = []
+    for layer in engine.layers:
+        names.append(f"{layer.name}:{seen[layer.name]}" if seen[layer.name] else layer.name)
+        seen[layer.name] += 1
+    return names
 
 
 def save_weights(model: Model, path: str | os.PathLike) -> Path:
@@ -86,7 +118,9 @@ def save_weights(model: Model, path: str | os.PathLike) -> Path:
 
 
 def _tensors(model: Model) -> dict[str, np.ndarray]:
-    return {name: p.value for name, p in zip(weight_names(model.weights), model.weights, strict=True)}
+    """Copies of the weights by name."""
+    with at_rest(model.weights):
+        return {name: np.array(p.value) for name, p in zip(weight_names(model.weights), model.weights, strict=True)}
 
 
 def _write(path: str | os.PathLike, tensors: dict[str, np.ndarray], value: dict[str, Any]) -> Path:
@@ -194,6 +228,7 @@ def _load(file: _File) -> Model:
     try:
         if file.value["settings"] is not None:
             model._set(Settings.from_json(file.value["settings"]))
+            _set_compiled(model, file.value["compiled"])
         position = file.value["position"]
         if position is not None:
             position = {name: integer("position", name, position[name], least=0) for name in _POSITION}
@@ -202,6 +237,19 @@ def _load(file: _File) -> Model:
     if position is not None:
         _restore(model, file, position)
     return model
+
+
+def _set_compiled(model: Model, compiled: dict[str, dict[str, bool]] | None) -> None:
+    """What was trainable when the model was compiled is what its optimizer's state is of."""
+    if compiled is None:
+        return
+    engine = model.engine
+    for known, by_name in (
+        (engine.trainable, dict(zip(weight_names(model.weights), model.weights, strict=True))),
+        (engine.layers, dict(zip(_layer_names(engine), engine.layers, strict=True))),
+    ):
+        for name, trainable in compiled["weights" if known is engine.trainable else "layers"].items():
+            known[by_name[name]] = flag("compiled", name, trainable)  # type: ignore[index]
 
 
 def _told(error: Exception) -> str:
@@ -222,7 +270,7 @@ def _restore(model: Model, file: _File, position: dict[str, int]) -> None:
         if slot not in slots or weight not in names or file.shape(name) != names[weight].shape:
             raise ValueError(f"{file.path}: optimizer state {name!r} fits neither the optimizer nor the weights")
         store.view(slots[slot], names[weight])[...] = file[name]
-    engine.set_position(position)
+    model.training.set_position(position)
 
 
 def load_weights(model: Model, path: str | os.PathLike) -> None:
@@ -248,12 +296,13 @@ def _assign(model: Model, file: _File) -> None:
                 f"{file.path}: {_owner(model, parameter)}: expected {parameter.name} of shape {parameter.shape}, "
                 f"got {file.shape(name)}"
             )
-    for name, parameter in zip(order, weights, strict=True):
-        value = file[name]
-        if model.dtype == "float64" and parameter.value.dtype != np.float64:
-            parameter.value = value.astype(np.float64)  # a model that was not run yet: assigning would round
-        else:
-            parameter.assign(value)
+    values = [file[name] for name in order]
+    with at_rest(weights):
+        for value, parameter in zip(values, weights, strict=True):
+            if model.dtype == "float64" and parameter.value.dtype != np.float64:
+                parameter.value = value.astype(np.float64)  # a model that was not run yet: assigning would round
+            else:
+                parameter.assign(value)
 
 
 def _refuse(model: Model, file: _File, names: list[str]) -> None:

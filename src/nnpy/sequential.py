@@ -8,6 +8,7 @@ from typing import Any
 from nnpy.checks import shown
 from nnpy.graph import Tensor
 from nnpy.layers.base import InputLayer, Layer
+from nnpy.locks import making
 from nnpy.model import Model
 from nnpy.structure import check_names, layer_from_json, layer_to_json
 
@@ -90,8 +91,11 @@ class Sequential(Model):
 
     def build(self, input_shape: Any) -> None:
         """Build for samples of ``input_shape[1:]``; ``input_shape[0]`` is the batch, None."""
-        if self._structure is not None:
-            return
+        with making(self):
+            if self._structure is None:
+                self._build(input_shape)
+
+    def _build(self, input_shape: Any) -> None:
         if not self._layers:
             raise ValueError(f"{self}: expected at least one layer before it is built")
         if not isinstance(input_shape, (list, tuple)) or not input_shape:

@@ -66,7 +66,7 @@ def test_callbacks_are_called_in_order(rng):
         end.format(1),
         "train end",
     ]
-    assert recorder.model is net and recorder.params["steps"] == 3 and recorder.params["seed"] == 0
+    assert recorder.model is net and recorder.params["steps"] == 3 and recorder.params["seed"] == nn.get_seed()
 
 
 def test_batch_callbacks_do_not_change_the_result(rng):
@@ -326,7 +326,7 @@ def test_a_checkpoint_of_code_is_refused_before_training(data, tmp_path):
     net.compile("sgd", "mse")
     with pytest.raises(TypeError, match=r"ModelCheckpoint: .*coded.* is code.*save_weights_only=True"):
         net.fit(*data, callbacks=nn.ModelCheckpoint(tmp_path / "a.safetensors"), verbose=0)
-    assert net.engine.position()["step"] == 0
+    assert net.training.update == 0
     weights = nn.ModelCheckpoint(tmp_path / "{epoch}.safetensors", save_weights_only=True)
     net.fit(*data, callbacks=weights, verbose=0)
     assert [path.name for path in tmp_path.iterdir()] == ["1.safetensors"]
@@ -339,7 +339,7 @@ def test_files_that_cannot_be_written_are_told_before_training(data, tmp_path):
             with pytest.raises(OSError, match=f"^{who}: cannot write {folder}/a.safetensors: ") as error:
                 net.fit(*data, callbacks=make(f"{folder}/a.safetensors"), verbose=0)
             assert isinstance(error.value, FileNotFoundError)
-    assert net.engine.position()["step"] == 0
+    assert net.training.update == 0
 
 
 def batches(data, count):
@@ -351,7 +351,7 @@ def test_an_iterator_that_runs_out(data, caplog):
     net = regression()
     history = net.fit(batches(data, 7), epochs=3, steps_per_epoch=5, verbose=0)
     assert caplog.messages == ["x ran out after 7 batches, 15 were expected; training stops"]
-    assert net.engine.position()["step"] == 7 and len(history.history["loss"]) == 2 and not net.fitting
+    assert net.training.update == 7 and len(history.history["loss"]) == 2 and not net.training.thread
     caplog.clear()
     history = net.fit(batches(data, 10), epochs=3, steps_per_epoch=5, validation_data=data, verbose=0)
     assert caplog.messages == ["x ran out after 10 batches, 15 were expected; training stops"]

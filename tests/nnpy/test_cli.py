@@ -121,7 +121,7 @@ def test_failure_to_save_is_one_line(tmp_path, capsys, monkeypatch):
     """The folder goes away during training."""
 
     def fit(model, *_, **__):
-        model.history = nnpy.History()
+        model.training.history = nnpy.History()
         os.rmdir(tmp_path / "out")
         return model.history
 

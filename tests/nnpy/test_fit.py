@@ -49,7 +49,8 @@ def test_an_epoch_is_the_same_as_by_hand(double, rng, samples, batch):
     for got, want in zip(net.get_weights(), expected, strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-12)
     assert history.history["loss"] == pytest.approx([loss], rel=1e-10)
-    assert net.engine.position() == {"step": math.ceil(samples / batch), "epochs": 1, "seed": nn.get_seed()}
+    steps = math.ceil(samples / batch)
+    assert net.training.position() == {"epoch": 1, "update": steps, "draw": steps, "seed": nn.get_seed()}
 
 
 def test_shuffled_epochs_use_the_documented_order(double, rng):
@@ -179,7 +180,7 @@ def test_steps_per_epoch_and_initial_epoch(rng):
         epochs=6,
         verbose=0,
     )
-    assert net.engine.position()["step"] == 12 and history.epoch == [2, 3, 4, 5]
+    assert net.training.update == 12 and history.epoch == [2, 3, 4, 5]
 
 
 def test_learning_rate_schedules_are_exact(double, rng):

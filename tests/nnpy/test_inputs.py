@@ -48,7 +48,7 @@ def reference(net, x):
 
 
 def steps_done(net):
-    return net.engine.position()["step"]
+    return net.training.update
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -261,7 +261,7 @@ BAD_OPTIONS = [
 def test_bad_options_are_refused_before_work(net, options, error, message):
     with pytest.raises(error, match=message):
         net.fit(X, Y, **options)
-    assert steps_done(net) == 0 and not net.fitting
+    assert steps_done(net) == 0 and not net.training.thread
     net.fit(X, Y, verbose=0)
 
 
@@ -406,4 +406,4 @@ def test_iterables_refused(net):
         net.fit(iter([]), verbose=0)
     with pytest.raises(ValueError, match=r"expected samples of shape \(4,\), got \(2,\)"):
         net.fit(iter([(X[:, :2], Y)]), verbose=0)
-    assert not net.fitting
+    assert not net.training.thread

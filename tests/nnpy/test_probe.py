@@ -85,10 +85,10 @@ def test_a_probe_changes_nothing_and_is_not_changed(net, rng):
     x, y = rng.normal(size=(6, 3)), rng.normal(size=(6, 2))
     net.compile("adam", "mse")
     net.fit(x, y, verbose=0)
-    weights, position = net.get_weights(), net.engine.position()
+    weights, position = net.get_weights(), net.training.position()
     probe = net.probe(x, y)
     copies = {name: value.copy() for name, value in {**probe.activations, **probe.parameter_gradients}.items()}
-    assert net.engine.position() == position
+    assert net.training.position() == position
     assert all(np.array_equal(a, b) for a, b in zip(weights, net.get_weights(), strict=True))
     net.fit(x, y, epochs=3, verbose=0)
     for name, value in {**probe.activations, **probe.parameter_gradients}.items():

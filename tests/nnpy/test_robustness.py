@@ -73,7 +73,7 @@ def test_control_c_stops_at_once_and_leaves_a_usable_model(rng):
             net.fit(x, y, batch_size=32, epochs=100000, verbose=0)
         delays.append(time.perf_counter() - sent[0])
         timer.join()
-        assert not net.fitting and len(net.history.epoch) == len(net.history.history.get("loss", []))
+        assert not net.training.thread and len(net.history.epoch) == len(net.history.history.get("loss", []))
         assert np.isfinite(net.evaluate(x, y, verbose=0))
         net.fit(x, y, epochs=1, verbose=0)
     assert min(delays) < 0.2, delays
@@ -90,9 +90,9 @@ def test_control_c_within_one_long_epoch(rng):
     with pytest.raises(KeyboardInterrupt):
         net.fit(x, y, batch_size=1, epochs=1000, verbose=0)
     assert bits(net) != before and np.isfinite(net.predict(x[:100])).all()
-    step = net.engine.position()["step"]
+    step = net.training.update
     net.fit(x[:64], y[:64], batch_size=32, verbose=0)
-    assert net.engine.position()["step"] == step + 2
+    assert net.training.update == step + 2
 
 
 def test_two_threads_give_the_same_bits_as_one_after_the_other(rng):

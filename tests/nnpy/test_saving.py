@@ -225,7 +225,7 @@ def _drop(*names):
         (lambda value: value.update(model=[]), "expected a model, got list"),
         (_drop("model", "config", "name"), "cannot make its model: 'name' is missing"),
         (_drop("position", "seed"), "cannot compile its model: 'seed' is missing"),
-        (lambda value: value["position"].update(step=-1), "cannot compile its model: position: expected step"),
+        (lambda value: value["position"].update(update=-1), "cannot compile its model: position: expected update"),
         (_drop("settings", "optimizer"), "cannot compile its model"),
     ],
 )

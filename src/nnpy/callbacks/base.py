@@ -29,6 +29,8 @@ class Callback:
     ``val_`` values. Raises TypeError for a subclass with a method ``on_...`` that nobody would call.
     """
 
+    comes_last = False  # called after all others, the history too: for what writes down where they stand
+
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         for name in dir(cls):
@@ -119,7 +121,7 @@ class CallbackList:
                 raise TypeError(f"callbacks: expected Callback objects, got {shown(callback)}{advice}")
             callback.set_model(model)
             callback.set_params(params)
-        self.callbacks = list(callbacks)
+        self.callbacks = sorted(callbacks, key=lambda callback: callback.comes_last)
         self.every_batch = self.wants(*(f"on_{stem}_{end}" for stem in ("train_batch", "batch") for end in _ENDS))
 
     def call(self, hook: str, *arguments: Any) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import nncore
-from nncore.memory import BATCH, DRAW, EPOCH, SEED
+from nncore.memory import BATCH, DRAW, EPOCH
 from nnpy.checks import flag
 from nnpy.compiler import Request, compile_request
 from nnpy.graph import Tensor
 from nnpy.layers.base import Call
+from nnpy.locks import at_rest, making
 from nnpy.saving import weight_names
 from nnpy.training.engine import bind, feeds
 from nnpy.training.samples import Samples, prepare, prepare_inputs
@@ -94,9 +96,8 @@ def probe(model: Model, x: Any, y: Any = None, training: bool = False) -> Probe:
         samples = prepare(model, x, y)
     engine, structure = model.engine, model.structure
     named = _activations(model)
-    position = engine.train_state
-    state = nncore.new_state(samples.count, int(position[SEED]))
-    state[DRAW], state[EPOCH] = position[DRAW], engine.epochs
+    state = nncore.new_state(samples.count, model.training.seed)
+    state[DRAW], state[EPOCH] = model.training.draw, model.training.epoch
     tensors: list[Tensor] = list(structure.inputs)
     options: dict[str, Any] = {}
     store = engine.readable()
@@ -112,17 +113,12 @@ def probe(model: Model, x: Any, y: Any = None, training: bool = False) -> Probe:
     if y is not None or training:
         store = engine.claim()
     request = Request(samples.count, training, feeds(tensors, samples.sources), keep=list(named.values()), **options)
-    executable = compile_request(request, store, state)
+    with making(model):
+        executable = compile_request(request, store, state)
     bind(state, samples.arrays, {BATCH: samples.count})
-    with engine.train_lock:  # the flat gradients are those of training
-        if y is not None:
-            store.gradients[:] = 0
-        moving = [parameter for parameter in model.weights if not parameter.trainable]
-        before = [parameter.value.copy() for parameter in moving]
+    result = Probe()
+    with _undisturbed(model, store if y is not None else None):
         executable.program.run(1)
-        for parameter, value in zip(moving, before, strict=True):
-            parameter.value[...] = value  # statistics that a training step moves
-        result = Probe()
         for name, tensor in named.items():
             result.activations[name] = np.array(executable.value(tensor))
             gradient = executable.gradient(tensor) if y is not None else None
@@ -139,6 +135,24 @@ def probe(model: Model, x: Any, y: Any = None, training: bool = False) -> Probe:
     trainable = [parameter.trainable for parameter in model.weights]
     result._explain(dict(zip(weight_names(model.weights), trainable, strict=True)))
     return result
+
+
+@contextmanager
+def _undisturbed(model: Model, store: Any) -> Iterator[None]:
+    """Inside, a step may move statistics and write gradients, zero at first: they are put back."""
+    with at_rest(model.weights):
+        moving = [parameter for parameter in model.weights if not parameter.trainable]
+        before = [parameter.value.copy() for parameter in moving]
+        gradients = None if store is None else store.gradients.copy()
+        try:
+            if store is not None:
+                store.gradients[:] = 0
+            yield
+        finally:
+            for parameter, value in zip(moving, before, strict=True):
+                parameter.value[...] = value
+            if store is not None:
+                store.gradients[:] = gradients
 
 
 def _activations(model: Model) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ from nnpy.checks import flag, shown
 from nnpy.checks import shape as checked_shape
 from nnpy.config import floatx
 from nnpy.graph import Parameter, Tensor
+from nnpy.locks import at_rest, making
 from nnpy.registry import Configurable, snake
 
 _counts: dict[str, Iterator[int]] = defaultdict(itertools.count)
@@ -156,8 +157,10 @@ class Layer(Configurable):
         self.check_input(shapes)
         with graph.scope(self.name):
             if not self.built:
-                self.build(shapes)
-                self.built = True
+                with making(self):
+                    if not self.built:  # by another thread meanwhile
+                        self.build(shapes)
+                        self.built = True
             result = self._apply(list(tensors) if listed else tensors[0])
             several = isinstance(result, list | tuple)
             outputs = tuple(self._own_output(tensor, tensors) for tensor in (result if several else (result,)))
@@ -250,8 +253,10 @@ class Layer(Configurable):
         return sum(parameter.value.size for parameter in self.weights)
 
     def get_weights(self) -> list[np.ndarray]:
-        """Copies of the weights, in the order of ``weights``."""
-        return [np.array(parameter.value) for parameter in self.weights]
+        """Copies of the weights, in the order of ``weights``: all of one step, while another thread trains too."""
+        weights = self.weights
+        with at_rest(weights):
+            return [np.array(parameter.value) for parameter in weights]
 
     def set_weights(self, values: Sequence[np.ndarray]) -> None:
         """Copy ``values`` in. ValueError for a wrong number or shape, TypeError for what holds no real numbers; then
@@ -262,8 +267,9 @@ class Layer(Configurable):
         if len(values) != len(weights):
             raise ValueError(f"{self}: expected {len(weights)} arrays, got {len(values)}")
         arrays = [self.named(p._checked, value) for p, value in zip(weights, values, strict=True)]
-        for parameter, array in zip(weights, arrays, strict=True):
-            parameter.assign(array)
+        with at_rest(weights):
+            for parameter, array in zip(weights, arrays, strict=True):
+                parameter.assign(array)
 
     # checks for subclasses
 

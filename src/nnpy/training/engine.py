@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import isfinite
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, NamedTuple
-from weakref import WeakSet
 
 import numpy as np
 
@@ -18,6 +16,7 @@ from nncore.memory import BATCH, DRAW, EPOCH, INDICES, LOCAL, NUMBERS, RATES, RO
 from nnpy.compiler import Executable, Feed, Request, compile_request
 from nnpy.data.images import Images
 from nnpy.graph import Parameter, Tensor
+from nnpy.locks import guard_of, making
 from nnpy.optimizers.base import Updater
 from nnpy.parameters import Store
 from nnpy.training.samples import Samples, Source, source
@@ -52,25 +51,29 @@ class Ready(NamedTuple):
         return self.executable.program
 
 
-_engines: WeakSet[Engine] = WeakSet()
+class Rates:
+    """The learning rates of the steps up to ``end``, asked for once, unless the optimizer's is changed meanwhile."""
 
+    def __init__(self, optimizer: Any, end: int):
+        self.optimizer, self.end = optimizer, end
+        self._rate: Any = None
+        self._first, self._table = 0, np.empty(0)
 
-def _after_fork() -> None:
-    """In a forked child the threads that held locks, or were in fit, do not exist."""
-    for engine in list(_engines):
-        engine.new_locks()
-        if engine.model.fitting != threading.get_ident():
-            engine.model.fitting = 0
-
-
-os.register_at_fork(after_in_child=_after_fork)
+    def of(self, update: int, count: int) -> np.ndarray:
+        """Of ``count`` steps, at least, from ``update`` on."""
+        rate, last = self.optimizer.learning_rate, self._first + len(self._table)
+        if rate is not self._rate or not self._first <= update <= last - count:
+            self._table = self.optimizer.rates(update, max(count, self.end - update))
+            self._rate, self._first = rate, update
+        return self._table[update - self._first :]
 
 
 class Engine:
     """Programs are made when first needed and kept, the least recently used dropped beyond a bound.
 
     Training programs share ``train_state`` and work on ``store``, which holds the parameters; the others share
-    ``infer_state`` and read the parameters wherever they are. Each state has a lock: one run at a time.
+    ``infer_state`` and read the parameters wherever they are. ``guard``: one run, or copy of the parameters, at a time;
+    see ``nnpy.locks``. Where training stands is ``model.training``.
     """
 
     def __init__(self, model: Model, settings: Settings | None, before: Engine | None = None):
@@ -84,41 +87,51 @@ class Engine:
         # A row for each loss and metric; after those of training, one for the penalty of the regularizers.
         self.totals = {"train": np.zeros((columns + 1, 2)), "test": np.zeros((columns, 2))}
         self.infer_state = nncore.new_state()
-        self.train_state = nncore.new_state(seed=settings.seed if settings is not None else 0)
-        self.new_locks()
-        self.epochs = 0  # trained so far: the number of the next shuffle
-        self.updates = 0  # of the parameters so far: what schedules count by
+        self.train_state = nncore.new_state()
+        self.guard = guard_of(self.parameters)
         self.store: Store | None = None
+        self._before: Engine | None = None  # whose optimizer's state the store's will go on from
         self._views: dict[Parameter, np.ndarray] = {}
         self._objectives: dict[tuple[bool, ...], Objective] = {}
         self._programs: OrderedDict[tuple, Ready] = OrderedDict()
-        if before is not None and before.trainable == self.trainable:
+        if before is not None:
             self._take_over(before)
 
-    def new_locks(self) -> None:
-        self.infer_lock, self.train_lock, self._making = threading.RLock(), threading.RLock(), threading.RLock()
-        _engines.add(self)
-
     def _take_over(self, before: Engine) -> None:
-        """Compiled again: the flat buffers stay, and with the same optimizer so does where it stands."""
-        self.store, self._views = before.store, before._views
-        if self.settings and before.settings and before.settings.optimizer is self.settings.optimizer:
-            self.train_state[DRAW] = before.train_state[DRAW]
-            self.updates, self.epochs = before.updates, before.epochs
+        """Compiled again: the flat buffers stay if the same parameters are trainable; else, with the same optimizer,
+        what it knows of each parameter is copied when the new ones are made."""
+        if before.trainable == self.trainable:
+            self.store, self._views, self._before = before.store, before._views, before._before
+        elif self.settings and before.settings and before.settings.optimizer is self.settings.optimizer:
+            self._before = before if before.store is not None else before._before
 
     # parameters
 
     def claim(self) -> Store:
         """The store, with the parameters' newest values in it: another model that shares some may have moved them."""
         if self.store is None:
-            with self._as_compiled():
-                self.store = Store(self.parameters, self.model.dtype)
-            self._views = {parameter: parameter.value for parameter in self.parameters}
-        for parameter, view in self._views.items():
-            if parameter.value is not view:
-                view[...] = parameter.value
-                parameter.value = view
+            with making(self.model):
+                self._make_store()
+        assert self.store is not None
+        with self.guard.lock:
+            for parameter, view in self._views.items():
+                if parameter.value is not view:
+                    view[...] = parameter.value
+                    parameter.value = view
         return self.store
+
+    def _make_store(self) -> None:
+        if self.store is not None:  # another thread was first
+            return
+        with self.guard.lock, self._as_compiled():
+            store = Store(self.parameters, self.model.dtype)
+            self._views = {parameter: parameter.value for parameter in self.parameters}
+            if self._before is not None and self.settings is not None and (old := self._before.store) is not None:
+                known, slots = self.settings.optimizer.slots(old), self.settings.optimizer.slots(store)
+                for name in known.keys() & slots.keys():
+                    for parameter in store.offsets.keys() & old.offsets.keys():
+                        store.view(slots[name], parameter)[...] = old.view(known[name], parameter)
+        self.store, self._before = store, None
 
     @contextmanager
     def _as_compiled(self) -> Iterator[None]:
@@ -155,9 +168,12 @@ class Engine:
 
     def penalty(self) -> float:
         """What the regularizers add to the loss, for the weights as they are now."""
+        penalized = [parameter for parameter in self.parameters if parameter.l1 or parameter.l2]
         total = 0.0
-        for parameter in self.parameters:
-            if parameter.l1 or parameter.l2:
+        if not penalized:
+            return total
+        with self.guard.turn():
+            for parameter in penalized:
                 w = parameter.value.astype(np.float64).reshape(-1)
                 total += parameter.l1 * float(np.abs(w).sum()) + parameter.l2 * float(w @ w)
         return total
@@ -183,7 +199,7 @@ class Engine:
         return self._program("predict", batch, tuple(source(array) for array in inputs), ())
 
     def _program(self, mode: str, batch: int, sources: tuple[Source, ...], weighted: tuple[bool, ...]) -> Ready:
-        with self._making:
+        with making(self.model):
             return self._find_or_make(mode, batch, sources, weighted)
 
     def _find_or_make(self, mode: str, batch: int, sources: tuple[Source, ...], weighted: tuple[bool, ...]) -> Ready:
@@ -239,41 +255,73 @@ class Engine:
 
     # running
 
-    def train_steps(
-        self, samples: Samples, batch: int, steps: int, order: np.ndarray | None = None, slices: bool = True
-    ) -> Iterator[int]:
-        """Train ``steps`` steps on the samples in ``order``, the last batch perhaps smaller; yields after each stretch
-        how many it was: about 50 ms, or without ``slices`` one step."""
-        assert self.settings is not None
-        state, optimizer = self.train_state, self.settings.optimizer
-        first, rate = self.updates, optimizer.learning_rate
-        rates = optimizer.rates(first, steps)
-        setup = {INDICES: 0 if order is None else address(order), RATES: address(rates), LOCAL: 0, ROW: 0}
-        numbers = samples.numbers
-        setup |= {EPOCH: self.epochs, NUMBERS: 0 if numbers is None else address(numbers)}
-        for size, count in parts(samples.count, batch, steps):
-            program = self.training(size, samples).program
-            setup[BATCH] = size
-            while count:
-                if optimizer.learning_rate is not rate:  # a callback has set it
-                    rate = optimizer.learning_rate
-                    rates = optimizer.rates(first, steps)
-                    setup[RATES] = address(rates)
-                with self.train_lock:
-                    self.claim()  # a callback may have trained another model that shares parameters
-                    bind(state, samples.arrays, setup)
-                    done = program.run(count if slices else 1, SLICE)
-                    self.updates += done
-                    setup.update({ROW: int(state[ROW]), LOCAL: int(state[LOCAL])})
-                count -= done
-                yield done
+    @contextmanager
+    def _turn(self, mode: str) -> Iterator[None]:
+        """Nobody else runs on these parameters. A signal handler that comes in the midst of another run may predict and
+        evaluate: what that run has set is put back. RuntimeError if it would train."""
+        with self.guard.turn() as nested:
+            if not nested:
+                yield
+                return
+            if mode == "train":
+                raise RuntimeError(
+                    f"{self.model}: expected no training in the midst of a step (a signal handler?)"
+                )
+            state, totals = self.infer_state.copy(), self.totals["test"].copy()
+            try:
+                yield
+            finally:
+                self.infer_state[:], self.totals["test"][:] = state, totals
 
-    def test_steps(self, samples: Samples, batch: int, steps: int, slices: bool = True) -> Iterator[int]:
-        """As ``train_steps``, without training: losses and metrics of the samples in order."""
-        setup = {INDICES: 0, LOCAL: 0, ROW: 0}
+    def train(
+        self,
+        samples: Samples,
+        batch: int,
+        totals: np.ndarray,
+        rates: Rates,
+        *,
+        row: int = 0,
+        order: np.ndarray | None = None,
+        most: int = 1,
+        moved: Callable[[int, int], None] = lambda steps, rows: None,
+    ) -> int:
+        """Train on the samples from ``row`` on, in ``order``: up to ``most`` steps and about 50 ms, or one step if what
+        is left is less than a batch. Adds to ``totals``, calls ``moved(steps, rows)``; returns the number of steps."""
+        training, left = self.model.training, samples.count - row
+        size, steps = (batch, min(most, left // batch)) if left >= batch else (left, 1)
+        program = self.training(size, samples).program
+        numbers, state, cells = samples.numbers, self.train_state, self.totals["train"]
+        table = rates.of(training.update, steps)
+        setup = {
+            BATCH: size, ROW: row, LOCAL: 0, DRAW: training.draw, EPOCH: training.epoch, SEED: training.seed,
+            INDICES: 0 if order is None else address(order), NUMBERS: 0 if numbers is None else address(numbers),
+            RATES: address(table),
+        }  # fmt: skip
+        self.guard.give_way()
+        with self._turn("train"):
+            self.claim()  # another model that shares parameters may have moved them
+            bind(state, samples.arrays, setup)
+            cells[...] = totals
+            try:
+                program.run(steps, SLICE)
+            finally:  # Ctrl-C may come before run's result is here; the cells tell what was done
+                done = int(state[LOCAL])
+                training.update += done
+                training.draw += done
+                totals[...] = cells
+                moved(done, min(done * size, left))
+        return done
+
+    def test_steps(
+        self, samples: Samples, batch: int, steps: int, totals: np.ndarray, slices: bool = True
+    ) -> Iterator[int]:
+        """Losses and metrics of ``steps`` batches of the samples in order are added to ``totals``; yields after each
+        stretch how many it was: about 50 ms, or without ``slices`` one step."""
+        row = 0
         for size, count in parts(samples.count, batch, steps):
-            program = self.testing(size, samples).program
-            yield from self._infer(program, samples.arrays, setup, size, count, slices)
+            make = lambda size=size: self.testing(size, samples)  # noqa: E731
+            yield from self._infer(make, samples.arrays, row, size, count, slices, totals)
+            row += size * count
 
     def predict(self, inputs: Sequence[np.ndarray | Images], batch: int, steps: int) -> list[np.ndarray]:
         """The outputs for inputs in order."""
@@ -296,28 +344,37 @@ class Engine:
         slices: bool = True,
     ) -> Iterator[int]:
         """As ``test_steps``: the outputs are written to ``results``."""
-        setup = {INDICES: 0, LOCAL: 0, ROW: 0}
-        for size, times in parts(len(results[0]), batch, steps):
-            program = self.inference(size, inputs).program
-            yield from self._infer(program, [*inputs, *results], setup, size, times, slices)
+        row = 0
+        for size, count in parts(len(results[0]), batch, steps):
+            make = lambda size=size: self.inference(size, inputs)  # noqa: E731
+            yield from self._infer(make, [*inputs, *results], row, size, count, slices)
+            row += size * count
 
     def _infer(
         self,
-        program: Any,
+        make: Callable[[], Ready],
         arrays: Sequence[np.ndarray | Images],
-        setup: dict[int, int],
+        row: int,
         size: int,
         count: int,
         slices: bool,
+        totals: np.ndarray | None = None,
     ) -> Iterator[int]:
-        state = self.infer_state
-        setup[BATCH] = size
+        state, cells = self.infer_state, self.totals["test"]
         while count:
-            with self.infer_lock:
-                bind(state, arrays, setup)
-                done = program.run(count if slices else 1, SLICE)
-                setup[ROW] = int(state[ROW])
+            ready = make()
+            self.guard.give_way()
+            with self._turn("infer"):
+                if any(p.value is not v for p, v in zip(self.parameters, ready.values, strict=True)):
+                    continue  # another thread has moved the parameters meanwhile
+                bind(state, arrays, {INDICES: 0, LOCAL: 0, ROW: row, BATCH: size})
+                if totals is not None:
+                    cells[...] = totals
+                done = ready.program.run(count if slices else 1, SLICE)
+                if totals is not None:
+                    totals[...] = cells
             count -= done
+            row += done * size
             yield done
 
     def fast(self, x: np.ndarray) -> FastPredict | None:
@@ -327,23 +384,15 @@ class Engine:
             return None
         return FastPredict(self, self.inference(len(x), [x]), structure.outputs[0].concrete(len(x)))
 
-    def position(self) -> dict[str, int]:
-        """Where training stands, for files."""
-        return {"step": self.updates, "epochs": self.epochs, "seed": int(self.train_state[SEED])}
-
-    def set_position(self, position: dict[str, int]) -> None:
-        self.updates, self.epochs = position["step"], position["epochs"]
-        self.train_state[DRAW] = self.updates  # one draw an update
-        self.train_state[SEED] = position["seed"]
-
 
 class FastPredict:
     """Predictions for arrays of one shape, layout and dtype: what is left of ``predict`` when all else is known."""
 
-    __slots__ = ("batch", "dtype", "engine", "pairs", "program", "shape", "state")
+    __slots__ = ("batch", "dtype", "engine", "guard", "pairs", "program", "shape", "state")
 
     def __init__(self, engine: Engine, ready: Ready, shape: tuple[int, ...]):
         self.engine, self.program, self.shape = engine, ready.program, shape
+        self.guard = engine.guard
         self.pairs = list(zip(engine.parameters, ready.values, strict=True))
         self.dtype = np.dtype(engine.model.dtype)
         self.state, self.batch = engine.infer_state, shape[0]
@@ -357,14 +406,26 @@ class FastPredict:
             if not isfinite(np.add.reduce(x, axis=None, dtype=self.dtype)):
                 return None
         result = np.empty(self.shape, self.dtype)
-        state = self.state
-        with self.engine.infer_lock:
-            state[ROW] = state[INDICES] = 0
-            state[BATCH] = self.batch
-            state[SLOTS] = x.__array_interface__["data"][0]
-            state[SLOTS + 1] = result.__array_interface__["data"][0]
-            self.program.run(1)
+        guard, me = self.guard, get_ident()
+        if guard.owner != me:  # another thread may be at work, or this one is inside, and a signal handler calls
+            with self.engine._turn("infer"):
+                self._run(x, result)
+            return result
+        with guard.lock:
+            guard.owner = -me
+            try:
+                self._run(x, result)
+            finally:
+                guard.owner = me
         return result
+
+    def _run(self, x: np.ndarray, result: np.ndarray) -> None:
+        state = self.state
+        state[ROW] = state[INDICES] = 0
+        state[BATCH] = self.batch
+        state[SLOTS] = x.__array_interface__["data"][0]
+        state[SLOTS + 1] = result.__array_interface__["data"][0]
+        self.program.run(1)
 
 
 def _inside(layer: Layer) -> Iterator[Layer]:

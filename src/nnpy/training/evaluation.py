@@ -11,6 +11,7 @@ import numpy as np
 from nnpy.callbacks.base import Callback, CallbackList, as_list, logger, say
 from nnpy.data import inputs as adapt
 from nnpy.data.images import Images
+from nnpy.locks import making
 from nnpy.training.progress import check_verbose, format_logs
 from nnpy.training.samples import Samples, batches, prepare, prepare_inputs
 from nnpy.training.settings import logs_of
@@ -69,44 +70,36 @@ def evaluate_samples(
     model: Model, samples: Samples, batch: int, steps: int, calls: CallbackList | None = None
 ) -> dict[str, float]:
     engine = model.engine
-    totals, each = engine.totals["test"], calls is not None and calls.wants_batches("test")
-    with engine.infer_lock:
-        before = totals.copy()  # those of an evaluation that is under way: a callback may call this
-        totals[:] = 0
-        running = engine.test_steps(samples, batch, steps, slices=not each)
-        if calls is not None and each:
-            for number in range(steps):
-                calls.call("on_test_batch_begin", number, None)
-                next(running)
-                calls.call("on_test_batch_end", number, logs_of(engine.heads, totals, engine.penalty()))
-        else:
-            for _ in running:
-                pass
-        mine = totals.copy()
-        totals[:] = before
-    return logs_of(engine.heads, mine, engine.penalty())
+    totals, each = np.zeros_like(engine.totals["test"]), calls is not None and calls.wants_batches("test")
+    running = engine.test_steps(samples, batch, steps, totals, slices=not each)
+    if calls is not None and each:
+        for number in range(steps):
+            calls.call("on_test_batch_begin", number, None)
+            next(running)
+            calls.call("on_test_batch_end", number, logs_of(engine.heads, totals, engine.penalty()))
+    else:
+        for _ in running:
+            pass
+    return logs_of(engine.heads, totals, engine.penalty())
 
 
 def evaluate_stream(model: Model, stream: Any, steps: int | None, calls: CallbackList) -> dict[str, float]:
-    total, number = None, -1
+    totals, number = None, -1
     for number, samples in enumerate(batches(stream, model, "x")):
         engine = model.engine
         calls.call("on_test_batch_begin", number, None)
-        with engine.infer_lock:
-            before = engine.totals["test"].copy()
-            engine.totals["test"][:] = 0
-            for _ in engine.test_steps(samples, samples.count, 1):
-                pass
-            total = engine.totals["test"].copy() if total is None else total + engine.totals["test"]
-            engine.totals["test"][:] = before
+        if totals is None:
+            totals = np.zeros_like(engine.totals["test"])
+        for _ in engine.test_steps(samples, samples.count, 1, totals):
+            pass
         if calls.wants_batches("test"):
-            calls.call("on_test_batch_end", number, logs_of(engine.heads, total, engine.penalty()))
+            calls.call("on_test_batch_end", number, logs_of(engine.heads, totals, engine.penalty()))
         if steps is not None and number + 1 >= steps:
             break
-    if total is None:
+    if totals is None:
         raise ValueError("x: expected at least one batch, got none")
     ran_out(number + 1, steps)
-    return logs_of(model.engine.heads, total, model.engine.penalty())
+    return logs_of(model.engine.heads, totals, model.engine.penalty())
 
 
 def ran_out(batches_: int, expected: int | None, then: str = "") -> bool:
@@ -156,11 +149,12 @@ def predict(
 
 
 def _remember(model: Model, x: np.ndarray) -> None:
-    if len(model._fast) >= _FAST:
-        model._fast.clear()
-    fast = model.engine.fast(x)
-    if fast is not None:
-        model._fast[x.shape, x.strides, x.dtype] = fast
+    with making(model):  # another thread may compile the model anew
+        if len(model._fast) >= _FAST:
+            model._fast.clear()
+        fast = model.engine.fast(x)
+        if fast is not None:
+            model._fast[x.shape, x.strides, x.dtype] = fast
 
 
 def _predict_arrays(

@@ -2,192 +2,262 @@
 
 from __future__ import annotations
 
-import threading
+import itertools
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nncore.memory import DRAW
-from nnpy import seeds
+import numpy as np
+
 from nnpy.callbacks.base import CallbackList, as_list
 from nnpy.callbacks.history import History
 from nnpy.checks import flag
 from nnpy.data import inputs as adapt
+from nnpy.training.engine import Rates
 from nnpy.training.evaluation import BATCH, evaluate_data, limit, ran_out, validation
 from nnpy.training.progress import Progress, check_verbose
 from nnpy.training.samples import Samples, batches, prepare
 
 if TYPE_CHECKING:
     from nnpy.model import Model
+    from nnpy.training.training import Training
+
+
+@dataclass
+class Plan:
+    """What ``fit`` was told, checked. ``steps``: of an epoch; None: as many as an iterable gives. ``limited``: they
+    were told, so that a pass over the data may end in the middle of an epoch."""
+
+    shown: int
+    batch: int
+    epochs: int
+    initial_epoch: int
+    shuffle: bool
+    steps: int | None
+    class_weight: Any
+    validation_split: float
+    validation_batch: int
+    validation_steps: int | None
+    validates: Callable[[int], bool]
+    limited: bool
+
+
+@dataclass
+class Data:
+    """What to train on, ``samples`` or a ``stream`` of batches, and what to evaluate after an epoch."""
+
+    samples: Samples | None = None
+    stream: Any = None
+    held: Any = None
 
 
 def fit(
-    model: Model,
-    x: Any,
-    y: Any,
+    model: Model, x: Any, y: Any, *, callbacks: Any, validation_data: Any, sample_weight: Any, **options: Any
+) -> History:
+    """``Model.fit``."""
+    plan = _plan(**options)
+    model.settings  # noqa: B018  raises if the model is not compiled, before anything else is looked at
+    data = (_stream if adapt.is_stream(x) else _arrays)(model, plan, x, y, sample_weight, validation_data)
+    if validation_data is not None:
+        data.held = _validation_data(model, validation_data)
+    if isinstance(data.held, Samples):
+        limit(plan.validation_steps, data.held.count, plan.validation_batch, "validation_steps")
+    history, progress, training = History(), Progress(plan.shown), model.training
+    params = {
+        "epochs": plan.epochs, "steps": plan.steps, "batch_size": plan.batch,
+        "samples": None if data.samples is None else data.samples.count, "seed": model.settings.seed,
+        "verbose": plan.shown,
+    }  # fmt: skip
+    calls = CallbackList([*as_list(callbacks), history, progress], model, params)
+    with training.running(model, plan.initial_epoch, calls, history):
+        try:
+            calls.call("on_train_begin", None)
+            logs = _epochs(model, plan, data, calls, progress)
+            calls.call("on_train_end", logs if history.epoch else None)
+        finally:
+            progress.close()
+    return history
+
+
+def _plan(
     *,
     batch_size: int | None,
     epochs: int,
     verbose: Any,
-    callbacks: Any,
     validation_split: float,
-    validation_data: Any,
     shuffle: bool,
     class_weight: Any,
-    sample_weight: Any,
     initial_epoch: int,
     steps_per_epoch: int | None,
     validation_steps: int | None,
     validation_batch_size: int | None,
     validation_freq: int | Iterable[int],
-) -> History:
-    """``Model.fit``."""
-    shown = check_verbose(verbose)
+) -> Plan:
     batch = adapt.positive(BATCH if batch_size is None else batch_size, "batch_size")
-    epochs = adapt.positive(epochs, "epochs")
-    initial_epoch = adapt.positive(initial_epoch, "initial_epoch", 0)
-    validation_batch = (
-        batch if validation_batch_size is None else adapt.positive(validation_batch_size, "validation_batch_size")
+    plan = Plan(
+        shown=check_verbose(verbose),
+        batch=batch,
+        epochs=adapt.positive(epochs, "epochs"),
+        initial_epoch=adapt.positive(initial_epoch, "initial_epoch", 0),
+        shuffle=flag("fit", "shuffle", shuffle),
+        steps=steps_per_epoch,
+        class_weight=class_weight,
+        validation_split=validation_split,
+        validation_batch=batch,
+        validation_steps=validation_steps,
+        validates=_validation_epochs(validation_freq),
+        limited=steps_per_epoch is not None,
     )
-    validates = _validation_epochs(validation_freq)
-    shuffle = flag("fit", "shuffle", shuffle)
+    if validation_batch_size is not None:
+        plan.validation_batch = adapt.positive(validation_batch_size, "validation_batch_size")
     if steps_per_epoch is not None:
-        steps_per_epoch = adapt.positive(steps_per_epoch, "steps_per_epoch")
+        plan.steps = adapt.positive(steps_per_epoch, "steps_per_epoch")
     if validation_steps is not None:
-        validation_steps = adapt.positive(validation_steps, "validation_steps")
-    model.settings  # noqa: B018  raises if the model is not compiled, before anything else is looked at
+        plan.validation_steps = adapt.positive(validation_steps, "validation_steps")
+    return plan
 
-    if adapt.is_stream(x):
-        if y is not None or sample_weight is not None or validation_split:
-            raise TypeError(
-                "fit: expected neither y, sample_weight nor validation_split where x is an iterable of batches"
-            )
-        _check_stream(x, epochs - initial_epoch, steps_per_epoch)
-        data: Any = x if steps_per_epoch is None else iter(_forever(x))
-        steps = steps_per_epoch if steps_per_epoch is not None else len(x) if hasattr(x, "__len__") else None
-        held = None
-        samples_count = None
-    else:
-        samples = prepare(model, x, y, sample_weight, class_weight)
-        position = adapt.split_position(validation_split, samples.count)
-        data, held = samples, None
-        if position < samples.count:
-            if validation_data is not None:
-                raise ValueError("fit: expected either validation_split or validation_data, got both")
-            # Classes are weighed in training alone, as with validation_data.
-            whole = samples if class_weight is None else prepare(model, x, y, sample_weight)
-            data, held = samples.part(0, position), whole.part(position, samples.count)
-        steps = limit(steps_per_epoch, data.count, batch, "steps_per_epoch")
-        samples_count = data.count
-    if validation_data is not None:
-        held = _validation_data(model, validation_data)
-    if isinstance(held, Samples):
-        limit(validation_steps, held.count, validation_batch, "validation_steps")
 
-    history, progress = History(), Progress(shown)
-    params = {
-        "epochs": epochs, "steps": steps, "batch_size": batch, "samples": samples_count, "seed": model.settings.seed,
-        "verbose": shown,
-    }  # fmt: skip
-    calls = CallbackList([*as_list(callbacks), history, progress], model, params)
-    if model.fitting:
-        raise RuntimeError(f"{model}: fit is running already, in another thread or around this callback")
-    model.history, model.stop_training, model.fitting = history, False, threading.get_ident()
-    try:
-        calls.call("on_train_begin", None)
-        taken = 0  # batches of an iterable
-        for epoch in range(initial_epoch, epochs):
-            calls.call("on_epoch_begin", epoch, None)
-            start = time.perf_counter()
-            if isinstance(data, Samples):
-                logs, count = _array_epoch(model, data, batch, steps, shuffle, calls)  # type: ignore[arg-type]
-            else:
-                logs, count, some = _stream_epoch(model, data, steps_per_epoch, class_weight, calls)
-                taken += some
-                if not some and (steps_per_epoch is None or not taken):
-                    raise ValueError("x: expected at least one batch, got none")
-                if steps_per_epoch is not None and some < steps_per_epoch and not model.stop_training:
-                    ran_out(taken, (epochs - initial_epoch) * steps_per_epoch, "; training stops")
-                    model.stop_training = True
-                    if not some:  # an epoch of nothing has no values
-                        break
-            progress.trained(time.perf_counter() - start, count)
-            model.engine.epochs += 1
-            if held is not None and validates(epoch):
-                values = evaluate_data(model, held, validation_batch, validation_steps, calls)
-                logs.update((f"val_{name}", value) for name, value in values.items())
-            calls.call("on_epoch_end", epoch, logs)
-            if model.stop_training:
+def _stream(model: Model, plan: Plan, x: Any, y: Any, sample_weight: Any, validation_data: Any) -> Data:
+    if y is not None or sample_weight is not None or plan.validation_split:
+        raise TypeError("fit: expected neither y, sample_weight nor validation_split where x is an iterable of batches")
+    if hasattr(x, "__next__") and plan.epochs - plan.initial_epoch > 1 and not plan.limited:
+        raise ValueError(
+            f"x: an iterator can be read once, which is one epoch, got epochs={plan.epochs - plan.initial_epoch}; give "
+            "steps_per_epoch, or an iterable whose iter() starts anew"
+        )
+    if not plan.limited:
+        plan.steps = len(x) if hasattr(x, "__len__") else None
+        return Data(stream=x)
+    seen = model.training.taken if model.training.resumed and not hasattr(x, "__next__") else 0
+    return Data(stream=itertools.islice(_forever(x), seen, None))
+
+
+def _arrays(model: Model, plan: Plan, x: Any, y: Any, sample_weight: Any, validation_data: Any) -> Data:
+    samples = prepare(model, x, y, sample_weight, plan.class_weight)
+    position = adapt.split_position(plan.validation_split, samples.count)
+    data = Data(samples)
+    if position < samples.count:
+        if validation_data is not None:
+            raise ValueError("fit: expected either validation_split or validation_data, got both")
+        # Classes are weighed in training alone, as with validation_data.
+        whole = samples if plan.class_weight is None else prepare(model, x, y, sample_weight)
+        data = Data(samples.part(0, position), held=whole.part(position, samples.count))
+    assert data.samples is not None
+    plan.steps = limit(plan.steps, data.samples.count, plan.batch, "steps_per_epoch")
+    return data
+
+
+def _epochs(model: Model, plan: Plan, data: Data, calls: CallbackList, progress: Progress) -> dict[str, float]:
+    """The epochs that are left; the values of the last."""
+    training = model.training
+    logs: dict[str, float] = {}
+    while training.number < plan.epochs:
+        number = training.number
+        if not training.begun:
+            training.resume()
+            training.totals = None
+        training.begun = True
+        calls.call("on_epoch_begin", number, None)
+        training.resume()
+        start = time.perf_counter()
+        if data.samples is not None:
+            logs, count = _array_epoch(model, plan, data.samples, calls)
+        else:
+            logs, count = _stream_epoch(model, plan, data.stream, calls)
+            if not _had_some(training, plan):
                 break
-        calls.call("on_train_end", logs if history.epoch else None)
-    finally:
-        model.fitting = 0
-        progress.close()
-    return history
-
-
-def _array_epoch(
-    model: Model, samples: Samples, batch: int, steps: int, shuffle: bool, calls: CallbackList
-) -> tuple[dict[str, float], int]:
-    """One pass over arrays; the values, and the number of samples."""
-    engine = model.engine
-    order = seeds.stream("shuffle", engine.epochs, model.settings.seed).permutation(samples.count) if shuffle else None
-    totals = engine.totals["train"]
-    totals[:] = 0
-    done = 0
-    running = engine.train_steps(samples, batch, steps, order, slices=not calls.every_batch)
-    logs: dict[str, float] = {}
-    while done < steps and not (done and model.stop_training):
-        if calls.every_batch:
-            calls.call("on_train_batch_begin", done, None)
-        done += next(running)
-        logs = engine.training_logs(totals)
-        calls.call("on_progress", done - 1, logs)
-        if calls.every_batch:
-            calls.call("on_train_batch_end", done - 1, logs)
-    return logs, min(done * batch, samples.count)
-
-
-def _stream_epoch(
-    model: Model, stream: Any, steps: int | None, class_weight: Any, calls: CallbackList
-) -> tuple[dict[str, float], int, int]:
-    """One pass over an iterable of batches, or ``steps`` of them; the values, the number of samples and of batches."""
-    total, count, number = None, 0, -1
-    logs: dict[str, float] = {}
-    for number, samples in enumerate(batches(stream, model, "x", class_weight)):
-        calls.call("on_train_batch_begin", number, None)
-        values = _one_step(model, samples)
-        total = values if total is None else total + values
-        count += samples.count
-        logs = model.engine.training_logs(total)
-        calls.call("on_progress", number, logs)
-        calls.call("on_train_batch_end", number, logs)
-        if model.stop_training or number + 1 == steps:
+            training.end_pass()
+        progress.trained(time.perf_counter() - start, count)
+        training.end_epoch()
+        if data.held is not None and plan.validates(number):
+            values = evaluate_data(model, data.held, plan.validation_batch, plan.validation_steps, calls)
+            logs.update((f"val_{name}", value) for name, value in values.items())
+        calls.call("on_epoch_end", number, logs)
+        if training.stop:
             break
-    return logs, count, number + 1
+    return logs
 
 
-def _one_step(model: Model, samples: Samples) -> Any:
-    """Train on one batch; its totals. Those of an epoch that is under way (a callback may call this) stay."""
-    engine = model.engine
-    totals = engine.totals["train"]
-    with engine.train_lock:
-        samples = samples.at_step(int(engine.train_state[DRAW]))
-        before = totals.copy()
-        totals[:] = 0
-        for _ in engine.train_steps(samples, samples.count, 1):
-            pass
-        mine = totals.copy()
-        totals[:] = before
-        return mine
+def _array_epoch(model: Model, plan: Plan, samples: Samples, calls: CallbackList) -> tuple[dict[str, float], int]:
+    """The epoch under way on arrays; the values, and the number of samples. Where a pass over them ends in its midst,
+    the next begins."""
+    engine, training, steps = model.engine, model.training, plan.steps
+    assert steps is not None and engine.settings is not None
+    if training.totals is None:
+        training.totals = np.zeros_like(engine.totals["train"])
+    rates = Rates(engine.settings.optimizer, training.update + steps - training.batch)
+    count, first, logs = 0, training.batch, engine.training_logs(training.totals)
+    while training.batch < steps and not (training.batch > first and training.stop):
+        if training.row == samples.count:
+            training.end_pass()
+        if calls.every_batch:
+            calls.call("on_train_batch_begin", training.batch, None)
+        row = training.row
+        engine.train(
+            samples, plan.batch, training.totals, rates, row=row, order=training.order(samples.count, plan.shuffle),
+            most=1 if calls.every_batch else steps - training.batch, moved=training.moved,
+        )  # fmt: skip
+        count += training.row - row
+        if training.row == samples.count:
+            training.end_pass()
+        logs = engine.training_logs(training.totals)
+        calls.call("on_progress", training.batch - 1, logs)
+        if calls.every_batch:
+            calls.call("on_train_batch_end", training.batch - 1, logs)
+    return logs, count
+
+
+def _stream_epoch(model: Model, plan: Plan, stream: Any, calls: CallbackList) -> tuple[dict[str, float], int]:
+    """The epoch under way on an iterable of batches, as far as that or ``plan`` goes; the values, and the number of
+    samples."""
+    training, count = model.training, 0
+    logs = {} if training.totals is None else model.engine.training_logs(training.totals)
+    if plan.limited and training.batch == plan.steps:
+        return logs, count
+    if not plan.limited and not hasattr(stream, "__next__"):
+        stream = itertools.islice(stream, training.batch, None)  # what a run that this one goes on from has seen
+    for samples in batches(stream, model, "x", plan.class_weight):
+        calls.call("on_train_batch_begin", training.batch, None)
+        if training.totals is None:
+            training.totals = np.zeros_like(model.engine.totals["train"])
+        _one_step(model, samples, training.totals, training.took)
+        count += samples.count
+        logs = model.engine.training_logs(training.totals)
+        calls.call("on_progress", training.batch - 1, logs)
+        calls.call("on_train_batch_end", training.batch - 1, logs)
+        if training.stop or (plan.limited and training.batch == plan.steps):
+            break
+    return logs, count
+
+
+def _had_some(training: Training, plan: Plan) -> bool:
+    """Whether the epoch had batches; one that had too few is the last. ValueError if there never were any."""
+    if not training.batch and not (plan.limited and training.taken):
+        raise ValueError("x: expected at least one batch, got none")
+    if plan.limited and training.batch < (plan.steps or 0) and not training.stop:
+        expected = (plan.epochs - plan.initial_epoch) * (plan.steps or 0)
+        ran_out(training.taken, expected, "; training stops")
+        training.stop = True
+    return training.batch > 0  # an epoch of nothing has no values
+
+
+def _one_step(model: Model, samples: Samples, totals: np.ndarray, moved: Callable[[int, int], None]) -> None:
+    """Train on one batch; adds to ``totals``."""
+    engine, training = model.engine, model.training
+    assert engine.settings is not None
+    rates = Rates(engine.settings.optimizer, training.update + 1)
+    engine.train(samples.at_step(training.draw), samples.count, totals, rates, moved=moved)
 
 
 def train_on_batch(model: Model, x: Any, y: Any, sample_weight: Any, class_weight: Any) -> dict[str, float]:
     samples = prepare(model, x, y, sample_weight, class_weight)
-    return model.engine.training_logs(_one_step(model, samples))
+    totals = np.zeros_like(model.engine.totals["train"])
+    _one_step(model, samples, totals, lambda steps, rows: None)
+    return model.engine.training_logs(totals)
 
 
-def _validation_epochs(frequency: int | Iterable[int]) -> Any:
+def _validation_epochs(frequency: int | Iterable[int]) -> Callable[[int], bool]:
     """Whether to validate after an epoch (from 0)."""
     if isinstance(frequency, Iterable) and not isinstance(frequency, (str, bytes)):
         chosen = {adapt.positive(epoch, "validation_freq") for epoch in frequency}
@@ -209,14 +279,6 @@ def _validation_data(model: Model, data: Any) -> Any:
         return validation(model, data[0], data[1], data[2] if len(data) == 3 else None)
     except (TypeError, ValueError) as error:
         raise type(error)(f"validation_data: {error}") from error
-
-
-def _check_stream(stream: Any, epochs: int, steps: int | None) -> None:
-    if hasattr(stream, "__next__") and epochs > 1 and steps is None:
-        raise ValueError(
-            f"x: an iterator can be read once, which is one epoch, got epochs={epochs}; give steps_per_epoch, "
-            "or an iterable whose iter() starts anew"
-        )
 
 
 def _forever(stream: Any) -> Iterator[Any]:

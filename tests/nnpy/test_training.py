@@ -1,0 +1,288 @@
+"""Training: what a run is, written down in the middle of an epoch and gone on with; steps and passes over the data."""
+
+import json
+
+import numpy as np
+import pytest
+
+import nnpy as nn
+from nnpy.training.training import State
+
+
+class Stop(Exception):
+    pass
+
+
+def network(seed=7, optimizer=None):
+    nn.set_seed(seed)
+    net = nn.Sequential(
+        [nn.Input((6,)), nn.Dense(16, activation="relu"), nn.BatchNormalization(), nn.Dropout(0.3), nn.Dense(2)]
+    )
+    net.compile(optimizer or nn.Adam(1e-2), "mse", metrics=["mse"])
+    return net
+
+
+@pytest.fixture
+def data(rng):
+    return rng.normal(size=(70, 6)), rng.normal(size=(70, 2))
+
+
+def snapshot(net):
+    """What a checkpoint holds: the state as JSON, and arrays."""
+    store, slots = net.engine.claim(), net.engine.optimizer_slots()
+    state = net.training.state()
+    moments = [{name: np.array(store.view(flat, p)) for name, flat in slots.items()} for p in net.weights]
+    return json.dumps(state.values), state.arrays, net.get_weights(), moments
+
+
+def resumed(saved, net):
+    values, arrays, weights, moments = saved
+    net.set_weights(weights)
+    store, slots = net.engine.claim(), net.engine.optimizer_slots()
+    for parameter, known in zip(net.weights, moments, strict=True):
+        for name, value in known.items():
+            store.view(slots[name], parameter)[...] = value
+    net.training.restore(State(json.loads(values), arrays))
+    return net
+
+
+def callbacks():
+    return [
+        nn.EarlyStopping("loss", patience=1, min_delta=0.01, restore_best_weights=True),
+        nn.LearningRateScheduler(lambda epoch, rate: rate * 0.9),
+    ]
+
+
+class Taking(nn.Callback):
+    """Takes a snapshot after a step, or where an epoch begins or ends, and ends the run as a crash would."""
+
+    comes_last = True
+
+    def __init__(self, epoch, batch):
+        super().__init__()
+        self.at, self.epoch, self.saved = (epoch, batch), 0, None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+        if self.at == (epoch, "begin"):
+            self.take()
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.at == (epoch, "end"):
+            self.take()
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.at == (self.epoch, batch):
+            self.take()
+
+    def take(self):
+        self.saved = snapshot(self.model)
+        raise Stop
+
+
+def streams(data, kind, batch=16):
+    if kind == "arrays":
+        return {"x": data[0], "y": data[1], "batch_size": batch}
+    parts = [(data[0][i : i + batch], data[1][i : i + batch]) for i in range(0, 70, batch)]
+
+    class Batches:
+        def __iter__(self):
+            return iter(parts)
+
+    return {"x": Batches()}
+
+
+@pytest.mark.parametrize("kind", ["arrays", "iterable"])
+@pytest.mark.parametrize("steps", [None, 3])
+@pytest.mark.parametrize("place", [(2, 1), (2, 2), (1, 0), (2, "begin"), (0, "begin"), (1, "end")])
+def test_a_run_goes_on_from_the_middle_of_an_epoch_bit_for_bit(data, kind, steps, place):
+    options = {**streams(data, kind), "epochs": 5, "steps_per_epoch": steps, "verbose": 0}
+    whole = network()
+    history = whole.fit(**options, callbacks=callbacks()).history
+    taking = Taking(*place)
+    with pytest.raises(Stop):
+        network().fit(**options, callbacks=[*callbacks(), taking])
+    again = resumed(taking.saved, network(seed=99))
+    again.fit(**options, callbacks=callbacks())
+    assert again.history.history == history and again.history.epoch == whole.history.epoch
+    assert again.training.position() == whole.training.position()
+    assert all(np.array_equal(a, b) for a, b in zip(whole.get_weights(), again.get_weights(), strict=True))
+    for one, other in zip(snapshot(whole)[3], snapshot(again)[3], strict=True):
+        assert len(one) == 2 and all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def test_what_a_state_says(data):
+    net = network()
+    assert net.training.state().values["update"] == 0 and net.history is None and not net.stop_training
+    taking = Taking(1, 2)
+    with pytest.raises(Stop):
+        net.fit(*data, batch_size=16, epochs=3, callbacks=taking, verbose=0)
+    values = json.loads(taking.saved[0])
+    assert {name: values[name] for name in ("number", "batch", "epoch", "row", "draw", "update", "seed")} == {
+        "number": 1, "batch": 3, "epoch": 1, "row": 48, "draw": 8, "update": 8, "seed": 7,
+    }  # fmt: skip
+    assert values["totals"] == {"array": "totals"} and values["callbacks"]["History"]["epoch"] == [0]
+    assert not net.training.thread and net.training.position()["epoch"] == 2  # a file's reader begins a pass
+
+
+def test_states_that_fit_nothing_are_refused(data, caplog):
+    net = network()
+    net.fit(*data, callbacks=nn.EarlyStopping("loss"), verbose=0)
+    values, arrays = net.training.state()
+    for bad in (None, 3, State({}, {}), State({**values, "row": -1}, arrays), State(values, {})):
+        with pytest.raises(ValueError, match=r"^restore: expected"):
+            net.training.restore(bad)
+    net.training.restore(State(values, arrays))
+    with pytest.raises(ValueError, match="expected initial_epoch=1, where training stands, got 3"):
+        net.fit(*data, epochs=5, initial_epoch=3, verbose=0)
+    net.training.restore(State(values, arrays))
+    net.fit(*data, epochs=2, verbose=0)
+    assert net.history.epoch == [0, 1] and "EarlyStopping" in caplog.text  # its state was there, and it was not
+    seen = []
+
+    def inside(epoch, logs):
+        with pytest.raises(RuntimeError, match="expected no fit to be running"):
+            net.training.restore(State(values, arrays))
+        seen.append(epoch)
+
+    net.fit(*data, callbacks=nn.LambdaCallback(on_epoch_end=inside), verbose=0)
+    assert seen == [0]
+
+
+def test_epochs_of_some_steps_go_on_through_the_data(rng):
+    """10 batches, 4 an epoch: five epochs are two passes, each sample twice, as it is shuffled in each pass."""
+    x = np.arange(10.0)[:, None]
+    y = np.zeros((10, 1))
+
+    def seen(**options):
+        nn.set_seed(3)
+        net = nn.Sequential([nn.Input((1,)), nn.Dense(1, kernel_initializer="ones")])
+        net.compile(nn.SGD(0.0), "mse")
+        values, before = [], [0.0]
+
+        def note(batch, logs):
+            values.append(logs["loss"] * (batch + 1) - before[0])
+            before[0] = logs["loss"] * (batch + 1)
+
+        def begin(epoch, logs):
+            before[0] = 0.0
+
+        callback = nn.LambdaCallback(on_epoch_begin=begin, on_train_batch_end=note)
+        net.fit(x, y, batch_size=1, callbacks=callback, verbose=0, **options)
+        return np.round(np.sqrt(values)).astype(int).tolist(), net.training
+
+    parts, training = seen(steps_per_epoch=4, epochs=5)
+    whole, other = seen(epochs=2)
+    assert parts == whole and sorted(parts[:10]) == list(range(10)) and parts[:10] != parts[10:]
+    assert (training.epoch, training.row, training.update) == (2, 0, 20) == (other.epoch, other.row, other.update)
+    ordered, training = seen(steps_per_epoch=4, epochs=3, shuffle=False)
+    assert ordered == [*range(10), 0, 1] and (training.epoch, training.row) == (1, 2)
+
+
+def test_a_new_fit_begins_a_new_pass(data):
+    net = network()
+    net.fit(*data, batch_size=16, steps_per_epoch=2, verbose=0)
+    assert (net.training.epoch, net.training.row) == (0, 32)
+    net.fit(*data, batch_size=16, verbose=0)
+    assert (net.training.epoch, net.training.row) == (2, 0)
+
+
+def test_initial_epoch_counts_from_there(data):
+    net = network()
+    numbers = []
+    note = nn.LambdaCallback(on_epoch_begin=lambda epoch, logs: numbers.append(epoch))
+    net.fit(*data, epochs=4, initial_epoch=2, callbacks=note, verbose=0)
+    assert numbers == [2, 3] == net.history.epoch and net.training.epoch == 2
+
+
+def moments(net):
+    store, slots = net.engine.claim(), net.engine.optimizer_slots()
+    return {(p.name, name): np.array(store.view(flat, p)) for name, flat in slots.items() for p in net.weights}
+
+
+def test_compiling_again_after_freezing_keeps_what_the_optimizer_knows(data):
+    net = network()
+    net.fit(*data, verbose=0)
+    before, update = moments(net), net.training.update
+    first = net.layers[0]
+    for frozen in (True, False):
+        first.trainable = not frozen
+        net.compile(net.optimizer, "mse")
+        assert net.training.update == update
+        after = moments(net)
+        assert before.keys() == after.keys() and all(np.array_equal(before[key], after[key]) for key in before)
+        kernel = first.weights[0].numpy()
+        net.fit(*data, verbose=0)
+        assert np.array_equal(kernel, first.weights[0].numpy()) == frozen
+        before, update = moments(net), net.training.update
+        assert any(value.any() for value in before.values())
+    net.compile(nn.Adam(1e-2), "mse")
+    assert net.training.update == 0 and not any(value.any() for value in moments(net).values())
+
+
+def test_freezing_continues_as_the_same_steps_by_the_other_weights(data):
+    """Adam, and the moments are kept: the next step of the other weights is that of the run without freezing."""
+    nets = []
+    for freezes in (False, True):
+        net = nn.Sequential([nn.Input((6,)), nn.Dense(4, name="a"), nn.Dense(2, name="b")])
+        nn.set_seed(1)
+        net.set_weights([np.full(w.shape, 0.1 * (i + 1)) for i, w in enumerate(net.weights)])
+        net.compile(nn.Adam(1e-2), "mse")
+        net.fit(*data, batch_size=70, epochs=3, verbose=0)
+        if freezes:
+            net.get_layer("a").trainable = False
+            net.compile(net.optimizer, "mse")
+        net.fit(*data, batch_size=70, verbose=0)
+        nets.append(net.get_layer("b").get_weights())
+    assert all(np.allclose(a, b, rtol=1e-6, atol=1e-7) for a, b in zip(*nets, strict=True))
+
+
+def test_a_model_unfrozen_since_it_was_compiled_is_saved_and_copied(data, tmp_path):
+    import copy
+
+    net = network()
+    net.layers[0].trainable = False
+    net.layers[1].trainable = False
+    net.compile("adam", "mse")
+    net.fit(*data, verbose=0)
+    net.layers[0].trainable = net.layers[1].trainable = True
+    net.save(tmp_path / "net.safetensors")
+    for again in (nn.load_model(tmp_path / "net.safetensors"), copy.deepcopy(net)):
+        assert [w.trainable for w in again.weights] == [w.trainable for w in net.weights]
+        kernel = again.get_weights()[0]
+        again.fit(*data, verbose=0)
+        assert np.array_equal(again.get_weights()[0], kernel)  # as compiled: frozen until compiled again
+        again.compile(again.optimizer, "mse")
+        again.fit(*data, verbose=0)
+        assert not np.array_equal(again.get_weights()[0], kernel)
+
+
+def test_a_probe_within_an_epoch_does_not_disturb_it(data):
+    x, y = data
+    results = []
+    for probes in (False, True):
+        net = network(optimizer=nn.Adam(1e-2, global_clipnorm=0.1))
+        gradients = []
+
+        def look(batch, logs, net=net, gradients=gradients):
+            before = np.array(net.engine.claim().gradients)
+            net.probe(x[:8], y[:8], training=True)
+            gradients.append(np.array_equal(before, net.engine.claim().gradients) and before.any())
+
+        net.fit(x, y, batch_size=16, epochs=2, verbose=0,
+                callbacks=nn.LambdaCallback(on_train_batch_end=look) if probes else None)  # fmt: skip
+        results.append(net.get_weights())
+        assert all(gradients) and len(gradients) == (10 if probes else 0)
+    assert all(np.array_equal(a, b) for a, b in zip(*results, strict=True))
+
+
+def test_schedules_are_asked_once_for_each_step(data):
+    asked = []
+
+    def rate(step):
+        asked.append(step)
+        return 0.01
+
+    net = network(optimizer=nn.SGD(rate))
+    net.fit(*data, batch_size=16, epochs=2, callbacks=nn.LambdaCallback(on_train_batch_end=lambda *_: None), verbose=0)
+    assert asked == list(range(10))
