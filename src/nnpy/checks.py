@@ -64,10 +64,21 @@ def flag(owner: str, name: str, value: Any) -> bool:
 
 def shape(owner: str, name: str, value: Any) -> tuple[int, ...]:
     """``value`` as a tuple of positive ints; one int is a shape of rank 1."""
+    return _sizes(owner, f"{name} to be a tuple of positive integers", value, False)
+
+
+def open_shape(owner: str, name: str, value: Any) -> tuple[int | None, ...]:
+    """As ``shape``; sizes may be None: any number."""
+    return _sizes(owner, f"{name} to be a tuple of positive integers or None", value, True)
+
+
+def _sizes(owner: str, what: str, value: Any, unknown: bool) -> tuple[Any, ...]:
     sizes = (value,) if isinstance(value, numbers.Integral) and not isinstance(value, bool) else value
     if not isinstance(sizes, tuple | list):
-        raise TypeError(f"{owner}: expected {name} to be a tuple of positive integers, got {shown(value)}")
+        raise TypeError(f"{owner}: expected {what}, got {shown(value)}")
     for size in sizes:
+        if unknown and size is None:
+            continue
         if isinstance(size, bool) or not isinstance(size, numbers.Integral) or size < 1:
-            raise ValueError(f"{owner}: expected {name} to be a tuple of positive integers, got {value!r}")
-    return tuple(int(size) for size in sizes)
+            raise ValueError(f"{owner}: expected {what}, got {value!r}")
+    return tuple(None if size is None else int(size) for size in sizes)

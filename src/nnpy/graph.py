@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 Shape = tuple[int | None, ...]
 _counter = itertools.count()
-_scopes: list[str] = []
 
 
 class Tensor:
@@ -33,6 +33,7 @@ class Tensor:
         self.kind = kind
         self.number = next(_counter)  # creation order: operands come before results
         self.call: Any = None  # the layer call that made it (layers.base.Call)
+        self.mask: Tensor | None = None  # which of its steps count, where a layer said so
 
     @property
     def rank(self) -> int:
@@ -98,6 +99,7 @@ class Parameter(Tensor):
         super().__init__(value.shape, None, name)
         self.value = value
         self.trainable = trainable
+        self.owner: Any = None  # the layer that made it
         self.l1 = 0.0  # regularization: loss += l1 * sum(|w|) + l2 * sum(w^2)
         self.l2 = 0.0
 
@@ -129,13 +131,14 @@ class Parameter(Tensor):
 
 
 class Node:
-    """One operation applied to tensors. ``attributes`` are its constants; ``scope`` names the layer that made it."""
+    """One operation applied to tensors. ``attributes`` are its constants; ``scope``: the path of layers that made it,
+    "model/block/dense"."""
 
     def __init__(self, operation: Operation, inputs: Sequence[Tensor], attributes: dict[str, Any] | None = None):
         self.operation = operation
         self.inputs = tuple(inputs)
         self.attributes = attributes or {}
-        self.scope = _scopes[-1] if _scopes else ""
+        self.scope = path()
         self.outputs: tuple[Tensor, ...] = ()
 
     @property
@@ -147,14 +150,67 @@ class Node:
         return f"<Node {self.operation.name} {self.scope} {before} -> {after}>"
 
 
+class Scope:
+    """A stretch of making nodes: the ``path`` of layers, and what came up in it and in the scopes inside it.
+
+    ``losses``: tensors to be added to the loss; ``effects``: nodes that are there for what they do, not for an output;
+    ``asks``: whether something asked if it trains.
+    """
+
+    __slots__ = ("asks", "effects", "losses", "path")
+
+    def __init__(self, path: str):
+        self.path, self.asks = path, False
+        self.losses: list[Tensor] = []
+        self.effects: list[Node] = []
+
+
+_scope: ContextVar[Scope | None] = ContextVar("nnpy_scope", default=None)
+
+
+def path() -> str:
+    """Of the layers whose calls are under way, the outermost first: "model/block/dense"."""
+    current = _scope.get()
+    return "" if current is None else current.path
+
+
+def current_scope() -> Scope | None:
+    return _scope.get()
+
+
 @contextmanager
-def scope(name: str) -> Iterator[None]:
-    """Nodes made inside belong to the layer ``name``; its errors and probes speak of it."""
-    _scopes.append(name)
+def scope(name: str) -> Iterator[Scope]:
+    """Nodes made inside belong to the layer ``name``; its errors and probes speak of it. Each thread has its own."""
+    outer = _scope.get()
+    inner = Scope(f"{outer.path}/{name}" if outer is not None and outer.path else name)
+    _scope.set(inner)
+    try:
+        yield inner
+    finally:
+        _scope.set(outer)
+    if outer is not None:
+        outer.losses += inner.losses
+        outer.effects += inner.effects
+        outer.asks = outer.asks or inner.asks
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """What comes up inside belongs to no call that is under way; errors still give its path."""
+    outer = _scope.get()
+    _scope.set(None if outer is None else Scope(outer.path))
     try:
         yield
     finally:
-        _scopes.pop()
+        _scope.set(outer)
+
+
+def record(effect: Node) -> Node:
+    """An effect that was made: the layer call that is under way keeps it."""
+    current = _scope.get()
+    if current is not None:
+        current.effects.append(effect)
+    return effect
 
 
 def apply(operation: Operation, inputs: Iterable[Tensor], **attributes) -> Tensor:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, ClassVar, Self, TypeVar, cast
 
 import numpy as np
@@ -67,6 +69,11 @@ class Configurable:
         """The object that ``get_config`` described."""
         return cls(**{name: from_json(value) for name, value in config.items()})
 
+    @classmethod
+    def from_entry(cls, value: dict[str, Any]) -> Self:
+        """The object of what ``to_json`` gave."""
+        return cls.from_config(value["config"])
+
     def __repr__(self) -> str:
         arguments = ", ".join(f"{name}={value!r}" for name, value in self._arguments().items())
         return f"{type(self).__name__}({arguments})"
@@ -89,21 +96,134 @@ def to_json(value: Any, where: str = "value") -> Any:
     raise TypeError(f"{where}: cannot be written as JSON: {shown(value)}")
 
 
+_ENTRY = frozenset({"class", "config", "name", "named", "trainable", "tied", "shapes"})
+
+
 def from_json(value: Any) -> Any:
     """The opposite of ``to_json``. ValueError for a class that is not known here."""
     if isinstance(value, list):
         return [from_json(item) for item in value]
     if not isinstance(value, dict):
         return value
-    if value.keys() != {"class", "config"}:
+    if not {"class", "config"} <= value.keys() <= _ENTRY:
         return {key: from_json(item) for key, item in value.items()}
     group, _, name = value["class"].partition("/")
+    if not name and (made := _made.get()) is not None:
+        return made[value["config"]]
     found = _classes.get(group, {}).get(name)
     if found is None:
         raise ValueError(
             f"unknown {group or 'class'} {name!r}; a class of your own must be defined (imported) before it is loaded"
         )
-    return found.from_config(value["config"])
+    return found.from_entry(value)
+
+
+# Layers in files: a list of entries, in which a layer that is inside of another is its number in the list. So a layer
+# that has several places is written once, and models nested deep are not JSON nested deep.
+_numbers: ContextVar[dict[Any, int] | None] = ContextVar("nnpy_numbers", default=None)
+_made: ContextVar[list[Any] | None] = ContextVar("nnpy_made", default=None)
+
+
+@contextmanager
+def _set(variable: ContextVar[Any], value: Any) -> Iterator[None]:
+    token = variable.set(value)
+    try:
+        yield
+    finally:
+        variable.reset(token)
+
+
+def reference(layer: Any) -> dict[str, Any]:
+    """What stands for a layer inside of another one's configuration: in a list its number, elsewhere its entry."""
+    numbers = _numbers.get()
+    if numbers is None:
+        return layer.entry()
+    return {"class": layer.group, "config": numbers.setdefault(layer, len(numbers))}
+
+
+def to_list(layer: Any) -> list[dict[str, Any]]:
+    """The entries of a layer, which comes first, and of all that its configuration refers to."""
+    numbers = {layer: 0}
+    entries: list[dict[str, Any]] = []
+    with _set(_numbers, numbers):
+        while len(entries) < len(numbers):  # what entries refer to is added while they are written
+            for found in list(numbers)[len(entries) :]:
+                entries.append(found.entry())
+    return entries
+
+
+def from_list(entries: list[dict[str, Any]]) -> Any:
+    """The layer of ``to_list``. ValueError for layers that contain each other."""
+    made: list[Any] = [None] * len(entries)
+    with _set(_made, made):
+        for number in _inner_first(entries):
+            made[number] = from_json(entries[number])
+    for layer, entry in zip(made, entries, strict=True):  # outer ones first: they build those inside
+        if layer is not None:
+            layer.restore(entry)
+    return made[0]
+
+
+def _inner_first(entries: list[dict[str, Any]]) -> list[int]:
+    """The numbers of entries in an order in which each comes after those that it refers to."""
+    order: list[int] = []
+    open_, done = set(), set()
+    stack = [(0, False)]
+    while stack:
+        number, expanded = stack.pop()
+        if expanded:
+            done.add(number)
+            order.append(number)
+        elif number in open_ and number not in done:
+            raise ValueError(f"layer {number} contains itself")
+        elif number not in done:
+            open_.add(number)
+            stack.append((number, True))
+            stack.extend((inner, False) for inner in _references(entries[number]) if inner not in done)
+    return order
+
+
+def _references(entry: dict[str, Any]) -> list[int]:
+    found, pending = [], [entry]
+    while pending:
+        value: Any = pending.pop()
+        if isinstance(value, list):
+            pending.extend(value)
+        elif isinstance(value, dict):
+            if value.keys() == {"class", "config"} and isinstance(value["config"], int):
+                found.append(value["config"])
+            else:
+                pending.extend(value.values())
+    return found
+
+
+def _accepted(cls: type) -> set[str] | None:
+    """The keywords that a constructor takes; None for any."""
+    parameters = inspect.signature(cls.__init__).parameters.values()  # type: ignore[misc]
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return None
+    return {p.name for p in parameters if p.kind is not p.POSITIONAL_ONLY} - {"self"}
+
+
+def refuse_arguments(cls: type, options: Iterable[str], passed_on: bool = False) -> None:
+    """TypeError for keywords that a constructor does not take, with the one that may have been meant. ``passed_on``:
+    its ``**kwargs`` came through to the base; those that its bases take are known too."""
+    if not options:
+        return
+    known = _accepted(cls)
+    if passed_on:
+        known = set().union(*(_accepted(base) or _named(base) for base in cls.__mro__ if "__init__" in base.__dict__))
+    for name in options:
+        if known is not None and (passed_on or name not in known):
+            close = difflib.get_close_matches(name, known - {name}, 1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise TypeError(f"{cls.__name__}: unexpected argument {name!r}{hint}")
+
+
+def _named(cls: type) -> set[str]:
+    """The keywords that a constructor names beside its ``**kwargs``."""
+    parameters = inspect.signature(cls.__init__).parameters.values()  # type: ignore[misc]
+    return {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)} - {"self"}
 
 
 def plain(name: str) -> str:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,27 +16,17 @@ from nnpy.files import write_whole
 from nnpy.graph import Parameter
 from nnpy.layers.base import Layer
 from nnpy.locks import at_rest
-from nnpy.registry import from_json, to_json
+from nnpy.registry import from_list, to_list
+from nnpy.structure import layer_paths, weight_names
 
 if TYPE_CHECKING:
     from nnpy.model import Model
     from nnpy.training.engine import Engine
 
-_FORMAT = 1
+_FORMAT = 2
 _KEY = "nnpy"  # of our JSON among the metadata
 _SLOT = "optimizer/"
 _POSITION = ("epoch", "update", "draw", "seed")
-
-
-def weight_names(weights: Sequence[Parameter]) -> list[str]:
-    """The parameters' names, a number added where two (of nested models) are the same."""
-    names: list[str] = []
-    for parameter in weights:
-        name, number = parameter.name, 1
-        while name in names:
-            name, number = f"{parameter.name}:{number}", number + 1
-        names.append(name)
-    return names
 
 
 def save(model: Model, path: str | os.PathLike) -> Path:
@@ -59,7 +47,7 @@ def to_bytes(model: Model) -> bytes:
 def describe(model: Model, done: str = "saved") -> dict[str, Any]:
     """Structure and settings as JSON values. Raises TypeError for what JSON cannot hold."""
     try:
-        value: dict[str, Any] = {"model": to_json(model, str(model)), "dtype": model.dtype}
+        value: dict[str, Any] = {"layers": to_list(model), "dtype": model.dtype}
         value["settings"] = model.settings.to_json() if model.compiled else None
     except TypeError as error:
         raise TypeError(f"{model}: cannot be {done}: {error}") from error
@@ -76,51 +64,37 @@ def _contents(model: Model, done: str = "saved") -> tuple[dict[str, np.ndarray],
         if engine is not None and engine.store is not None:
             value["position"] = model.training.position()
             value["compiled"] = _as_compiled(model, engine)
-            names = dict(zip(model.weights, weight_names(model.weights), strict=True))
+            names = weight_names(model)
             for slot, flat in engine.optimizer_slots().items():
                 for parameter in engine.parameters:
                     if engine.trainable[parameter]:
                         tensors[f"{_SLOT}{slot}/{names[parameter]}"] = np.array(engine.claim().view(flat, parameter))
-    return tensors, {**value, "weights": weight_names(model.weights)}
+    return tensors, value
 
 
 def _as_compiled(model: Model, engine: Engine) -> dict[str, dict[str, bool]]:
     """Of weights and layers: whether they were trainable when the model was compiled, where that has changed since."""
-    names = weight_names(model.weights)
+    paths = layer_paths(model)
     return {
         "weights": {
             name: engine.trainable[weight]
-            for name, weight in zip(names, model.weights, strict=True)
+            for weight, name in weight_names(model).items()
             if engine.trainable[weight] != weight.trainable
         },
-        "layers": {
-            name: then
-            for name, (layer, then) in zip(_layer_names(engine), engine.layers.items(), strict=True)
-            if then != layer.trainable
-        },
+        "layers": {paths[layer]: then for layer, then in engine.layers.items() if then != layer.trainable},
     }
-
-
-def _layer_names(engine: Engine) -> list[str]:
-    """The names of all layers, at any depth, a number added where two are the same."""
-    seen: Counter[str] = Counter()
-    names = []
-    for layer in engine.layers:
-        names.append(f"{layer.name}:{seen[layer.name]}" if seen[layer.name] else layer.name)
-        seen[layer.name] += 1
-    return names
 
 
 def save_weights(model: Model, path: str | os.PathLike) -> Path:
     """``Model.save_weights``."""
     model.structure  # noqa: B018  raises if not built
-    return _write(path, _tensors(model), {"weights": weight_names(model.weights)})
+    return _write(path, _tensors(model), {})
 
 
 def _tensors(model: Model) -> dict[str, np.ndarray]:
     """Copies of the weights by name."""
     with at_rest(model.weights):
-        return {name: np.array(p.value) for name, p in zip(weight_names(model.weights), model.weights, strict=True)}
+        return {name: np.array(parameter.value) for parameter, name in weight_names(model).items()}
 
 
 def _write(path: str | os.PathLike, tensors: dict[str, np.ndarray], value: dict[str, Any]) -> Path:
@@ -213,10 +187,10 @@ def _load(file: _File) -> Model:
     from nnpy.model import Model
     from nnpy.training.settings import Settings
 
-    if file.value is None or "model" not in file.value:
+    if file.value is None or "layers" not in file.value:
         raise ValueError(f"{file.path}: holds weights alone, no model: build the model and call load_weights(path)")
     try:
-        model = from_json(file.value["model"])
+        model = from_list(file.value["layers"])
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{file.path}: cannot make its model: {_told(error)}") from error
     if not isinstance(model, Model):
@@ -244,12 +218,12 @@ def _set_compiled(model: Model, compiled: dict[str, dict[str, bool]] | None) -> 
     if compiled is None:
         return
     engine = model.engine
-    for known, by_name in (
-        (engine.trainable, dict(zip(weight_names(model.weights), model.weights, strict=True))),
-        (engine.layers, dict(zip(_layer_names(engine), engine.layers, strict=True))),
-    ):
-        for name, trainable in compiled["weights" if known is engine.trainable else "layers"].items():
-            known[by_name[name]] = flag("compiled", name, trainable)  # type: ignore[index]
+    weights = {name: weight for weight, name in weight_names(model).items()}
+    layers = {path: layer for layer, path in layer_paths(model).items()}
+    for name, trainable in compiled["weights"].items():
+        engine.trainable[weights[name]] = flag("compiled", name, trainable)
+    for path, trainable in compiled["layers"].items():
+        engine.layers[layers[path]] = flag("compiled", path, trainable)
 
 
 def _told(error: Exception) -> str:
@@ -261,7 +235,7 @@ def _restore(model: Model, file: _File, position: dict[str, int]) -> None:
     engine = model.engine
     store = engine.claim()
     slots = engine.optimizer_slots()
-    names = dict(zip(weight_names(model.weights), model.weights, strict=True))
+    names = {name: parameter for parameter, name in weight_names(model).items()}
     expected = {f"{_SLOT}{slot}/{name}" for slot in slots for name, weight in names.items() if engine.trainable[weight]}
     if lacking := sorted(expected - set(file.slots)):
         raise ValueError(f"{file.path}: expected the whole state of the optimizer, the file lacks {', '.join(lacking)}")
@@ -274,31 +248,24 @@ def _restore(model: Model, file: _File, position: dict[str, int]) -> None:
 
 
 def load_weights(model: Model, path: str | os.PathLike) -> None:
-    """``Model.load_weights``. Names are matched; where layers' differ (automatic ones are numbered), weights are
-    matched in order, if their own names and all shapes agree."""
+    """``Model.load_weights``. Weights are found by their places in the structure (``weight_names``)."""
     model.structure  # noqa: B018  raises if not built
     _assign(model, _File(path))
 
 
 def _assign(model: Model, file: _File) -> None:
-    weights = model.weights
-    names = weight_names(weights)
-    order = names
-    if set(names) != set(file.names):
-        stored = (file.value or {}).get("weights", [])
-        tails = [[name.rpartition("/")[2].partition(":")[0] for name in some] for some in (names, stored)]
-        if tails[0] != tails[1] or set(stored) != set(file.names):
-            _refuse(model, file, names)
-        order = stored
-    for name, parameter in zip(order, weights, strict=True):
+    names = weight_names(model)
+    if set(names.values()) != set(file.names):
+        _refuse(model, file, list(names.values()))
+    for parameter, name in names.items():
         if file.shape(name) != parameter.shape:
             raise ValueError(
-                f"{file.path}: {_owner(model, parameter)}: expected {parameter.name} of shape {parameter.shape}, "
+                f"{file.path}: {_owner(model, parameter)}: expected {name} of shape {parameter.shape}, "
                 f"got {file.shape(name)}"
             )
-    values = [file[name] for name in order]
-    with at_rest(weights):
-        for value, parameter in zip(values, weights, strict=True):
+    values = [file[name] for name in names.values()]
+    with at_rest(names):
+        for value, parameter in zip(values, names, strict=True):
             if model.dtype == "float64" and parameter.value.dtype != np.float64:
                 parameter.value = value.astype(np.float64)  # a model that was not run yet: assigning would round
             else:
@@ -318,4 +285,4 @@ def _refuse(model: Model, file: _File, names: list[str]) -> None:
 
 def _owner(model: Model, parameter: Parameter) -> Layer:
     """The layer of a model that a parameter belongs to."""
-    return next((layer for layer in model.layers if any(parameter is weight for weight in layer.weights)), model)
+    return parameter.owner or model

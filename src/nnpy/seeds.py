@@ -1,7 +1,8 @@
 """Seeds: one seed for everything random, and a stream of its own for each thing that draws.
 
 A stream is a Philox generator keyed by (seed, what it is for, how many of these came before), so what one part draws
-does not depend on how much another drew.
+does not depend on how much another drew. The counting is that of a ``Source``: the process has one, and so has each
+model that was given a seed, for what is drawn while it is built.
 """
 
 from __future__ import annotations
@@ -11,55 +12,92 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
 
 import numpy as np
 
 from nnpy.checks import integer
 
-_lock = threading.Lock()
-_seed = 0
-_drawn: Counter[str] = Counter()
+
+class Source:
+    """A seed, and how many streams of each purpose it has given."""
+
+    def __init__(self, seed: int):
+        self.seed = seed
+        self.drawn: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def reset(self, seed: int) -> None:
+        with self._lock:
+            self.seed = seed
+            self.drawn.clear()
+
+    def next(self, purpose: str) -> int:
+        """The number of a purpose's next stream."""
+        with self._lock:
+            self.drawn[purpose] += 1
+            return self.drawn[purpose] - 1
+
+    def __reduce__(self) -> Any:
+        return _copied, (self.seed, dict(self.drawn))
+
+
+def _copied(seed: int, drawn: dict[str, int]) -> Source:
+    source = Source(seed)
+    source.drawn.update(drawn)
+    return source
+
+
+_global = Source(0)
+_current: ContextVar[Source | None] = ContextVar("nnpy_seed", default=None)
+
+
+def checked(owner: str, seed: int) -> int:
+    """``seed`` as an int, 0 <= seed < 2**63. TypeError or ValueError, naming ``owner``, otherwise."""
+    seed = integer(owner, "seed", seed, least=0)
+    if seed >= 2**63:
+        raise ValueError(f"{owner}: expected seed to be below 2**63, got {seed}")
+    return seed
 
 
 def set_seed(seed: int) -> None:
     """Seed all that follows: initial weights, dropout, shuffling. ``seed``: 0 <= seed < 2**63; 0 before any call.
 
     The same seed and the same sequence of calls give the same numbers. Models compiled under one seed shuffle their
-    samples and drop their units alike: for the members of an ensemble set a seed each. Raises TypeError or ValueError
-    for anything but such a number.
+    samples and drop their units alike: give the members of an ensemble a seed each, ``Sequential(..., seed=)``. Raises
+    TypeError or ValueError for anything but such a number.
     """
-    global _seed
-    seed = integer("set_seed", "seed", seed, least=0)
-    if seed >= 2**63:
-        raise ValueError(f"set_seed: expected seed to be below 2**63, got {seed}")
-    with _lock:
-        _seed = seed
-        _drawn.clear()
+    _global.reset(checked("set_seed", seed))
 
 
 def get_seed() -> int:
     """The seed in use."""
-    return _seed
+    return _global.seed
+
+
+@contextmanager
+def using(source: Source | None) -> Iterator[None]:
+    """What this thread draws inside comes from ``source``; None: from where it came before."""
+    token = _current.set(source) if source is not None else None
+    try:
+        yield
+    finally:
+        if token is not None:
+            _current.reset(token)
 
 
 @contextmanager
 def kept() -> Iterator[None]:
     """What is drawn inside is not counted: later numbers are the same as without."""
-    with _lock:
-        before = _drawn.copy()
-    try:
+    with using(Source(get_seed())):
         yield
-    finally:
-        with _lock:
-            _drawn.clear()
-            _drawn.update(before)
 
 
 def stream(purpose: str, number: int | None = None, seed: int | None = None) -> np.random.Generator:
     """The generator of a purpose's stream ``number`` (None: the next one) under ``seed`` (None: the one in use)."""
-    with _lock:
-        if number is None:
-            number = _drawn[purpose]
-            _drawn[purpose] += 1
-        key = [_seed if seed is None else seed, (zlib.crc32(purpose.encode()) << 32) | (number & 0xFFFFFFFF)]
+    source = _current.get() or _global
+    if number is None:
+        number = source.next(purpose)
+    key = [source.seed if seed is None else seed, (zlib.crc32(purpose.encode()) << 32) | (number & 0xFFFFFFFF)]
     return np.random.Generator(np.random.Philox(key=np.array(key, np.uint64)))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from nnpy import seeds, tree
 from nnpy.checks import shown
 from nnpy.graph import Tensor
-from nnpy.layers.base import InputLayer, Layer
-from nnpy.locks import making
+from nnpy.layers import calling
+from nnpy.layers.base import Layer
+from nnpy.layers.calling import Calling
+from nnpy.layers.inputs import InputLayer
 from nnpy.model import Model
-from nnpy.structure import check_names, layer_from_json, layer_to_json
+from nnpy.registry import from_json, to_json
+from nnpy.structure import input_like, names_of
 
 
 class Sequential(Model):
@@ -23,17 +27,26 @@ class Sequential(Model):
     _layers: list[Layer]
     _input: Tensor | None
     _given: list[Tensor]  # by each layer, as far as traced
+    _lazy: bool  # its Input is made by data, or by a call
 
     def _prepare(self) -> None:
         super()._prepare()
-        self._layers, self._input, self._given = [], None, []
+        self._layers, self._input, self._given, self._lazy = [], None, [], True
 
-    def __init__(self, layers: Iterable[Any] | None = None, name: str | None = None, *, trainable: bool = True):
+    def __init__(
+        self,
+        layers: Iterable[Any] | None = None,
+        name: str | None = None,
+        *,
+        trainable: bool = True,
+        seed: int | None = None,
+        **unknown: Any,
+    ):
         if layers is not None and (isinstance(layers, Layer | Tensor | str) or not isinstance(layers, Iterable)):
             raise TypeError(
                 f"{type(self).__name__}: expected a list of layers, as [a, b], got {shown(layers)}; pass a list"
             )
-        super().__init__(name=name)
+        super().__init__(name=name, seed=seed, **unknown)
         for layer in layers or ():
             self._append(layer)
         self._grow()
@@ -67,7 +80,7 @@ class Sequential(Model):
         if isinstance(layer, InputLayer):
             if self._layers or self._input is not None:
                 raise ValueError(f"{self}: expected Input to be the first item, got it at position {len(self._layers)}")
-            self._input = layer.make()
+            self._input, self._lazy = layer.make(), False
             return
         if not isinstance(layer, Layer):
             raise TypeError(f"{self}: expected layers, got {type(layer).__name__} at position {len(self._layers)}")
@@ -75,54 +88,87 @@ class Sequential(Model):
             raise ValueError(
                 f"{self}: expected each layer once, got {layer} twice; Model(inputs, outputs) can share layers"
             )
-        check_names(str(self), [*self._layers, layer])
+        names_of(str(self), [*self._layers, layer])
         self._layers.append(layer)
 
     def _grow(self) -> None:
-        """Trace as far as can be: from the Input through all layers."""
+        """Call the layers from the Input on, as far as that is known."""
+        with seeds.using(self._source):
+            calling.run(self._growing())
+
+    def _growing(self) -> Calling:
+        """``_grow`` as a generator of the calls."""
         if self._input is None or not self._layers:
             return
-        for layer in self._layers[len(self._given) :]:
-            output = layer(self._given[-1] if self._given else self._input)
-            if not isinstance(output, Tensor):
-                raise ValueError(f"{self}: expected each layer to give one tensor, {layer} gives {len(output)}")
-            self._given.append(output)
+        with calling.tracing(False), calling.called_by(self):
+            for layer in self._layers[len(self._given) :]:
+                output = yield layer, (self._given[-1] if self._given else self._input,), {}
+                self._check_single(layer, output)
+                self._given.append(output)
         self._connect(self._input, self._given[-1])
 
     def build(self, input_shape: Any) -> None:
         """Build for samples of ``input_shape[1:]``; ``input_shape[0]`` is the batch, None."""
-        with making(self):
-            if self._structure is None:
-                self._build(input_shape)
 
-    def _build(self, input_shape: Any) -> None:
+    def _tracing(self, input_shape: Any) -> Calling:
         if not self._layers:
             raise ValueError(f"{self}: expected at least one layer before it is built")
         if not isinstance(input_shape, (list, tuple)) or not input_shape:
             raise ValueError(
                 f"{self}: expected an input shape with the batch first, as (None, 784), got {input_shape!r}"
             )
-        self._input = InputLayer(tuple(input_shape[1:]), name="input").make()
+        self._input = InputLayer.automatic(tuple(input_shape[1:]), "input").make()
         try:
-            self._grow()
+            yield from self._growing()
         except Exception:
             self._input, self._given = None, []  # built by data that did not fit: the next may
             raise
 
+    def _built_by(self, shapes: Any, arguments: Mapping[str, Any]) -> Calling:
+        if type(self).build is not Sequential.build or not isinstance(shapes, tuple):
+            yield from super()._built_by(shapes, arguments)
+            return
+        # Its own structure is made when it is asked for: what it is called on goes through the layers once.
+        if not self._layers:
+            raise ValueError(f"{self}: expected at least one layer before it is built")
+        (given,) = tree.tensors(arguments)
+        self._input = input_like(given, "input")
+        self.built = True
+
+    def _replayed(self, inputs: Any, mask: Any) -> Calling:
+        if self._input is None or not self._layers:
+            return (yield from super()._replayed(inputs, mask))
+        names = [self._input.name]
+        (result,) = self._taken(inputs, mask, [self._input], names)
+        try:
+            with seeds.using(self._source), calling.called_by(self):
+                for layer in self._layers:
+                    result = yield layer, (result,), {}
+                    self._check_single(layer, result)
+        except Exception:
+            if not self._ran and self._structure is None:
+                self._input, self.built = None, False
+            raise
+        self._ran = True
+        return result
+
+    def _check_single(self, layer: Layer, output: Any) -> None:
+        if not isinstance(output, Tensor):
+            raise ValueError(f"{self}: expected each layer to give one tensor, {layer} gives {len(output)}")
+
+    def entry(self) -> dict[str, Any]:
+        value = super().entry()
+        if self._lazy and self._input is not None and self._input.kind == "real":
+            value["shapes"] = list(self._input.shape)
+        return value
+
     def get_config(self) -> dict[str, Any]:
-        shape = None if self._input is None else list(self._input.shape[1:])
-        layer = None if self._input is None else self._input.call.layer
-        return {
-            "name": self.name,
-            "input": shape,
-            "dtype": None if layer is None else layer.dtype,
-            "input_name": None if layer is None else layer.name,
-            "layers": [layer_to_json(layer) for layer in self._layers],
-        }
+        lazy = self._lazy and (self._input is None or self._input.kind == "real")
+        first = None if lazy or self._input is None else to_json(self._input.call.layer)
+        seed = {} if self.seed is None else {"seed": self.seed}
+        return {"name": self.name, "input": first, "layers": [to_json(layer) for layer in self._layers], **seed}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Sequential:
-        layers: list[Any] = [layer_from_json(layer) for layer in config["layers"]]
-        if config["input"] is not None:
-            layers.insert(0, InputLayer(config["input"], dtype=config["dtype"], name=config["input_name"]))
-        return cls(layers, name=config["name"])
+        layers = from_json([config["input"], *config["layers"]])
+        return cls([layer for layer in layers if layer is not None], name=config["name"], seed=config.get("seed"))

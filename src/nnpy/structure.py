@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain
 from typing import Any
 
-from nnpy import graph, ops
-from nnpy.graph import Node, Parameter, Tensor
-from nnpy.layers.base import Call, InputLayer, Layer
-from nnpy.registry import from_json, to_json
+from nnpy import graph, ops, tree
+from nnpy.graph import Node, Parameter, Shape, Tensor
+from nnpy.layers.base import Layer
+from nnpy.layers.calling import Call, Calling, run, tracing
+from nnpy.layers.inputs import InputLayer
+from nnpy.registry import from_json, snake, to_json
+
+_MOST_SHAPES = 16  # whose structures are kept
 
 # Operations outside of layers (x + y, 2 * x) that a file can hold: the function of ops of that name makes them again.
 _STORED = frozenset(
@@ -21,6 +30,7 @@ _STORED = frozenset(
         "divide",
         "log",
         "log_softmax",
+        "matmul",
         "maximum",
         "minimum",
         "multiply",
@@ -30,48 +40,160 @@ _STORED = frozenset(
         "subtract",
     ]
 )
+Again = Callable[[Sequence[Tensor]], "Traced"]
 
 
 @dataclass(frozen=True, eq=False)
-class Structure:
-    """``calls``: layer calls and bare nodes, operands first; they lead from ``inputs`` to ``outputs``."""
+class Traced:
+    """What running a model's layers on tensors gave: outputs, and what came up on the way, which ``calls`` do not tell
+    where it is outside of them."""
 
+    outputs: Sequence[Tensor]
+    losses: tuple[Tensor, ...] = ()
+    effects: tuple[Node, ...] = ()
+    asks: bool = False
+
+
+@dataclass(eq=False)
+class Structure:
+    """``calls``: layer calls and bare nodes, operands first; they lead from ``inputs`` to ``outputs``.
+
+    ``losses``: tensors that layers add to the loss. ``effects``: nodes that change variables. ``asks``: whether a layer
+    takes ``training``: then ``for_training`` is another structure, with the same inputs and weights. ``again``: runs
+    the layers on other inputs; None: the calls, one after the other.
+    """
+
+    who: str
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     calls: tuple[Call | Node, ...]
     input_keys: tuple[str, ...] = ()  # where they were given as a dict
     output_keys: tuple[str, ...] = ()
+    losses: tuple[Tensor, ...] = ()
+    effects: tuple[Node, ...] = ()
+    asks: bool = False
+    again: Again | None = None
+    trains: bool = False
+    _training: Structure | None = field(default=None, repr=False)
+    _by_shapes: OrderedDict[tuple[Shape, ...], Structure] = field(default_factory=OrderedDict, repr=False)
+    _lock: Any = field(default_factory=threading.RLock, repr=False)
 
     @property
     def input_names(self) -> list[str]:
-        return list(self.input_keys) or [tensor.name for tensor in self.inputs]
+        return list(self.input_keys) or [self.names[tensor.call.layer] for tensor in self.inputs]
 
     @property
     def output_names(self) -> list[str]:
-        return list(self.output_keys) or output_names(self.outputs)
+        return list(self.output_keys) or self._numbered(self.name_of(tensor) for tensor in self.outputs)
 
     def packed(self, results: Sequence[Any]) -> Any:
         """What there is for the outputs as a user sees it: one, a list, or a dict by their keys."""
         return pack(results, self.output_keys)
 
-    @property
+    @cached_property
     def layers(self) -> list[Layer]:
         """The layers in order, those of the inputs first, each once."""
         found = {tensor.call.layer: None for tensor in self.inputs}
         found.update((call.layer, None) for call in self.calls if isinstance(call, Call))
         return list(found)
 
+    @cached_property
+    def names(self) -> dict[Layer, str]:
+        """The layers' names within the model: automatic ones that clash get a number."""
+        return names_of(self.who, self.layers)
+
+    @cached_property
+    def parameters(self) -> list[Parameter]:
+        """All that its graph reads, whichever layers own them."""
+        roots = [*self.outputs, *self.losses, *(t for effect in self.effects for t in effect.inputs)]
+        read = (t for node in graph.ordered(roots) for t in node.inputs)
+        found = dict.fromkeys(t for t in chain(roots, read) if isinstance(t, Parameter))
+        if self.asks and not self.trains:
+            found.update(dict.fromkeys(self.for_training.parameters))
+        return list(found)
+
+    def name_of(self, made: Tensor | Call | Node) -> str:
+        """What the table and errors call a tensor, a call or a node: its layer within the model, or the operation."""
+        if isinstance(made, Tensor):
+            made = maker(made) or made
+        if isinstance(made, Call):
+            return self.names.get(made.layer, made.layer.name)
+        return made.operation.name if isinstance(made, Node) else made.name
+
+    def activations(self) -> dict[str, Tensor]:
+        """Every layer's outputs by its name; a number is added where it was called more than once."""
+        made = [(self.name_of(c), t) for c in self.calls for t in (c.outputs if isinstance(c, Call) else c.outputs[:1])]
+        return dict(zip(self._numbered(name for name, _ in made), (tensor for _, tensor in made), strict=True))
+
+    @staticmethod
+    def _numbered(stems: Iterator[str]) -> list[str]:
+        names: dict[str, None] = {}
+        for stem in stems:
+            name, number = stem, 1
+            while name in names:
+                name, number = f"{stem}_{number}", number + 1
+            names[name] = None
+        return list(names)
+
+    # the same layers again
+
+    @property
+    def for_training(self) -> Structure:
+        """The structure that a Program for training computes: itself, unless a layer takes ``training``."""
+        if not self.asks or self.trains:
+            return self
+        with self._lock:
+            if self._training is None:
+                self._training = self._run(self.inputs, True)
+            return self._training
+
+    def with_shapes(self, shapes: Sequence[Shape]) -> Structure:
+        """The structure on inputs of ``shapes``, sizes known that are None in its own; the last few are kept.
+
+        ValueError where one does not fit an input."""
+        wanted = tuple(tuple(shape) for shape in shapes)
+        if wanted == tuple(tensor.shape for tensor in self.inputs):
+            return self
+        with self._lock:
+            found = self._by_shapes.get(wanted)
+            if found is None:
+                for tensor, shape in zip(self.inputs, wanted, strict=True):
+                    if not fits(shape, tensor.shape):
+                        raise ValueError(
+                            f"{self.who}: expected input {tensor.name!r} of shape {tensor.shape}, got {shape}"
+                        )
+                fresh = [t.call.layer.make(shape) for t, shape in zip(self.inputs, wanted, strict=True)]
+                found = self._by_shapes[wanted] = self._run(fresh, self.trains)
+            self._by_shapes.move_to_end(wanted)
+            while len(self._by_shapes) > _MOST_SHAPES:
+                self._by_shapes.popitem(last=False)
+            return found
+
+    def _run(self, inputs: Sequence[Tensor], training: bool) -> Structure:
+        with tracing(training):
+            traced = Traced(self.replay(inputs)) if self.again is None else self.again(inputs)
+        made = trace(self.who, inputs, traced, self.again)
+        made.input_keys, made.output_keys, made.trains = self.input_keys, self.output_keys, training
+        return made
+
     def replay(self, inputs: Sequence[Tensor]) -> list[Tensor]:
-        """The same layers on other inputs: the weights are shared."""
+        """The same calls on other inputs: the weights are shared."""
+        return run(self.replaying(inputs))
+
+    def replaying(self, inputs: Sequence[Tensor]) -> Calling:
+        """``replay`` as a generator of the calls."""
         values: dict[Tensor, Tensor] = dict(zip(self.inputs, inputs, strict=True))
+
+        def now(tensor: Tensor) -> Tensor:
+            return values.get(tensor, tensor)
+
         for call in self.calls:
-            taken = [values.get(tensor, tensor) for tensor in call.inputs]
             if isinstance(call, Call):
-                results = unpack(call.layer(taken if call.listed else taken[0]))
+                result = yield call.layer, tree.replace(call.args, now), tree.replace(call.kwargs, now)
+                results = tree.tensors(result)
             else:
-                node = graph.apply(call.operation, taken, **call.attributes).node
-                assert node is not None
-                results = list(node.outputs)
+                taken = [now(tensor) for tensor in call.inputs]
+                results = list(graph.apply(call.operation, taken, **call.attributes).made_by.outputs)
             values.update(zip(call.outputs, results, strict=True))
         return [values[tensor] for tensor in self.outputs]
 
@@ -114,10 +236,16 @@ def tensors_of(value: Any, what: str, names: Sequence[str] = ()) -> list[Tensor]
     return tensors
 
 
-def input_like(tensor: Tensor) -> Tensor:
+def fits(shape: Shape, expected: Shape) -> bool:
+    """Whether a tensor of ``shape`` may come where ``expected`` is, sizes of which may be any."""
+    return len(shape) == len(expected) and all(b is None or a == b for a, b in zip(shape, expected, strict=True))
+
+
+def input_like(tensor: Tensor, name: str = "") -> Tensor:
     """An Input in the place of a tensor from the middle of a graph."""
-    shape = [size for size in tensor.shape[1:] if size is not None]
-    return InputLayer(shape, name=f"{tensor.name.replace('/', '_')}_input").make()
+    dtype = "int32" if tensor.kind == "index" else None
+    name = name or f"{tensor.name.replace('/', '_')}_input"
+    return InputLayer.automatic(tensor.shape[1:], name, dtype).make()
 
 
 def maker(tensor: Tensor) -> Call | Node | None:
@@ -125,23 +253,24 @@ def maker(tensor: Tensor) -> Call | Node | None:
     return tensor.call if tensor.call is not None else tensor.node
 
 
-def trace(who: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> Structure:
+def trace(who: str, inputs: Sequence[Tensor], traced: Traced, again: Again | None = None) -> Structure:
     """The structure between tensors. Raises ValueError where an output needs an Input that is not among ``inputs``, or
-    an input leads nowhere, or two layers have one name."""
+    an input leads nowhere."""
     known = set(inputs)
     calls: list[Call | Node] = []
     done: set[int] = set()
-    stack = [(tensor, False) for tensor in reversed(outputs)]
+    stack = [(tensor, False) for tensor in reversed(traced.outputs)]
     reached = set()
     while stack:
         tensor, expanded = stack.pop()
         if tensor in known:
             reached.add(tensor)
             continue
+        if isinstance(tensor, Parameter):
+            continue
         made = maker(tensor)
         if made is None or (isinstance(made, Call) and isinstance(made.layer, InputLayer)):
-            kind = "a weight that no layer owns" if isinstance(tensor, Parameter) else f"Input {tensor.name!r}"
-            raise ValueError(f"{who}: its outputs depend on {kind}, which is not among its inputs")
+            raise ValueError(f"{who}: its outputs depend on Input {tensor.name!r}, which is not among its inputs")
         if id(made) in done:
             continue
         if expanded:
@@ -153,86 +282,142 @@ def trace(who: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> Stru
     for tensor in inputs:
         if tensor not in reached:
             raise ValueError(f"{who}: its input {tensor.name!r} leads to none of its outputs")
-    structure = Structure(tuple(inputs), tuple(outputs), tuple(calls))
-    check_names(who, structure.layers)
-    return structure
+    made_calls = [call for call in calls if isinstance(call, Call)]
+    losses = dict.fromkeys(chain(traced.losses, *(call.losses for call in made_calls)))
+    effects = dict.fromkeys(chain(traced.effects, *(call.effects for call in made_calls)))
+    asks = traced.asks or any(call.asks for call in made_calls)
+    return Structure(
+        who, tuple(inputs), tuple(traced.outputs), tuple(calls), losses=tuple(losses), effects=tuple(effects),
+        asks=asks, again=again,
+    )  # fmt: skip
 
 
-def check_names(who: str, layers: Sequence[Layer]) -> None:
-    """Raises ValueError if two layers have one name: files and probes tell them apart by it."""
-    names: dict[str, Layer] = {}
+def names_of(who: str, layers: Sequence[Layer], by_place: bool = False) -> dict[Layer, str]:
+    """Names that differ: those that the user gave, and automatic ones, which get another number where they clash.
+
+    ``by_place``: automatic ones are numbered by the layers' places, whatever else was made before. Raises ValueError
+    where the user gave two layers one name.
+    """
+    taken: dict[str, Layer] = {}
     for layer in layers:
-        if names.setdefault(layer.name, layer) is not layer:
+        if layer._named and taken.setdefault(layer.name, layer) is not layer:
             raise ValueError(
                 f"{who}: expected layers of different names, got two named {layer.name!r}; give one another name="
             )
-
-
-def output_names(outputs: Sequence[Tensor]) -> list[str]:
-    """The layers' names; a number is added where one layer gives several outputs."""
-    names: list[str] = []
-    for tensor in outputs:
-        made = maker(tensor)
-        stem = made.layer.name if isinstance(made, Call) else made.operation.name if made is not None else tensor.name
-        name, number = stem, 1
-        while name in names:
-            name, number = f"{stem}_{number}", number + 1
-        names.append(name)
+    names: dict[Layer, str] = {layer: name for name, layer in taken.items()}
+    counts: dict[str, int] = {}
+    for layer in layers:
+        if layer in names:
+            continue
+        stem = snake(type(layer).__name__) if by_place else re.sub(r"_\d+$", "", layer.name)
+        name = stem if by_place else layer.name
+        while name in taken:
+            counts[stem] = counts.get(stem, 0) + 1
+            name = f"{stem}_{counts[stem]}"
+        taken[name] = layer
+        names[layer] = name
     return names
 
 
+def layer_paths(model: Layer) -> dict[Layer, str]:
+    """The layers inside a model at any depth, and their paths ("block/dense_1"), in the order of its weights.
+
+    They are unique, and the same for the same structure, however many layers were made before.
+    """
+    paths: dict[Layer, str] = {}
+    stack: list[tuple[Layer, str]] = [(model, "")]
+    while stack:
+        layer, path = stack.pop()
+        if layer in paths:
+            continue
+        paths[layer] = path
+        inside = layer.sublayers()
+        names = names_of(str(layer), inside, by_place=True)
+        stack.extend((inner, f"{path}/{names[inner]}" if path else names[inner]) for inner in reversed(inside))
+    return paths
+
+
+def weight_names(model: Layer) -> dict[Parameter, str]:
+    """The weights' names by their places: the path of layers, and the weight's own ("block/dense_1/kernel")."""
+    names: dict[Parameter, str] = {}
+    taken: set[str] = set()
+    for layer, path in layer_paths(model).items():
+        for parameter, _ in layer._own:
+            if parameter not in names:
+                own = parameter.name.rpartition("/")[2]
+                names[parameter] = _unique(f"{path}/{own}" if path else own, taken)
+    for parameter in model.weights:  # of layers that are not in the model
+        if parameter not in names:
+            names[parameter] = _unique(parameter.name, taken)
+    return {parameter: names[parameter] for parameter in model.weights}
+
+
+def _unique(stem: str, taken: set[str]) -> str:
+    name, number = stem, 1
+    while name in taken:
+        name, number = f"{stem}:{number}", number + 1
+    taken.add(name)
+    return name
+
+
+# JSON
+
+
 def describe(structure: Structure) -> dict[str, Any]:
-    """As JSON values. Raises TypeError for layers and operations that JSON cannot hold."""
+    """As JSON values, the layers as references. Raises TypeError for what JSON cannot hold."""
     where: dict[Tensor, list[int]] = {tensor: [-1, position] for position, tensor in enumerate(structure.inputs)}
     calls: list[dict[str, Any]] = []
-    for number, call in enumerate(structure.calls):
-        taken = [where[tensor] for tensor in call.inputs]
+    layers = {layer: number for number, layer in enumerate(structure.layers)}
+
+    def reference(tensor: Tensor) -> Any:
+        if tensor in where:
+            return where[tensor]
+        owner = tensor.owner if isinstance(tensor, Parameter) else None
+        places = [] if owner is None else [place for place, (own, _) in enumerate(owner._own) if own is tensor]
+        if not places:
+            raise TypeError(f"cannot store a call that takes {tensor.name}, a weight that no layer owns")
+        return {"layer": to_json(owner), "weight": places[0]}
+
+    # By creation: a weight of one layer may be used outside of it, and is there once the layer is built.
+    for number, call in enumerate(sorted(structure.calls, key=lambda call: call.outputs[0].number)):
         if isinstance(call, Call):
-            calls.append({"layer": call.layer.name, "inputs": taken, "listed": call.listed})
+            args, kwargs = tree.to_json(call.args, reference), tree.to_json(call.kwargs, reference)
+            calls.append({"layer": layers[call.layer], "args": args, "kwargs": kwargs})
         elif call.operation.name in _STORED:
             attributes = {name: to_json(value, call.operation.name) for name, value in call.attributes.items()}
+            taken = [tree.to_json(tensor, reference) for tensor in call.inputs]
             calls.append({"operation": call.operation.name, "inputs": taken, "attributes": attributes})
         else:
             raise TypeError(f"cannot store the operation {call.operation.name!r} outside of a layer: make it a Layer")
         where.update((tensor, [number, position]) for position, tensor in enumerate(call.outputs))
     keys = {"input_keys": list(structure.input_keys), "output_keys": list(structure.output_keys)}
     return {
-        "layers": {layer.name: layer_to_json(layer) for layer in structure.layers},
-        "inputs": [tensor.name for tensor in structure.inputs],
+        "layers": [to_json(layer) for layer in structure.layers],
+        "inputs": [layers[tensor.call.layer] for tensor in structure.inputs],
         "calls": calls,
         "outputs": [where[tensor] for tensor in structure.outputs],
         **{name: some for name, some in keys.items() if some},
     }
 
 
-def layer_to_json(layer: Layer) -> dict[str, Any]:
-    """A layer's configuration. Raises TypeError that names the layer where JSON cannot hold it."""
-    try:
-        return {**to_json(layer), "name": layer.name, "trainable": layer.trainable}
-    except (TypeError, AttributeError) as error:
-        raise TypeError(
-            f"{layer}: its structure cannot be stored: {error}; save_weights() stores the weights alone"
-        ) from error
-
-
-def layer_from_json(value: dict[str, Any]) -> Layer:
-    layer = from_json({"class": value["class"], "config": value["config"]})
-    layer.name = value["name"]
-    if not value["trainable"]:
-        layer.trainable = False
-    return layer
-
-
 def rebuild(value: dict[str, Any]) -> tuple[Any, Any]:
     """(inputs, outputs) of what ``describe`` gave: lists, or dicts where they had keys."""
-    layers = {name: layer_from_json(config) for name, config in value["layers"].items()}
-    inputs = [layers[name].make() for name in value["inputs"]]  # type: ignore[attr-defined]
+    layers = [from_json(layer) for layer in value["layers"]]
+    inputs = [layers[number].make() for number in value["inputs"]]
     made: dict[int, list[Tensor]] = {-1: inputs}
+
+    def tensor(place: Any) -> Tensor:
+        if isinstance(place, dict):
+            return from_json(place["layer"])._own_weight(place["weight"], "a call")
+        return made[place[0]][place[1]]
+
     for number, call in enumerate(value["calls"]):
-        taken = [made[source][position] for source, position in call["inputs"]]
         if "layer" in call:
-            made[number] = unpack(layers[call["layer"]](taken if call["listed"] else taken[0]))
+            layer = layers[call["layer"]]
+            result = layer(*tree.from_json(call["args"], tensor), **tree.from_json(call["kwargs"], tensor))
+            made[number] = tree.tensors(result)
         elif call["operation"] in _STORED:
+            taken = tree.from_json(call["inputs"], tensor)
             made[number] = [getattr(ops, call["operation"])(*taken, **call["attributes"])]
         else:
             raise ValueError(f"unknown operation {call['operation']!r}")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nnpy.graph import Node, Shape, Tensor
-from nnpy.layers.base import Call, Layer
-from nnpy.structure import maker
+from nnpy.graph import Node, Shape
+from nnpy.layers.base import Layer
 
 if TYPE_CHECKING:
     from nnpy.model import Model
@@ -15,25 +14,25 @@ if TYPE_CHECKING:
 def summary(model: Model) -> str:
     """Layers, the shapes they give, their parameters and, where they are not simply stacked, what they read."""
     if not model.built:
-        rows = [(_title(layer), "?", "?", "") for layer in model.layers]
+        rows = [(_title(layer, layer.name), "?", "?", "") for layer in model.layers]
         return "\n".join([f"{model}: not built, shapes come with the first data", *_table(rows, False)])
     structure = model.structure
     rows, before, stacked = [], None, len(structure.inputs) == 1
     for tensor in structure.inputs:
-        rows.append((_title(tensor.call.layer), _shape(tensor.shape), "0", ""))
+        rows.append((_title(tensor.call.layer, structure.name_of(tensor)), _shape(tensor.shape), "0", ""))
         before = tensor
     seen: set[Layer] = set()
     for call in structure.calls:
         stacked = stacked and len(call.inputs) == 1 and call.inputs[0] is before
         before = call.outputs[0]
         shapes = ", ".join(_shape(tensor.shape) for tensor in call.outputs)
-        reads = ", ".join(_name(tensor) for tensor in call.inputs)
+        reads = ", ".join(structure.name_of(tensor) for tensor in call.inputs)
         if isinstance(call, Node):
             rows.append((call.operation.name, shapes, "0", reads))
             continue
         count = "shared" if call.layer in seen else f"{call.layer.count_params():,}"
         seen.add(call.layer)
-        rows.append((_title(call.layer), shapes, count, reads))
+        rows.append((_title(call.layer, structure.name_of(call)), shapes, count, reads))
     total = model.count_params()
     trainable = sum(weight.value.size for weight in model.trainable_weights)
     size = total * (8 if model.dtype == "float64" else 4)
@@ -44,13 +43,8 @@ def summary(model: Model) -> str:
     return "\n".join(lines)
 
 
-def _title(layer: Layer) -> str:
-    return f"{layer.name} ({type(layer).__name__})"
-
-
-def _name(tensor: Tensor) -> str:
-    made = maker(tensor)
-    return made.layer.name if isinstance(made, Call) else made.operation.name if made is not None else tensor.name
+def _title(layer: Layer, name: str) -> str:
+    return f"{name} ({type(layer).__name__})"
 
 
 def _shape(shape: Shape) -> str:

@@ -62,9 +62,9 @@ def test_add_and_pop(rng):
         ([nn.Dense(2, name="a"), nn.Dense(2, name="a")], ValueError, "different names, got two named 'a'"),
         ([nn.Dense(2), nn.Input((3,))], ValueError, "expected Input to be the first item"),
         (
-            [nn.Input((28, 28)), nn.Dense(2, name="hidden")],
+            [nn.Input((28, 28)), nn.Conv2D(2, 3, name="hidden")],
             ValueError,
-            r"Dense 'hidden': .* got \(None, 28, 28\); add Flatten\(\)",
+            r"Conv2D 'hidden': .* got \(None, 28, 28\); give it channels",
         ),
     ],
 )

@@ -62,9 +62,9 @@ def test_every_name_of_the_catalogue_is_there():
     for module in (nn, nn.data, nn.config):
         assert set(module.__all__) - names == set()
     methods = {name for name, value in vars(nn.Model).items() if inspect.isfunction(value) and name[0] != "_"}
-    assert methods - {"call", "sublayers", "get_config"} - names == set()
+    assert methods - {"call", "sublayers", "get_config", "entry"} - names == set()
     assert {name for name, value in vars(nn.Model).items() if isinstance(value, property)} - names <= {
-        "structure", "compiled", "settings", "engine",
+        "structure", "compiled", "settings", "engine", "is_code", "follows_program",
     }  # fmt: skip
 
 

@@ -200,10 +200,10 @@ def test_files_of_other_versions_and_unknown_layers(tmp_path):
     path = tmp_path / "net.safetensors"
     small().save(path)
     edited(path, lambda value: value.update(format=99))
-    with pytest.raises(ValueError, match="expected format 1, got 99"):
+    with pytest.raises(ValueError, match="expected format 2, got 99"):
         nn.load_model(path)
     small().save(path)
-    edited(path, lambda value: value["model"]["config"]["layers"][0].update({"class": "layer/Nowhere"}))
+    edited(path, lambda value: value["layers"][2].update({"class": "layer/Nowhere"}))
     with pytest.raises(ValueError, match=r"cannot make its model: unknown layer 'Nowhere'"):
         nn.load_model(path)
 
@@ -221,9 +221,9 @@ def _drop(*names):
     "change, text",
     [
         (lambda value: value.update(dtype="int8"), "expected dtype 'float32' or 'float64', got 'int8'"),
-        (lambda value: value.update(model={}), "expected a model, got dict"),
-        (lambda value: value.update(model=[]), "expected a model, got list"),
-        (_drop("model", "config", "name"), "cannot make its model: 'name' is missing"),
+        (lambda value: value.update(layers=value["layers"][2:3]), "expected a model, got Dense"),
+        (lambda value: value.update(layers=[]), "cannot make its model: list index out of range"),
+        (_drop("layers", 0, "config", "name"), "cannot make its model: 'name' is missing"),
         (_drop("position", "seed"), "cannot compile its model: 'seed' is missing"),
         (lambda value: value["position"].update(update=-1), "cannot compile its model: position: expected update"),
         (_drop("settings", "optimizer"), "cannot compile its model"),

@@ -13,9 +13,8 @@ from nncore.memory import BATCH, DRAW, EPOCH
 from nnpy.checks import flag
 from nnpy.compiler import Request, compile_request
 from nnpy.graph import Tensor
-from nnpy.layers.base import Call
 from nnpy.locks import at_rest, making
-from nnpy.saving import weight_names
+from nnpy.structure import weight_names
 from nnpy.training.engine import bind, feeds
 from nnpy.training.samples import Samples, prepare, prepare_inputs
 
@@ -94,15 +93,16 @@ def probe(model: Model, x: Any, y: Any = None, training: bool = False) -> Probe:
         samples = Samples(len(arrays[0]), arrays, [], [])
     else:
         samples = prepare(model, x, y)
-    engine, structure = model.engine, model.structure
-    named = _activations(model)
+    engine = model.engine
+    structure = model.structure.for_training if training else model.structure
+    named = structure.activations()
     state = nncore.new_state(samples.count, model.training.seed)
     state[DRAW], state[EPOCH] = model.training.draw, model.training.epoch
     tensors: list[Tensor] = list(structure.inputs)
     options: dict[str, Any] = {}
     store = engine.readable()
     if y is not None:
-        objective = engine.objective(samples.weighted)
+        objective = engine.objective(samples.weighted, structure)
         tensors += objective.targets
         totals = np.zeros((len(objective.losses), 2))
         options = dict(
@@ -125,15 +125,14 @@ def probe(model: Model, x: Any, y: Any = None, training: bool = False) -> Probe:
             if gradient is not None:
                 result.gradients[name] = np.array(gradient)
         if y is not None:
-            for name, parameter in zip(weight_names(model.weights), model.weights, strict=True):
+            for parameter, name in weight_names(model).items():
                 if parameter.trainable:
                     result.parameter_gradients[name] = np.array(store.gradient(parameter))
             losses = zip(objective.losses, totals, strict=True)
             result.loss = (
                 sum(weight * float(total / count) for (_, weight), (total, count) in losses) + engine.penalty()
             )
-    trainable = [parameter.trainable for parameter in model.weights]
-    result._explain(dict(zip(weight_names(model.weights), trainable, strict=True)))
+    result._explain({name: parameter.trainable for parameter, name in weight_names(model).items()})
     return result
 
 
@@ -153,16 +152,3 @@ def _undisturbed(model: Model, store: Any) -> Iterator[None]:
                 parameter.value[...] = value
             if store is not None:
                 store.gradients[:] = gradients
-
-
-def _activations(model: Model) -> dict[str, Tensor]:
-    """Every layer's outputs by its name; a number is added where it was called more than once."""
-    named: dict[str, Tensor] = {}
-    for call in model.structure.calls:
-        stem = call.layer.name if isinstance(call, Call) else call.operation.name
-        for tensor in call.outputs if isinstance(call, Call) else call.outputs[:1]:
-            name, number = stem, 1
-            while name in named:
-                name, number = f"{stem}_{number}", number + 1
-            named[name] = tensor
-    return named

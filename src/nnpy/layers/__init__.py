@@ -1,6 +1,7 @@
 """Layers."""
 
-from nnpy.layers.base import Call, Input, InputLayer, Layer, reset_names
+from nnpy.layers.base import Layer, reset_names
+from nnpy.layers.calling import Call
 from nnpy.layers.convolutional import Conv1D, Conv2D, Conv2DTranspose, DepthwiseConv2D, SeparableConv2D
 from nnpy.layers.core import Activation, Dense, Dropout
 from nnpy.layers.images import (
@@ -13,6 +14,7 @@ from nnpy.layers.images import (
     ZeroPadding1D,
     ZeroPadding2D,
 )
+from nnpy.layers.inputs import Input, InputLayer
 from nnpy.layers.merging import Add, Average, Concatenate, Maximum, Minimum, Multiply, Residual, Subtract
 from nnpy.layers.normalization import BatchNormalization, GroupNormalization, LayerNormalization
 from nnpy.layers.pooling import (

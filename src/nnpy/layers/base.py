@@ -2,51 +2,44 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import itertools
+import logging
+import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from nnpy import graph, initializers, regularizers
+from nnpy import graph, initializers, ops, regularizers, tree
 from nnpy.checks import flag, shown
 from nnpy.checks import shape as checked_shape
 from nnpy.config import floatx
 from nnpy.graph import Parameter, Tensor
+from nnpy.layers import calling
+from nnpy.layers.calling import Call, Calling
 from nnpy.locks import at_rest, making
-from nnpy.registry import Configurable, snake
+from nnpy.registry import Configurable, from_json, reference, refuse_arguments, snake, to_json
 
+logger = logging.getLogger("nnpy")
+_ROLES = ("statistic", "state")
 _counts: dict[str, Iterator[int]] = defaultdict(itertools.count)
+_counts_lock = threading.Lock()
 
 
 def reset_names() -> None:
     """Number automatic layer names from the start again: "dense", "dense_1", ..."""
-    _counts.clear()
+    with _counts_lock:
+        _counts.clear()
 
 
 def unique_name(stem: str) -> str:
     """ "dense", then "dense_1", "dense_2", ..."""
-    number = next(_counts[stem])
+    with _counts_lock:
+        number = next(_counts[stem])
     return f"{stem}_{number}" if number else stem
-
-
-@dataclass(frozen=True, eq=False)
-class Call:
-    """One call of a layer: what it took and gave. ``listed``: it was called on a list of tensors.
-
-    The outputs' ``call`` is this record, so a model finds its layers by walking from its outputs to its inputs.
-    """
-
-    layer: Layer
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
-    listed: bool = False
-
-    @property
-    def output(self) -> Tensor:
-        return self.outputs[0]
 
 
 class _OfFirstCall:
@@ -60,45 +53,93 @@ class _OfFirstCall:
 
 
 class Layer(Configurable):
-    """Base of layers. A subclass gives ``call(x)`` and, if it has weights, ``build(input_shape)`` with ``add_weight``.
+    """Base of layers. A subclass gives ``call(x, ...)`` and, if it has weights, ``build(input_shape)`` with
+    ``add_weight``.
 
     ``name``: automatic if None, as in Keras ("dense", "dense_1"). ``trainable``: False freezes its weights, and those
-    of layers inside it. Layers assigned to attributes (or in lists or dicts of attributes) are part of it. The
-    attributes of a subclass that are named as its constructor's arguments are its configuration. ``input`` and
-    ``output``: the tensor, or list of them, of its first call; AttributeError before.
+    of layers inside it. Layers and weights assigned to attributes (or in lists or dicts of attributes) are part of it.
+    The attributes of a subclass that are named as its constructor's arguments are its configuration. ``input`` and
+    ``output``: what its first call took (its first argument) and gave; AttributeError before.
     """
 
     group = "layer"
+    supports_masking = False  # whether what it gives has a mask where its input has one (``compute_mask``)
+    follows_program = False  # its operations ask the Program whether it trains, where no caller said ``training``
     name: str
     built: bool
     _own: list[tuple[Parameter, bool]]
     _trainable: bool
     _first_call: Call | None
+    _named: bool  # by the user: automatic names may change where they clash
+    _found: list[Layer]  # that its first call made and kept nowhere
+    _tied: dict[str, Any]  # attributes that are another layer's weights
+    _building: bool
+    _ran: bool  # its ``call`` has been through once
     input: Any = _OfFirstCall("input")
     output: Any = _OfFirstCall("output")
 
     def __new__(cls, *arguments, **options):
+        refuse_arguments(cls, options)
         # Set here, so that a subclass which forgets super().__init__() has a name and works all the same.
         self = super().__new__(cls)
-        self.name = ""
-        self.built = False
-        self._own = []
-        self._trainable = True
-        self._first_call = None
+        state = self.__dict__
+        state.update(name="", built=False, _own=[], _trainable=True, _first_call=None, _named=False, _found=[])
+        state.update(_tied={}, _building=False, _ran=False)
         self._prepare()
         return self
 
-    def __init__(self, *, name: str | None = None, trainable: bool = True):
+    def __init__(self, *, name: str | None = None, trainable: bool = True, **unknown: Any):
         kind = type(self).__name__
+        refuse_arguments(type(self), unknown, True)
         if name is not None and not isinstance(name, str):
             raise TypeError(f"{kind}: expected name to be a string or None, got {shown(name)}")
         if name is not None and (not name or "/" in name):
             raise ValueError(f"{kind}: expected a name that is not empty and has no '/', got {name!r}")
+        self._named = name is not None
         self.name = name or unique_name(snake(kind))
         self._trainable = flag(str(self), "trainable", trainable)
 
+    def __init_subclass__(cls, **options):
+        super().__init_subclass__(**options)
+        if "build" in cls.__dict__:
+            cls.build = _builds(cls.build)  # type: ignore[method-assign]
+
     def _prepare(self) -> None:
         """Attributes that a subclass of ours has before ``__init__``, for the same reason."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, Parameter) and not self._hold(name, value):
+            return
+        object.__setattr__(self, name, value)
+
+    def _hold(self, name: str, value: Parameter) -> bool:
+        """A weight becomes an attribute; False if the attribute is tied to another layer's, and stays. A weight that
+        this layer did not make is one that it shares: it takes the place of what the attribute was."""
+        before = self.__dict__.get(name)
+        if before is value:
+            return True
+        own = [parameter for parameter, _ in self._own]
+        if name in self._tied and self._building and value in own:  # tied before it was built
+            self._check_tie(name, before, value)
+            self._own = [entry for entry in self._own if entry[0] is not value]
+            return False
+        if isinstance(before, Parameter) and before in own:
+            if self._first_call is not None:
+                raise ValueError(
+                    f"{self}: {name} cannot become another weight once the layer is called: the graph has the one "
+                    "before; build it, tie it, then call it"
+                )
+            self._check_tie(name, value, before)
+            self._own = [entry for entry in self._own if entry[0] is not before]
+            self._tied.pop(name, None)
+        if not any(value is parameter for parameter, _ in self._own):
+            self._own.append((value, value.trainable))
+            self._tied[name] = value
+        return True
+
+    def _check_tie(self, name: str, shared: Any, own: Parameter) -> None:
+        if shared.shape != own.shape:
+            raise ValueError(f"{self}: cannot tie {name} of shape {own.shape} to {shared.name} of shape {shared.shape}")
 
     # what a subclass gives
 
@@ -106,11 +147,24 @@ class Layer(Configurable):
         """Refuse a shape (or list of shapes) that the layer cannot take: before ``build``, at every call."""
 
     def build(self, input_shape: Any) -> None:
-        """Make the weights; called once. ``input_shape``: ``(None, ...)``, or a list of shapes."""
+        """Make the weights; called once. ``input_shape``: ``(None, ...)``, or a list or dict of shapes, as the first
+        argument of ``call``. With several parameters, ``build(query_shape, value_shape)``: those of ``query``, ...
+        """
+
+    def _finish_build(self, *shapes: Any, **named: Any) -> None:
+        """What comes after a subclass's ``build``."""
 
     def call(self, inputs: Any) -> Any:
-        """Add the layer's operations to the graph: tensor (or list) in, tensor (or list) out."""
+        """Add the layer's operations to the graph: tensors (in lists, dicts) in, tensors (in lists, dicts) out.
+
+        A parameter ``training`` is given True where the graph is for training, else False; ``mask`` the mask of the
+        first argument, ``key_mask`` that of an argument ``key``; None where there is none.
+        """
         raise NotImplementedError(f"{self}: a layer must define call(x)")
+
+    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+        """The masks of what ``call`` gives, for a layer that ``supports_masking``: those of its inputs."""
+        return previous_mask
 
     # what it gets
 
@@ -135,76 +189,177 @@ class Layer(Configurable):
         penalty = regularizers.get(regularizer)
         if penalty is not None:
             penalty.apply(parameter)
+        parameter.owner = self
         self._own.append((parameter, trainable))
         return parameter
 
-    def __call__(self, inputs: Any, **options: Any) -> Any:
-        """Apply the layer to a Tensor or a list of them; the first call builds it. TypeError for anything else."""
+    def add_variable(
+        self, shape: Sequence[int], initializer: Any = "zeros", role: str = "state", name: str | None = None
+    ) -> Parameter:
+        """Make a variable that no optimizer changes: "state" is carried from step to step, a "statistic" is gathered.
+        ValueError for another ``role``."""
+        if role not in _ROLES:
+            raise ValueError(f"{self}: expected role to be {' or '.join(map(repr, _ROLES))}, got {shown(role)}")
+        variable = self.add_weight(shape, initializer, name, trainable=False)
+        variable.role = role  # type: ignore[attr-defined]
+        return variable
+
+    def add_loss(self, loss: Any) -> None:
+        """Inside ``call``: add a tensor to the loss that is trained, a scalar or one number for each sample. TypeError
+        for what is no such tensor, RuntimeError outside of a call."""
+        if not isinstance(loss, Tensor):
+            raise TypeError(f"{self}: add_loss: expected a Tensor, got {shown(loss)}")
+        if loss.shape not in ((), (None,)):
+            raise ValueError(f"{self}: add_loss: expected shape () or (None,), one a sample, got {loss.shape}")
+        scope = graph.current_scope()
+        if scope is None:
+            raise RuntimeError(f"{self}: add_loss: expected to be called inside of a layer's call")
+        scope.losses.append(loss)
+
+    # calls
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Apply the layer; the first call builds it. Arguments: tensors and constants, in lists, tuples and dicts.
+
+        ``training=``: for this call and those inside it, whatever the Program does; ``mask=``: in the place of the
+        first argument's own. Raises TypeError or ValueError, naming the layer and the argument, for what does not fit.
+        """
+        return calling.run(self._calling(args, kwargs))
+
+    _numbers_hint = "for numbers make a Model of it and call predict(x)"
+
+    def _calling(self, args: tuple, kwargs: dict[str, Any]) -> Calling:
+        """The call, as a generator of the calls inside it."""
         self._ensure_name()
-        if options:
-            raise TypeError(
-                f"{self}: called with {', '.join(options)}: expected tensors alone; the compiled step knows whether it "
-                "trains (fit) or not (predict, evaluate)"
-            )
-        listed = isinstance(inputs, list | tuple)
-        tensors: tuple[Tensor, ...] = tuple(inputs) if listed else (inputs,)  # type: ignore[assignment, arg-type]
-        for tensor in tensors:
-            if not isinstance(tensor, Tensor):
-                raise TypeError(
-                    f"{self}: expected a Tensor (from Input or a layer), got {shown(tensor)}; {self._numbers_hint}"
-                )
-        shapes = [tensor.shape for tensor in tensors] if listed else tensors[0].shape
+        signature = calling.signature_of(type(self).call)
+        bound = signature.bind(self, args, kwargs)
+        arguments, training = bound.arguments, bound.training
+        self._check_arguments(arguments)
+        first = next(iter(arguments.values()))
+        shapes = _shapes(first)
+        previous = bound.mask if bound.mask is not None else calling.masks_of(first)
+        inputs = (
+            (first,)
+            if len(args) == 1 and not kwargs and isinstance(first, Tensor)
+            else tuple(tree.tensors((args, kwargs)))
+        )
+        fresh = not self.built
         self.check_input(shapes)
-        with graph.scope(self.name):
-            if not self.built:
+        with graph.scope(self.name) as scope, calling.saying(training):
+            if fresh:
                 with making(self):
                     if not self.built:  # by another thread meanwhile
-                        self.build(shapes)
-                        self.built = True
-            result = self._apply(list(tensors) if listed else tensors[0])
-            several = isinstance(result, list | tuple)
-            outputs = tuple(self._own_output(tensor, tensors) for tensor in (result if several else (result,)))
-        call = Call(self, tensors, outputs, listed)
+                        yield from self._built_by(shapes, arguments)
+            if bound.wants("training"):
+                bound.give("training", calling.decide(self.follows_program))
+            if bound.wants("mask"):
+                bound.give("mask", previous)
+            for name in [name for name in arguments if bound.wants(f"{name}_mask", exactly=True)]:
+                bound.give(f"{name}_mask", calling.masks_of(arguments[name]))
+            result = yield from self._applied(*bound.given())
+            result = tree.replace(result, lambda leaf: self._own_output(leaf, inputs), every=True)
+            outputs = tuple(tree.leaves(result))
+            self._set_masks(first, outputs, previous, signature)
+        if fresh:
+            self._keep()
+        call = Call(
+            self, args, kwargs, result, inputs, outputs, tuple(dict.fromkeys(scope.losses)),
+            tuple(dict.fromkeys(scope.effects)), scope.asks,
+        )  # fmt: skip
         for tensor in outputs:
             tensor.call = call
         if self._first_call is None:
             self._first_call = call
-        return list(outputs) if several else outputs[0]
+        return result
 
-    _numbers_hint = "for numbers make a Model of it and call predict(x)"
+    def _check_arguments(self, arguments: Mapping[str, Any]) -> None:
+        """TypeError for arguments that are neither tensors nor constants, or among which there is no tensor."""
+        if len(arguments) == 1 and all(isinstance(value, Tensor) for value in arguments.values()):
+            return
+        some = [bool(tree.tensors(value)) for value in arguments.values()]
+        for position, (name, value) in enumerate(arguments.items()):
+            if position == 0 and not some[0] and (not any(some) or isinstance(value, np.ndarray)):
+                leaf = next(tree.leaves(value), value)
+                raise TypeError(
+                    f"{self}: expected a Tensor (from Input or a layer), got {shown(leaf)}; {self._numbers_hint}"
+                )
+            tree.check(value, f"{self}: argument {name!r}")
+        if not any(some):
+            raise TypeError(f"{self}: expected a Tensor (from Input or a layer), got no argument")
 
-    def _apply(self, inputs: Any) -> Any:
-        return self.call(inputs)
+    def _built_by(self, shapes: Any, arguments: Mapping[str, Any]) -> Calling:
+        """Builds the layer, as a generator of the calls that it needs."""
+        for name, tie in self._tied.items():
+            if isinstance(tie, list):  # from a file: the layer that has it, and its number there
+                setattr(self, name, tie[0]._own_weight(tie[1], self))
+        names = list(inspect.signature(self.build).parameters)
+        if len(names) < 2:
+            self.build(*([shapes] if names else []))
+        else:
+            known = {f"{name}_shape": value for name, value in arguments.items()}
+            if missing := [name for name in names if name not in known]:
+                raise TypeError(f"{self}: build: expected parameters named {', '.join(known)}, got {missing[0]}")
+            self.build(**{name: _shapes(known[name]) for name in names})
+        self.built = True
+        return
+        yield
+
+    def _applied(self, args: Sequence[Any], kwargs: dict[str, Any]) -> Calling:
+        """What ``call`` gives, as a generator of the calls inside it; those of a user's code are not among them."""
+        with calling.called_by(self):
+            result = self.call(*args, **kwargs)
+        self._ran = True
+        return result
+        yield
+
+    def _keep(self) -> None:
+        """A layer that is called for the first time inside of another one's call, and that this one does not hold, is
+        part of it all the same; but a later call that makes another one makes other weights."""
+        callers = calling.callers()
+        if not callers or any(self in layer.sublayers() for layer in callers):
+            return
+        if callers[-1]._ran and self.weights:
+            raise ValueError(
+                f"{callers[-1]}: makes {self} anew in each call, with other weights; make it once and keep it in an "
+                "attribute"
+            )
+        callers[-1]._found.append(self)
+
+    def _set_masks(self, first: Any, outputs: Sequence[Tensor], previous: Any, signature: calling.Signature) -> None:
+        if self.supports_masking:
+            masks = self.compute_mask(first, previous)
+            for tensor, mask in zip(outputs, tree.leaves(masks), strict=False):
+                if mask is not None and tensor.mask is None:
+                    tensor.mask = mask
+        elif previous is not None and not signature.takes_masks and all(t.mask is None for t in outputs):
+            logger.warning("%s: does not support masking: the mask of its input ends here (supports_masking)", self)
 
     def _of_first_call(self, name: str) -> Any:
         call = self._first_call
         if call is None:
             raise AttributeError(f"{self}: has no {name} before it is called")
-        tensors, listed = (call.inputs, call.listed) if name == "input" else (call.outputs, len(call.outputs) > 1)
-        return list(tensors) if listed else tensors[0]
+        return call.given if name == "input" else call.result
 
     def _own_output(self, tensor: Any, inputs: tuple[Tensor, ...]) -> Tensor:
-        """A result that is this call's alone: a layer that returns its input gets a view of it."""
+        """A result that is this call's alone: a layer that returns its input, or a weight, gets a view of it."""
         if not isinstance(tensor, Tensor):
             raise TypeError(f"{self}: expected call() to return a Tensor or a list of them, got {shown(tensor)}")
-        if any(tensor is given for given in inputs):
-            from nnpy import ops
-
-            return ops.reshape(tensor, tensor.shape[1:])  # type: ignore[arg-type]  # only the batch is None
+        if tensor.node is None or any(tensor is given for given in inputs):
+            return same(tensor)
         return tensor
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        """The shape of what the layer gives for ``(None, ...)`` or a list of shapes. Builds the layer."""
-        several = bool(input_shape) and isinstance(input_shape[0], list | tuple)
-        result = self([Tensor(shape) for shape in input_shape] if several else Tensor(input_shape))
-        return [tensor.shape for tensor in result] if isinstance(result, list) else result.shape
+        """The shape of what the layer gives for ``(None, ...)``, or a list or dict of shapes. Builds the layer."""
+        result = self(_placeholders(input_shape))
+        return tree.replace(result, lambda tensor: tensor.shape)
 
     # what it holds
 
     def sublayers(self) -> list[Layer]:
         """The layers directly inside it, in the order they were assigned."""
         found: dict[Layer, None] = {}
-        pending = list(vars(self).values())
+        pending = [value for name, value in vars(self).items() if name not in _OURS]
+        pending.append(self._found)
         while pending:
             value = pending.pop(0)
             if isinstance(value, Layer):
@@ -215,13 +370,27 @@ class Layer(Configurable):
                 pending[:0] = value.values()
         return list(found)
 
+    def walk(self) -> list[Layer]:
+        """This layer and all inside it, at any depth: each once, before those inside it, in order."""
+        found: dict[Layer, None] = {}
+        stack: list[Layer] = [self]
+        while stack:
+            layer = stack.pop()
+            if layer not in found:
+                found[layer] = None
+                stack.extend(reversed(layer.sublayers()))
+        return list(found)
+
     @property
     def weights(self) -> list[Parameter]:
         """All parameters, those of layers inside it too; each once."""
-        found = dict.fromkeys(parameter for parameter, _ in self._own)
-        for layer in self.sublayers():
-            found.update(dict.fromkeys(layer.weights))
-        return list(found)
+        return list(dict.fromkeys(parameter for layer in self.walk() for parameter, _ in layer._own))
+
+    def _own_weight(self, place: int, reader: Layer) -> Parameter:
+        """Its weight of this number, for a layer that is loaded and shares it."""
+        if place >= len(self._own):
+            raise ValueError(f"{reader}: shares a weight of {self}, which is not built yet")
+        return self._own[place][0]
 
     @property
     def trainable_weights(self) -> list[Parameter]:
@@ -242,11 +411,11 @@ class Layer(Configurable):
 
     @trainable.setter
     def trainable(self, value: bool) -> None:
-        self._trainable = flag(str(self), "trainable", value)
-        for parameter, wanted in self._own:
-            parameter.trainable = wanted and value
-        for layer in self.sublayers():
-            layer.trainable = value
+        value = flag(str(self), "trainable", value)
+        for layer in self.walk():
+            layer._trainable = value
+            for parameter, wanted in layer._own:
+                parameter.trainable = wanted and value
 
     def count_params(self) -> int:
         """How many numbers the weights are."""
@@ -297,6 +466,49 @@ class Layer(Configurable):
         """For copies, which do not take along the graph that the layer is in."""
         return {**vars(self), "_first_call": None}
 
+    # files
+
+    def to_json(self) -> Any:
+        """Configuration, name and whether it is trainable; in a file of a model a reference to where they are."""
+        return reference(self)
+
+    def entry(self) -> dict[str, Any]:
+        """What a file says of the layer, for ``from_entry``. TypeError, naming the layer, where JSON cannot hold it."""
+        try:
+            value = {**super().to_json(), "name": self.name, "named": self._named, "trainable": self._trainable}
+            if self._tied:
+                value["tied"] = {name: self._tie_to_json(weight) for name, weight in self._tied.items()}
+            return value
+        except (TypeError, AttributeError) as error:
+            raise TypeError(
+                f"{self}: its structure cannot be stored: {error}; save_weights() stores the weights alone"
+            ) from error
+
+    def _tie_to_json(self, weight: Parameter) -> list[Any]:
+        """Whose weight it is, and its number there."""
+        places = [] if weight.owner is None else [p for p, (own, _) in enumerate(weight.owner._own) if own is weight]
+        if not places:
+            raise TypeError(f"the weight {weight.name} belongs to no layer")
+        return [to_json(weight.owner), places[0]]
+
+    @classmethod
+    def from_entry(cls, value: dict[str, Any]) -> Layer:
+        layer = cls.from_config(value["config"])
+        if "name" in value:
+            layer.name, layer._named = value["name"], value["named"]
+            layer._tied = {name: from_json(tie) for name, tie in value.get("tied", {}).items()}
+            if not value["trainable"]:
+                layer.trainable = False
+        return layer
+
+    def restore(self, value: dict[str, Any]) -> None:
+        """Once all layers of a file are made: whether this one alone is trainable."""
+        if value.get("shapes") is not None and not self.built:
+            self.build(_as_shapes(value["shapes"]))
+        self._trainable = value["trainable"]
+        for parameter, wanted in self._own:
+            parameter.trainable = wanted and self._trainable
+
     def _ensure_name(self) -> None:
         if not self.name:
             self.name = unique_name(snake(type(self).__name__))
@@ -310,36 +522,64 @@ class Layer(Configurable):
         return f"<{self}{'' if self.built else ', not built'}>"
 
 
-class InputLayer(Layer):
-    """What stands for an Input among a model's layers. ``shape``: without the batch."""
+_OURS = frozenset({"_first_call", "_found", "_own", "_tied"})
 
-    def __init__(self, shape: Sequence[int], *, dtype: str | None = None, name: str | None = None):
-        super().__init__(name=name)
-        self.shape = checked_shape(str(self), "shape", shape)
+
+def _builds(build: Callable[..., Any]) -> Callable[..., Any]:
+    """``build`` as a subclass gives it: the layer is built when it is through; if it fails, nothing is left of it."""
+
+    @functools.wraps(build)
+    def wrapped(self: Layer, *args: Any, **kwargs: Any) -> Any:
+        if self._building:  # super().build(input_shape)
+            return build(self, *args, **kwargs)
+        before = self.built
+        with making(self):
+            if before or not self.built:  # else by another thread meanwhile
+                once(self, *args, **kwargs)
+
+    def once(self: Layer, *args: Any, **kwargs: Any) -> None:
+        self._ensure_name()
+        before = list(self._own)
+        self._building = True
         try:
-            self.dtype = np.dtype(dtype or "float32").name
-        except TypeError:
-            raise TypeError(f"{self}: expected dtype to be the name of a NumPy dtype, got {shown(dtype)}") from None
-        if np.dtype(self.dtype).kind not in "fiu":
-            raise TypeError(f"{self}: expected a real or integer dtype, got {self.dtype!r}")
-
-    def make(self) -> Tensor:
-        """A new tensor of this input: real for floating dtypes, of indices (int32) for integer ones."""
-        kind = "real" if np.dtype(self.dtype).kind == "f" else "index"
-        tensor = Tensor((None, *self.shape), None, self.name, kind)
-        tensor.call = Call(self, (), (tensor,))
+            build(self, *args, **kwargs)
+            self._finish_build(*args, **kwargs)
+        except BaseException:
+            self._own = before
+            raise
+        finally:
+            self._building = False
         self.built = True
-        return tensor
 
-    def call(self, inputs: Any) -> Any:
-        return inputs
+    return wrapped
 
 
-def Input(shape: Sequence[int], *, dtype: str | None = None, name: str | None = None) -> Tensor:
-    """A tensor for a model's input. ``shape``: of one sample, without the batch: ``Input((28, 28))``.
+def same(tensor: Tensor) -> Tensor:
+    """Another tensor that is the same memory."""
+    return ops.reshape(tensor, tensor.shape[1:])  # type: ignore[arg-type]
 
-    ``dtype``: what layers see: floating (default "float32") for numbers, an integer one for indices (labels, tokens).
-    The user's arrays may have any real dtype; they are converted as they are read.
-    Raises TypeError or ValueError for a shape that is not a tuple of positive integers, or another dtype.
-    """
-    return InputLayer(shape, dtype=dtype, name=name).make()
+
+def _shapes(value: Any) -> Any:
+    """The shapes in an argument: of a tensor, or a list or dict of them; None for a constant."""
+    if isinstance(value, Mapping):
+        return {key: _shapes(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_shapes(item) for item in value]
+    return tuple(value.shape) if isinstance(value, Tensor | np.ndarray) else None
+
+
+def _as_shapes(value: Any) -> Any:
+    """Shapes from JSON: a list of numbers is one."""
+    if isinstance(value, Mapping):
+        return {key: _as_shapes(item) for key, item in value.items()}
+    several = bool(value) and isinstance(value[0], list)
+    return [tuple(shape) for shape in value] if several else tuple(value)
+
+
+def _placeholders(shapes: Any) -> Any:
+    """Tensors of these shapes."""
+    if isinstance(shapes, Mapping):
+        return {key: _placeholders(shape) for key, shape in shapes.items()}
+    if shapes and isinstance(shapes[0], list | tuple | Mapping):
+        return [_placeholders(shape) for shape in shapes]
+    return Tensor(shapes)

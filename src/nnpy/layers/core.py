@@ -11,11 +11,13 @@ from nnpy.layers.base import Layer
 
 
 class Dense(Layer):
-    """activation(x @ kernel + bias): (batch, features) -> (batch, units).
+    """activation(x @ kernel + bias) on the last axis: (batch, ..., features) -> (batch, ..., units).
 
     ``kernel_initializer="auto"`` (ours) takes He normal for the ReLU family, Lecun normal for selu and Glorot uniform
-    for the rest. Raises ValueError for an input of another rank, or of other features than it was built for.
+    for the rest. Raises ValueError for an input of rank below 2, or of other features than it was built for.
     """
+
+    supports_masking = True
 
     def __init__(
         self,
@@ -42,17 +44,18 @@ class Dense(Layer):
 
     def check_input(self, input_shape):
         self.one_input(input_shape)
-        if len(input_shape) != 2:
-            hint = "; add Flatten() before it" if len(input_shape) > 2 else ""
-            raise ValueError(f"{self}: expected input of rank 2 (batch, features), got {input_shape}{hint}")
-        if self.built and input_shape[1] != self.kernel.shape[0]:
+        if len(input_shape) < 2:
+            raise ValueError(f"{self}: expected input of rank 2 or more (batch, ..., features), got {input_shape}")
+        if input_shape[-1] is None:
+            raise ValueError(f"{self}: expected a known number of features, the last size, got {input_shape}")
+        if self.built and input_shape[-1] != self.kernel.shape[0]:
             raise ValueError(f"{self}: built for {self.kernel.shape[0]} features, got {input_shape}")
 
     def build(self, input_shape):
         initializer = self.kernel_initializer
         if isinstance(initializer, initializers.Auto):
             initializer = initializer.suited(self.activation.name)
-        shape = (input_shape[1], self.units)
+        shape = (input_shape[-1], self.units)
         self.kernel = self.add_weight(shape, initializer, "kernel", regularizer=self.kernel_regularizer)
         if self.use_bias:
             self.bias = self.add_weight(shape[1:], self.bias_initializer, "bias", regularizer=self.bias_regularizer)
@@ -67,6 +70,8 @@ class Dense(Layer):
 class Activation(Layer):
     """An activation function as a layer: a name, one of ``nnpy.activations``, or a custom one. Any shape."""
 
+    supports_masking = True
+
     def __init__(self, activation: Any, *, name: str | None = None):
         super().__init__(name=name)
         self.activation = self.named(activations.get, activation)
@@ -80,7 +85,10 @@ class Activation(Layer):
 
 class Dropout(Layer):
     """While training, zeroes each element with probability ``rate`` and divides the others by 1 - rate (Srivastava et
-    al., JMLR 2014); at other times gives its input. Any shape. ValueError unless 0 <= rate < 1."""
+    al., JMLR 2014); at other times gives its input. Any shape. Called with ``training=True`` it does so at all times.
+    ValueError unless 0 <= rate < 1."""
+
+    supports_masking = follows_program = True
 
     def __init__(self, rate: float, *, name: str | None = None):
         super().__init__(name=name)
@@ -89,5 +97,5 @@ class Dropout(Layer):
     def check_input(self, input_shape):
         self.one_input(input_shape)
 
-    def call(self, inputs):
-        return ops.dropout(inputs, self.rate)
+    def call(self, inputs, training=None):
+        return inputs if training is False else ops.dropout(inputs, self.rate, always=training is True)

@@ -107,12 +107,14 @@ class SpatialDropout2D(ImageLayer):
     is zero with probability ``rate``, and the others are divided by 1 - rate (Tompson et al., CVPR 2015); at other
     times gives its input. (batch, height, width, channels). ValueError unless 0 <= rate < 1."""
 
+    supports_masking = follows_program = True
+
     def __init__(self, rate: float, *, name: str | None = None):
         super().__init__(name=name)
         self.rate = real(str(self), "rate", rate, least=0, below=1)
 
-    def call(self, inputs):
-        return ops.channel_dropout(inputs, self.rate)
+    def call(self, inputs, training=None):
+        return inputs if training is False else ops.channel_dropout(inputs, self.rate, always=training is True)
 
 
 class SpatialDropout1D(SpatialDropout2D):

@@ -13,6 +13,8 @@ from nnpy.layers.base import Layer
 class _Merge(Layer):
     """Two or more inputs of one shape."""
 
+    supports_masking = True
+
     least, most = 2, 0
 
     def __init__(self, *, name: str | None = None):
@@ -24,6 +26,15 @@ class _Merge(Layer):
         for number, shape in enumerate(input_shape):
             if shape != first:
                 raise ValueError(f"{self}: expected inputs of one shape, got {first} and {shape} (input {number})")
+
+    def compute_mask(self, inputs, previous_mask):
+        return _all(previous_mask)
+
+
+def _all(masks):
+    """Where all of the masks that there are say so."""
+    given = [mask for mask in masks or () if mask is not None]
+    return reduce(ops.multiply, given) if given else None
 
 
 class Add(_Merge):
@@ -73,6 +84,8 @@ class Minimum(_Merge):
 class Concatenate(Layer):
     """Inputs joined along ``axis`` (not 0, the batch); their shapes may differ in that axis alone."""
 
+    supports_masking = True
+
     def __init__(self, axis: int = -1, *, name: str | None = None):
         super().__init__(name=name)
         self.axis = integer(str(self), "axis", axis)
@@ -96,9 +109,21 @@ class Concatenate(Layer):
     def call(self, inputs):
         return ops.concatenate(inputs, self.axis)
 
+    def compute_mask(self, inputs, previous_mask):
+        """Along an axis that the masks have too they are joined; ValueError if one input has none."""
+        given = [mask for mask in previous_mask or () if mask is not None]
+        axis = self.axis % inputs[0].rank
+        if not given or axis >= given[0].rank:
+            return _all(given)
+        if len(given) < len(inputs):
+            raise ValueError(f"{self}: expected a mask of each input, or of none, got {len(given)} of {len(inputs)}")
+        return ops.concatenate(given, axis)
+
 
 class Residual(Layer):
     """x + layers(x): ``layers``, one after the other, must keep the shape (He et al., CVPR 2016). (Ours.)"""
+
+    supports_masking = True
 
     def __init__(self, layers: Sequence[Layer], *, name: str | None = None, trainable: bool = True):
         super().__init__(name=name, trainable=trainable)

@@ -10,7 +10,9 @@ from nnpy.layers.base import Layer
 
 
 class _Normalization(Layer):
-    """What the two share: gamma and beta over the last axis."""
+    """What they share: gamma and beta over the last axis."""
+
+    supports_masking = True
 
     def _configure(
         self, axis, epsilon, center, scale, beta_initializer, gamma_initializer, beta_regularizer, gamma_regularizer
@@ -54,8 +56,10 @@ class BatchNormalization(_Normalization):
     Training uses the batch's mean and biased variance and moves the running ones inside the compiled step (``moving =
     momentum * moving + (1 - momentum) * batch``); inference uses the running ones, folded into the layer before.
     Ioffe and Szegedy, 2015. A layer that is not ``trainable`` normalizes as in inference and changes nothing, as in
-    Keras.
+    Keras. ``training``, where it is called: as in training, or as in inference, whatever the Program does.
     """
+
+    follows_program = True
 
     def __init__(
         self,
@@ -90,10 +94,10 @@ class BatchNormalization(_Normalization):
             shape, self.moving_variance_initializer, "moving_variance", trainable=False
         )
 
-    def call(self, inputs):
+    def call(self, inputs, training=None):
         return ops.batch_norm(
             inputs, self.moving_mean, self.moving_variance, self.gamma, self.beta, epsilon=self.epsilon,
-            momentum=self.momentum, frozen=lambda: not self.trainable,
+            momentum=self.momentum, frozen=lambda: training is False or not self.trainable, always=training is True,
         )  # fmt: skip
 
 

@@ -111,7 +111,7 @@ class _Dropout(Elementwise):
     name = "dropout"
 
     def inference(self, node, inputs):
-        return inputs[0]
+        return None if node.attributes.get("always") else inputs[0]
 
     def steps(self, node, primary):
         rate = node.attributes["rate"]
@@ -237,11 +237,11 @@ def activation(x: Tensor, kind: str, s0: float = 0.0) -> Tensor:
     return apply(_ACTIVATION, [x], kind=kind, s0=float(s0))
 
 
-def dropout(x: Tensor, rate: float) -> Tensor:
-    """Dropout while training, x itself in inference; 0 <= rate < 1."""
+def dropout(x: Tensor, rate: float, always: bool = False) -> Tensor:
+    """Dropout while training, x itself in inference unless ``always``; 0 <= rate < 1."""
     if not 0.0 <= rate < 1.0:
         raise ValueError(f"dropout: expected a rate in [0, 1), got {rate}")
-    return apply(_DROPOUT, [x], rate=float(rate), stream=None) if rate else x
+    return apply(_DROPOUT, [x], rate=float(rate), stream=None, always=always) if rate else x
 
 
 def custom(x: Tensor, forward, derivative) -> Tensor:

@@ -47,6 +47,8 @@ class _BatchNorm(Operation):
 
     def inference(self, node, inputs):
         attributes = node.attributes
+        if attributes["always"] and not attributes["frozen"]():
+            return None
         scale = apply(_BATCH_NORM_FOLD, inputs[1:], names=attributes["names"], epsilon=attributes["epsilon"])
         # What they were made of comes along for the gradients by gamma and beta; the kernel reads none of it.
         return apply(
@@ -277,14 +279,16 @@ def batch_norm(
     epsilon: float = 1e-3,
     momentum: float = 0.99,
     frozen: Callable[[], bool] = lambda: False,
+    always: bool = False,
 ) -> Tensor:
     """Normalize over all axes but the last: with the batch's statistics while training, which move the running ones,
-    and with the running ones in inference, or where ``frozen`` says so when a Program is made. Parameters: (features,).
+    and with the running ones in inference, or where ``frozen`` says so when a Program is made. ``always``: in inference
+    as while training. Parameters: (features,).
     """
     named = {name: tensor for name, tensor in (("gamma", gamma), ("beta", beta)) if tensor is not None}
     return apply(
         _BATCH_NORM, [x, moving_mean, moving_variance, *named.values()], names=tuple(named), epsilon=float(epsilon),
-        momentum=float(momentum), frozen=frozen,
+        momentum=float(momentum), frozen=frozen, always=always,
     )  # fmt: skip
 
 

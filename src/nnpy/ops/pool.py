@@ -130,7 +130,7 @@ class _ChannelDropout(Operation):
         return [node.inputs[0].shape]
 
     def inference(self, node, inputs):
-        return inputs[0]
+        return None if node.attributes.get("always") else inputs[0]
 
     def gradient(self, node, upstream, needs):
         return [apply(self, [upstream], rate=node.attributes["rate"], stream=node.attributes["stream"] or node)]
@@ -174,8 +174,8 @@ def repeat(x: Tensor, times: Pair) -> Tensor:
     return apply(_AVERAGE_GRADIENT, [x], window=Window(times, times), scale=1.0, image=image)
 
 
-def channel_dropout(x: Tensor, rate: float) -> Tensor:
+def channel_dropout(x: Tensor, rate: float, always: bool = False) -> Tensor:
     """While training, whole channels of x (batch, ..., channels) are zero with probability ``rate``, in [0, 1)."""
     if not 0.0 <= rate < 1.0:
         raise ValueError(f"channel_dropout: expected a rate in [0, 1), got {rate}")
-    return apply(_CHANNEL_DROPOUT, [x], rate=float(rate), stream=None) if rate else x
+    return apply(_CHANNEL_DROPOUT, [x], rate=float(rate), stream=None, always=always) if rate else x

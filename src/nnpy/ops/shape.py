@@ -22,6 +22,8 @@ class _Reshape(Operation):
             if None in old or prod(old) != prod(new):
                 raise ValueError(f"{label(node)}: cannot make {new} of {old}")
             return [new]
+        if new == old[1:]:
+            return [old]
         if None in old[1:] or prod(old[1:]) != prod(new):
             raise ValueError(
                 f"{label(node)}: cannot make {new} of samples of shape {old[1:]}: {prod(old[1:])} elements are not "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from math import isfinite
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,8 +24,8 @@ from nnpy.training.samples import Samples, Source, source
 from nnpy.training.settings import Head, Objective, Settings, logs_of
 
 if TYPE_CHECKING:
-    from nnpy.layers.base import Layer
     from nnpy.model import Model
+    from nnpy.structure import Structure
 
 SLICE = 0.05  # seconds between two looks at signals and progress
 MOST_ARRAYS = nncore.memory.LAYOUT["SIZE"] - SLOTS  # that a Program can be bound to
@@ -81,7 +82,7 @@ class Engine:
         self.settings = settings
         self.parameters = model.weights
         self.trainable = {parameter: parameter.trainable for parameter in self.parameters}
-        self.layers = {layer: layer.trainable for layer in _inside(model)}  # frozen normalization asks them
+        self.layers = {layer: layer.trainable for layer in model.walk()[1:]}  # frozen normalization asks them
         self.heads: list[Head] = settings.resolve(model) if settings is not None else []
         columns = sum(1 + len(head.metrics) + len(head.weighted) for head in self.heads)
         # A row for each loss and metric; after those of training, one for the penalty of the regularizers.
@@ -92,7 +93,7 @@ class Engine:
         self.store: Store | None = None
         self._before: Engine | None = None  # whose optimizer's state the store's will go on from
         self._views: dict[Parameter, np.ndarray] = {}
-        self._objectives: dict[tuple[bool, ...], Objective] = {}
+        self._objectives: dict[tuple, Objective] = {}
         self._programs: OrderedDict[tuple, Ready] = OrderedDict()
         if before is not None:
             self._take_over(before)
@@ -180,10 +181,14 @@ class Engine:
 
     # programs
 
-    def objective(self, weighted: tuple[bool, ...]) -> Objective:
-        if weighted not in self._objectives:
-            self._objectives[weighted] = Objective(self.heads, weighted)
-        return self._objectives[weighted]
+    def objective(self, weighted: tuple[bool, ...], structure: Structure) -> Objective:
+        """Of the outputs of the model's structure, as it is for training or for inference."""
+        key = (weighted, structure)
+        if key not in self._objectives:
+            mine = dict(zip(self.model.structure.outputs, structure.outputs, strict=True))
+            heads = [replace(head, output=mine[head.output]) for head in self.heads]
+            self._objectives[key] = Objective(heads, weighted)
+        return self._objectives[key]
 
     def training(self, batch: int, samples: Samples) -> Ready:
         """A step: forward, loss, backward, update."""
@@ -231,13 +236,13 @@ class Engine:
             )
 
     def _request(self, mode: str, batch: int, sources: tuple[Source, ...], weighted: tuple[bool, ...]) -> Request:
-        structure = self.model.structure
+        structure = self.model.structure.for_training if mode == "train" else self.model.structure
         tensors: list[Tensor] = list(structure.inputs)
         if mode == "predict":
             self._check_arrays(len(tensors) + len(structure.outputs))
             outputs = [(tensor, len(tensors) + position) for position, tensor in enumerate(structure.outputs)]
             return Request(batch, False, feeds(tensors, sources), outputs=outputs)
-        objective = self.objective(weighted)
+        objective = self.objective(weighted, structure)
         tensors += [*objective.targets, *(w for w in objective.weights if w is not None)]
         self._check_arrays(len(tensors))
         totals = [(values, self.totals[mode][i], w) for i, (values, w) in enumerate(objective.totals)]
@@ -426,13 +431,6 @@ class FastPredict:
         state[SLOTS] = x.__array_interface__["data"][0]
         state[SLOTS + 1] = result.__array_interface__["data"][0]
         self.program.run(1)
-
-
-def _inside(layer: Layer) -> Iterator[Layer]:
-    """The layers inside a layer, at any depth."""
-    for inner in layer.sublayers():
-        yield inner
-        yield from _inside(inner)
 
 
 def feeds(tensors: Sequence[Tensor], sources: Sequence[Source]) -> list[Feed]:

@@ -1,0 +1,227 @@
+"""Calls of layers: what they took and gave, whether they train, and running them without Python's recursion.
+
+A call is a generator of the calls that it needs, (layer, args, kwargs); ``run`` keeps their stack. So models nested a
+thousand deep are called, built and traced like any other.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from nnpy import graph, tree
+from nnpy.checks import flag
+from nnpy.graph import Node, Tensor
+
+if TYPE_CHECKING:
+    from nnpy.layers.base import Layer
+
+Calling = Generator[tuple["Layer", tuple, dict[str, Any]], Any, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One call of a layer: the trees that it took and gave, and the tensors in them.
+
+    The outputs' ``call`` is this record, so a model finds its layers by walking from its outputs to its inputs.
+    ``losses``, ``effects``: what was added to the loss, and what happens (a variable changes), while it ran and in the
+    calls inside it. ``asks``: whether one of these took a ``training`` that the call did not say.
+    """
+
+    layer: Layer
+    args: tuple
+    kwargs: dict[str, Any]
+    result: Any
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    losses: tuple[Tensor, ...] = ()
+    effects: tuple[Node, ...] = ()
+    asks: bool = False
+
+    @property
+    def output(self) -> Tensor:
+        return self.outputs[0]
+
+    @property
+    def given(self) -> Any:
+        """Its first argument."""
+        return self.args[0] if self.args else next(iter(self.kwargs.values()), None)
+
+
+@dataclass(frozen=True)
+class Mode:
+    """Whether calls train. ``said``: by a caller's ``training=``; ``traced``: what the graph being made is for."""
+
+    said: bool | None = None
+    traced: bool = False
+
+
+_mode: ContextVar[Mode] = ContextVar("nnpy_mode", default=Mode())  # noqa: B039  it is frozen
+_callers: ContextVar[tuple[Any, ...]] = ContextVar("nnpy_callers", default=())
+
+
+@contextmanager
+def tracing(training: bool) -> Iterator[None]:
+    """Layers called inside belong to a graph of its own, for training or for inference."""
+    before, callers = _mode.get(), _callers.get()
+    _mode.set(Mode(None, training))
+    _callers.set(())
+    try:
+        with graph.apart():
+            yield
+    finally:
+        _mode.set(before)
+        _callers.set(callers)
+
+
+@contextmanager
+def saying(training: bool | None) -> Iterator[None]:
+    """Layers called inside take ``training``, unless they are told another; None: as before."""
+    token = _mode.set(Mode(training, _mode.get().traced)) if training is not None else None
+    try:
+        yield
+    finally:
+        if token is not None:
+            _mode.reset(token)
+
+
+@contextmanager
+def called_by(layer: Layer) -> Iterator[None]:
+    """Layers called inside are called by ``layer``."""
+    before = _callers.get()
+    _callers.set((*before[-8:], layer))
+    try:
+        yield
+    finally:
+        _callers.set(before)
+
+
+def callers() -> tuple[Any, ...]:
+    """The layers whose ``call`` is under way, the innermost last (the last few of many)."""
+    return _callers.get()
+
+
+def decide(follows: bool) -> bool | None:
+    """``training`` for a layer that was not told: what a caller was told, else what the graph is for. A layer that
+    ``follows`` the Program leaves that to it: None."""
+    mode = _mode.get()
+    if mode.said is not None or follows:
+        return mode.said
+    scope = graph.current_scope()
+    if scope is not None:
+        scope.asks = True
+    return mode.traced
+
+
+class Signature:
+    """The parameters of a layer's ``call``."""
+
+    def __init__(self, function: Callable[..., Any]):
+        signature = inspect.signature(function)
+        parameters = list(signature.parameters.values())[1:]
+        self.signature = signature.replace(parameters=parameters)
+        self.names = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+        self.places = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        self.needed = sum(p.default is p.empty and p.name in self.names for p in parameters)
+        self.open = any(p.kind is p.VAR_KEYWORD for p in parameters)
+
+    def takes(self, name: str) -> bool:
+        return self.open or name in self.names
+
+    @property
+    def takes_masks(self) -> bool:
+        return self.takes("mask") or any(name.endswith("_mask") for name in self.names)
+
+    def bind(self, owner: Layer, args: tuple, kwargs: dict[str, Any]) -> Bound:
+        """Arguments by parameter. TypeError, naming the layer, for those that do not fit."""
+        taken = {name: value for name, value in kwargs.items() if name not in ALWAYS or self.takes(name)}
+        try:
+            if taken or len(args) != 1 or self.needed > 1 or not self.places:  # else it fits
+                self.signature.bind(*args, **taken)
+        except TypeError as error:
+            raise TypeError(f"{owner}: {error}; it is called as call{self.signature}") from None
+        return Bound(self, owner, args, taken, kwargs)
+
+
+ALWAYS = frozenset({"training", "mask"})  # keywords that every layer may be called with
+
+
+class Bound:
+    """The arguments of one call, as given and as completed. ``arguments``: those that are neither training nor mask."""
+
+    def __init__(self, signature: Signature, owner: Layer, args: tuple, taken: dict[str, Any], kwargs: dict[str, Any]):
+        self.signature, self.args, self.kwargs = signature, list(args), taken
+        places = signature.places
+        given = dict(zip(places, args, strict=False))
+        if len(args) > len(places):
+            given["*"] = args[len(places) :]
+        given |= kwargs
+        self.mask, said = given.pop("mask", None), given.pop("training", None)
+        self.arguments: dict[str, Any] = given
+        self.training = None if said is None else flag(str(owner), "training", said)
+
+    def wants(self, name: str, exactly: bool = False) -> bool:
+        """Whether ``call`` takes an argument that was not given, or as None. ``exactly``: under this name."""
+        signature = self.signature
+        if name not in signature.names and (exactly or not signature.open):
+            return False
+        if name in signature.places and signature.places.index(name) < len(self.args):
+            return self.args[signature.places.index(name)] is None
+        return self.kwargs.get(name) is None
+
+    def give(self, name: str, value: Any) -> None:
+        signature = self.signature
+        if name in signature.places and signature.places.index(name) < len(self.args):
+            self.args[signature.places.index(name)] = value
+        elif value is not None or name in signature.names:
+            self.kwargs[name] = value
+
+    def given(self) -> tuple[list[Any], dict[str, Any]]:
+        """(args, kwargs) for ``call``."""
+        return self.args, self.kwargs
+
+
+@lru_cache(1024)
+def signature_of(function: Callable[..., Any]) -> Signature:
+    return Signature(function)
+
+
+def masks_of(given: Any) -> Any:
+    """The masks of tensors, in a tree like theirs; None for a tree without any."""
+    if isinstance(given, Tensor):
+        return given.mask
+    masks = tree.replace(given, lambda leaf: leaf.mask if isinstance(leaf, Tensor) else None, every=True)
+    return masks if any(leaf is not None for leaf in tree.leaves(masks)) else None
+
+
+def run(calling: Calling) -> Any:
+    """What a call returns: the calls that it asks for are made here, one stack for all of them."""
+    from nnpy.layers.base import Layer
+
+    stack = [calling]
+    value: Any = None
+    error: BaseException | None = None
+    while stack:
+        try:
+            layer, args, kwargs = stack[-1].send(value) if error is None else stack[-1].throw(error)
+            value = error = None
+            if type(layer).__call__ is Layer.__call__:
+                stack.append(layer._calling(args, kwargs))
+            else:
+                value = layer(*args, **kwargs)
+        except StopIteration as done:
+            stack.pop()
+            value, error = done.value, None
+        except BaseException as raised:
+            # From the generator itself: it is over. From a layer's own __call__: it is told.
+            if inspect.getgeneratorstate(stack[-1]) == inspect.GEN_CLOSED:
+                stack.pop()
+            if not stack:
+                raise
+            value, error = None, raised
+    return value
