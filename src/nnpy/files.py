@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+_number = itertools.count()  # of temporary files: threads, and signal handlers, may write to one path
 
 
 def write_whole(path: str | os.PathLike, write: Callable[[Path], Any], owner: str = "") -> Path:
@@ -20,7 +23,7 @@ def write_whole(path: str | os.PathLike, write: Callable[[Path], Any], owner: st
     what = f"{owner + ': ' if owner else ''}cannot write {path}"
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{what}: there is no folder {path.parent}")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{next(_number)}.tmp")
     try:
         try:
             temporary.touch()

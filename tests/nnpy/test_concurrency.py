@@ -253,6 +253,43 @@ def test_a_long_run_lets_others_have_their_turn():
         assert times >= 3, "a prediction waited for the whole run"
 
 
+def test_who_waits_comes_before_the_next_stretch(monkeypatch):
+    monkeypatch.setattr(locks, "_PATIENCE", SECONDS)
+    guard, order = locks.Guard(), []
+
+    def wait():
+        with guard.turn():
+            order.append("other")
+
+    other = threading.Thread(target=wait, daemon=True)
+    for stretch in range(1000):
+        guard.give_way()
+        with guard.turn() as nested:
+            order.append(stretch)
+            assert not nested
+            if stretch == 2:
+                other.start()
+                while not guard.waiting:
+                    pass
+    other.join(SECONDS)
+    assert order[:4] == [0, 1, 2, "other"] and not guard.waiting
+
+
+def test_two_threads_that_save_to_one_path_leave_whole_files(tmp_path):
+    path = tmp_path / "net.safetensors"
+    nets = [nn.Sequential([nn.Input((50,)), nn.Dense(200)]) for _ in range(3)]
+    nets[0].save(path)
+    known = [net.get_weights()[0] for net in nets]
+
+    def load():
+        for _ in range(60):
+            found = nn.load_model(path).get_weights()[0]
+            assert any(np.array_equal(found, kernel) for kernel in known)
+
+    in_threads(load, *[lambda net=net: [net.save(path) for _ in range(60)] for net in nets])
+    assert [file.name for file in tmp_path.iterdir()] == ["net.safetensors"]
+
+
 def test_a_model_is_built_once_by_threads_that_begin_together():
     x = np.ones((4, 3), "f4")
     for _ in range(5):

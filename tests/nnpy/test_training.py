@@ -111,6 +111,29 @@ def test_a_run_goes_on_from_the_middle_of_an_epoch_bit_for_bit(data, kind, steps
         assert len(one) == 2 and all(np.array_equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_file_and_a_state_are_all_that_a_run_needs(data, tmp_path, frozen):
+    path = tmp_path / "run.safetensors"
+
+    class Keeping(nn.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if self.model.training.update == 8:
+                self.model.save(path)
+                self.state = self.model.training.state()
+
+    def fit(net, *more):
+        return net.fit(*data, batch_size=16, epochs=4, validation_split=0.1, callbacks=[*callbacks(), *more], verbose=0)
+
+    keeping, whole = Keeping(), network()
+    whole.layers[0].trainable = not frozen
+    whole.compile(nn.Adam(1e-2, global_clipnorm=1.0), "mse", metrics=["mse"])
+    history = fit(whole, keeping).history
+    again = nn.load_model(path)
+    again.training.restore(keeping.state)
+    assert fit(again).history == history and again.training.update == whole.training.update
+    assert all(np.array_equal(a, b) for a, b in zip(whole.get_weights(), again.get_weights(), strict=True))
+
+
 def test_what_a_state_says(data):
     net = network()
     assert net.training.state().values["update"] == 0 and net.history is None and not net.stop_training
