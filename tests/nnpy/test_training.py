@@ -309,3 +309,18 @@ def test_schedules_are_asked_once_for_each_step(data):
     net = network(optimizer=nn.SGD(rate))
     net.fit(*data, batch_size=16, epochs=2, callbacks=nn.LambdaCallback(on_train_batch_end=lambda *_: None), verbose=0)
     assert asked == list(range(10))
+
+
+def test_a_schedule_that_trains_does_not_shift_the_others_steps(data):
+    """As another thread might, between the question for a rate and the step: each step has the rate of its number."""
+    asked = []
+
+    def rate(step):
+        asked.append(step)
+        if len(asked) == 1:
+            net.train_on_batch(*data)
+        return 0.01
+
+    net = network(optimizer=nn.SGD(rate))
+    net.train_on_batch(*data)
+    assert asked == [0, 0, 1] and net.training.update == net.training.draw == 2

@@ -269,9 +269,7 @@ class Engine:
                 yield
                 return
             if mode == "train":
-                raise RuntimeError(
-                    f"{self.model}: expected no training in the midst of a step (a signal handler?)"
-                )
+                raise RuntimeError(f"{self.model}: expected no training in the midst of a step (a signal handler?)")
             state, totals = self.infer_state.copy(), self.totals["test"].copy()
             try:
                 yield
@@ -296,26 +294,30 @@ class Engine:
         size, steps = (batch, min(most, left // batch)) if left >= batch else (left, 1)
         program = self.training(size, samples).program
         numbers, state, cells = samples.numbers, self.train_state, self.totals["train"]
-        table = rates.of(training.update, steps)
-        setup = {
-            BATCH: size, ROW: row, LOCAL: 0, DRAW: training.draw, EPOCH: training.epoch, SEED: training.seed,
-            INDICES: 0 if order is None else address(order), NUMBERS: 0 if numbers is None else address(numbers),
-            RATES: address(table),
-        }  # fmt: skip
-        self.guard.give_way()
-        with self._turn("train"):
-            self.claim()  # another model that shares parameters may have moved them
-            bind(state, samples.arrays, setup)
-            cells[...] = totals
-            try:
-                program.run(steps, SLICE)
-            finally:  # Ctrl-C may come before run's result is here; the cells tell what was done
-                done = int(state[LOCAL])
-                training.update += done
-                training.draw += done
-                totals[...] = cells
-                moved(done, min(done * size, left))
-        return done
+        while True:
+            update = training.update
+            table = rates.of(update, steps)  # the user's function may be asked, and may train
+            self.guard.give_way()
+            with self._turn("train"):
+                if training.update != update:
+                    continue  # another thread has trained meanwhile
+                self.claim()  # another model that shares parameters may have moved them
+                setup = {
+                    BATCH: size, ROW: row, LOCAL: 0, DRAW: training.draw, EPOCH: training.epoch, SEED: training.seed,
+                    INDICES: 0 if order is None else address(order), RATES: address(table),
+                    NUMBERS: 0 if numbers is None else address(numbers),
+                }  # fmt: skip
+                bind(state, samples.arrays, setup)
+                cells[...] = totals
+                try:
+                    program.run(steps, SLICE)
+                finally:  # Ctrl-C may come before run's result is here; the cells tell what was done
+                    done = int(state[LOCAL])
+                    training.update += done
+                    training.draw += done
+                    totals[...] = cells
+                    moved(done, min(done * size, left))
+            return done
 
     def test_steps(
         self, samples: Samples, batch: int, steps: int, totals: np.ndarray, slices: bool = True
