@@ -5,8 +5,9 @@ from pathlib import Path
 
 from nncore import kernels
 from nncore.memory import aligned, new_state
-from nncore.ops import Op, Ref, ref
+from nncore.ops import Op
 from nncore.program import Program, debug_build
+from nncore.refs import Ref, ref
 from nncore.steps import Step
 from nncore.threads import get_num_threads, set_num_threads
 from nncore.turns import core_count

@@ -1,57 +1,69 @@
-"""Op: one call of a kernel, checked and ready to be put into a Program. Ref: a piece of memory."""
+"""Op: one call of a kernel, checked and ready to be put into a Program."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import lru_cache
 from operator import index
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from nncore import kernels
-from nncore.kernels.signatures import INTEGERS, ROWS, SIGNATURES
+from nncore.kernels.operands import ANY, STRIDED, extents, strides, type_of
+from nncore.kernels.signatures import ROWS, SIGNATURES
+from nncore.refs import Ref, Rows, Touch, ref
 
 ALL = 1 << 20  # more threads than any team has
 
 
-class Ref(NamedTuple):
-    """``nbytes`` of memory at ``address``; ``owner`` keeps it alive."""
+class _Pointer(NamedTuple):
+    """An argument that is memory."""
+
+    name: str
+    written: bool
+    optional: bool
+    dtype: np.dtype | None  # None: any
+    itemsize: int
+    strides: tuple[int, ...]  # the sizes that are strides of it, by position
+    strided: bool  # its layout may be any
+
+
+class _Form(NamedTuple):
+    """What a kernel of a dtype and instruction set takes."""
 
     address: int
-    nbytes: int
-    owner: Any = None
+    sizes: tuple[str, ...]
+    scalars: tuple[str, ...]
+    pointers: tuple[_Pointer, ...]
+    extents: Callable[..., tuple[int, ...]]
+    dtype: str
+    itemsize: int
 
 
-def ref(array: np.ndarray | Ref) -> Ref:
-    """The memory that an array spans."""
-    if isinstance(array, Ref):
-        return array
-    if not isinstance(array, np.ndarray):
-        raise TypeError(f"expected a NumPy array or Ref, got {type(array).__name__}")
-    if array.size == 0:
-        return Ref(array.__array_interface__["data"][0], 0, array)
-    # np.lib.array_utils.byte_bounds, which NumPy 1 has elsewhere
-    steps = [(n - 1) * stride for n, stride in zip(array.shape, array.strides, strict=True)]
-    low = array.__array_interface__["data"][0] + sum(step for step in steps if step < 0)
-    return Ref(low, sum(abs(step) for step in steps) + array.itemsize, array)
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """Memory of which a thread touches the rows that are its share: ``count`` rows (0: one for each thread), ``nbytes``
-    from one to the next."""
-
-    address: int
-    nbytes: int
-    count: int
-
-
-class Touch(NamedTuple):
-    """Memory from byte ``start`` to ``end`` that an op reads or writes; ``rows``: how threads share it, or None."""
-
-    start: int
-    end: int
-    rows: Rows | None
+@lru_cache(maxsize=1024)
+def _form(name: str, dtype, isa: str | None) -> _Form:
+    if name not in SIGNATURES:
+        raise ValueError(f"Op: unknown kernel {name!r}; expected one of {', '.join(SIGNATURES)}")
+    signature = SIGNATURES[name]
+    real = np.dtype(dtype)
+    pointers = []
+    for mark in signature.pointers:
+        pointer = mark.rstrip("!?")
+        kind = type_of(name, pointer)
+        its = None if kind == ANY else real if kind == "real" else np.dtype(kind)
+        positions = tuple(signature.sizes.index(size) for size in strides(name, pointer))
+        size = 1 if its is None else its.itemsize
+        pointers.append(_Pointer(pointer, "!" in mark, "?" in mark, its, size, positions, name in STRIDED))
+    return _Form(
+        kernels.address(name, dtype, isa),
+        signature.sizes,
+        signature.scalars,
+        tuple(pointers),
+        extents(name, tuple(pointer.name for pointer in pointers)),
+        real.name,
+        real.itemsize,
+    )
 
 
 class Op:
@@ -60,8 +72,10 @@ class Op:
     Pointers are arrays or Refs, sizes and scalars default to 0. ``steps``: what a chain or gemm does to each element
     of its result (``nncore.steps``). ``threads``: how many may share it at most (0: all). ``once``: what it computes
     stays as it is while a run lasts, so that only the first step of each does it. ``every``: it runs in the steps where
-    state[STEPS] % every == phase; barriers are where they would be if it always ran. Raises TypeError for an argument
-    that is missing, unknown or of the wrong kind.
+    state[STEPS] % every == phase; barriers are where they would be if it always ran.
+
+    Raises TypeError for an argument that is missing, unknown or of the wrong kind, dtype or layout, ValueError where
+    memory ends before what the sizes say (``kernels.operands``). The dtype and layout of a Ref are the caller's care.
     """
 
     __slots__ = (
@@ -82,11 +96,8 @@ class Op:
         steps=None,
         **arguments,
     ):
-        if name not in SIGNATURES:
-            raise ValueError(f"Op: unknown kernel {name!r}; expected one of {', '.join(SIGNATURES)}")
-        signature = SIGNATURES[name]
-        self.name = name
-        self.address = kernels.address(name, dtype, isa)
+        form = _form(name, dtype, isa)
+        self.name, self.address = name, form.address
         self.threads = _team(name, threads)
         self.once, self.every, self.phase = _when(name, once, every, phase)
         self.keep: list = []
@@ -96,17 +107,37 @@ class Op:
             from nncore.steps import encode
 
             arguments["steps"], arguments["n_steps"] = encode(steps), len(steps)
-        numbers = {size: _number(name, size, arguments.pop(size, 0), index, "whole number") for size in signature.sizes}
-        self.sizes = list(numbers.values())
-        self.scalars = [_number(name, s, arguments.pop(s, 0.0), float, "number") for s in signature.scalars]
+        take = arguments.pop
+        self.sizes = sizes = [take(size, 0) for size in form.sizes]
+        for position, value in enumerate(sizes):
+            if type(value) is not int:
+                sizes[position] = _number(name, form.sizes[position], value, index, "whole number")
+        self.scalars = [_number(name, scalar, take(scalar, 0.0), float, "number") for scalar in form.scalars]
+        numbers = dict(zip(form.sizes, sizes, strict=True))
         count, widths = _rows(name, numbers)
-        itemsize = 4 if numbers.get("integer") else numbers.get("itemsize") or np.dtype(dtype).itemsize
+        itemsize = 4 if numbers.get("integer") else numbers.get("itemsize") or form.itemsize
         for step in steps or ():
             for memory, written, width in step.memory():
                 rows = Rows(memory.address, width * itemsize, count) if count and width else None
                 self._touch(memory, written, rows)
-        self.pointers = [self._pointer(pointer, arguments, widths, count, itemsize) for pointer in signature.pointers]
+        self.pointers = pointers = []
+        for pointer, extent in zip(form.pointers, form.extents(*sizes), strict=True):
+            value = take(pointer.name, None)
+            if value is None:
+                if not pointer.optional:
+                    raise TypeError(f"Op {name!r}: {pointer.name!r} is missing")
+                pointers.append(0)
+                continue
+            memory = value if type(value) is Ref else self._array(value, pointer, form)
+            if memory.nbytes < extent * pointer.itemsize:
+                raise ValueError(self._too_short(pointer, memory, extent, form))
+            rows = None
+            if width := widths.get(pointer.name):
+                size = itemsize if pointer.dtype is None else pointer.itemsize
+                rows = Rows(memory.address, width * size, count if pointer.name != "room" else 0)
+            pointers.append(self._touch(memory, pointer.written, rows))
         if arguments:
+            signature = SIGNATURES[name]
             known = " ".join(signature.pointers + signature.sizes + signature.scalars)
             raise TypeError(f"Op {name!r}: unknown arguments {', '.join(sorted(arguments))}; it takes {known}")
 
@@ -135,29 +166,39 @@ class Op:
         self.sizes, self.scalars = [int(n) for n in sizes], [float(s) for s in scalars]
         return self
 
-    def _pointer(self, pointer: str, arguments: dict, widths: dict[str, int], count: int, itemsize: int) -> int:
-        name = pointer.rstrip("!?")
-        value = arguments.pop(name, None)
-        if value is None:
-            if "?" in pointer:
-                return 0
-            raise TypeError(f"Op {self.name!r}: {name!r} is missing")
-        if not isinstance(value, (np.ndarray, Ref)):
+    def _array(self, value: Any, pointer: _Pointer, form: _Form) -> Ref:
+        """The memory of an array, if it is what the kernel takes."""
+        if not isinstance(value, np.ndarray):
+            if isinstance(value, Ref):
+                return value
             came = type(value).__name__
-            raise TypeError(f"Op {self.name!r}: expected {name!r} to be a NumPy array or Ref, got {came}")
-        if "!" in pointer and isinstance(value, np.ndarray) and not value.flags.writeable:
-            raise TypeError(f"Op {self.name!r}: it writes {name!r}, and got a read-only array")
-        memory = ref(value)
-        size = 4 if name in INTEGERS.get(self.name, ()) else itemsize
-        rows = Rows(memory.address, widths[name] * size, count if name != "room" else 0) if widths.get(name) else None
-        return self._touch(memory, "!" in pointer, rows)
+            raise TypeError(f"Op {self.name!r}: expected {pointer.name!r} to be a NumPy array or Ref, got {came}")
+        if pointer.dtype is not None and value.dtype != pointer.dtype:
+            expected = f"of dtype {pointer.dtype} in a kernel of {form.dtype}"
+            raise TypeError(f"Op {self.name!r}: expected {pointer.name!r} {expected}, got {value.dtype}")
+        if pointer.written and not value.flags.writeable:
+            raise TypeError(f"Op {self.name!r}: it writes {pointer.name!r}, and got a read-only array")
+        if not value.flags.c_contiguous and not pointer.strided:
+            given = {self.sizes[position] for position in pointer.strides}
+            found = {stride / pointer.itemsize for n, stride in zip(value.shape, value.strides, strict=True) if n > 1}
+            if not pointer.strides or not found <= given | {1}:
+                names = " and ".join(f"{form.sizes[p]}={self.sizes[p]}" for p in pointer.strides)
+                expected = f"C-contiguous{f' or with the strides {names}' if names else ''}"
+                came = f"strides of {value.strides} bytes for shape {value.shape}"
+                raise TypeError(f"Op {self.name!r}: expected {pointer.name!r} {expected}, got {came}")
+        return ref(value)
+
+    def _too_short(self, pointer: _Pointer, memory: Ref, extent: int, form: _Form) -> str:
+        sizes = ", ".join(f"{name}={value}" for name, value in zip(form.sizes, self.sizes, strict=True) if value)
+        had = f"{memory.nbytes // pointer.itemsize} ({memory.nbytes} bytes)"
+        return f"Op {self.name!r}: expected {pointer.name!r} to hold {extent} elements ({sizes}), got {had}"
 
     def _touch(self, memory: Ref, written: bool, rows: Rows | None = None) -> int:
-        self.keep.append(memory.owner)
-        if memory.nbytes:
-            touches = self.writes if written else self.reads
-            touches.append(Touch(memory.address, memory.address + memory.nbytes, rows))
-        return memory.address
+        address, nbytes, owner = memory
+        self.keep.append(owner)
+        if nbytes:
+            (self.writes if written else self.reads).append(Touch(address, address + nbytes, rows))
+        return address
 
     def __repr__(self) -> str:
         return f"Op({self.name!r}, sizes={self.sizes}, scalars={self.scalars}, threads={self.threads})"
@@ -195,33 +236,3 @@ def _rows(name: str, sizes: dict[str, int]) -> tuple[int, dict[str, int]]:
     if name == "gemm" and sizes["cs_a"] != 1:  # the rows of its result are columns of a
         del widths["a"]
     return sizes[counted], widths
-
-
-def _conflict(some: list[Touch], others: list[Touch], same_team: bool) -> bool:
-    """Whether memory overlaps that is not shared out among the same threads in the same way."""
-    return any(
-        a.start < b.end and b.start < a.end and not (same_team and a.rows is not None and a.rows == b.rows)
-        for a in some
-        for b in others
-    )
-
-
-def place_barriers(ops) -> list[bool]:
-    """Which ops must wait for all threads: those that touch what an op since the last barrier wrote, or write what it
-    read. Ops that run on one thread run on the same one, so between two of them order is enough; and so it is where as
-    many threads share the rows of what both touch."""
-    barriers: list[bool] = []
-    pending: list[Op] = []
-    for op in ops:
-        wait = any(
-            (op.threads > 1 or before.threads > 1)
-            and (
-                _conflict(op.reads, before.writes, op.threads == before.threads)
-                or _conflict(op.writes, before.writes, op.threads == before.threads)
-                or _conflict(op.writes, before.reads, op.threads == before.threads)
-            )
-            for before in pending
-        )
-        barriers.append(wait)
-        pending = [op] if wait else [*pending, op]
-    return barriers

@@ -10,7 +10,7 @@ from nncore.pace cimport Pace
 from nncore.threads cimport Barrier, barrier_enter, barrier_open, ready_team, run_team, team_is_fixed, team_size
 from nncore.turns cimport cores, enter_cores, enter_state, leave_cores, leave_state
 import numpy as np
-from nncore.ops import place_barriers
+from nncore.barriers import place_barriers
 
 cdef extern from "time.h" nogil:
     struct timespec:

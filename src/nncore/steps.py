@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from nncore.ops import Ref
+    from nncore.refs import Ref
 
 KINDS = (
     # v is the element at (row, col); p[...] is read from the operand
@@ -125,7 +125,7 @@ class Step:
 
     def memory(self):
         """(Ref, written, elements in a row of which a row's elements touch no other; 0: any) of each operand."""
-        from nncore.ops import ref
+        from nncore.refs import ref
 
         written = self.kind in UPDATES or self.kind == "store"
         width = 0 if self.kind in ("add_row", "mul_row", "scale_shift_row", "dropout") else self.ld
@@ -136,7 +136,7 @@ class Step:
 
 def encode(steps) -> np.ndarray:
     """The steps as the array of C structs that kernels read."""
-    from nncore.ops import ref
+    from nncore.refs import ref
 
     records = np.zeros(len(steps), RECORD)
     for record, step in zip(records, steps, strict=True):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nncore.ops import Ref, ref
+from nncore.refs import Ref, ref
 
 AXES = 6  # that the kernel walks
 

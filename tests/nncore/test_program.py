@@ -13,8 +13,10 @@ import pytest
 
 import nncore
 from nncore import Op, Program, Ref, aligned, get_num_threads, new_state, set_num_threads
+from nncore.barriers import place_barriers
+from nncore.kernels.operands import EXTENTS, TYPES, extents
+from nncore.kernels.signatures import SIGNATURES
 from nncore.memory import BATCH, DRAW, ERROR_OP, LAYOUT, LOCAL, RATES, ROW, STEPS
-from nncore.ops import place_barriers
 
 
 def softmax(y, x, **options):
@@ -570,6 +572,111 @@ def test_wrong_arguments_of_an_op():
         with pytest.raises(error, match=match):
             call()
     Op("softmax", y=x, x=locked, **sizes)  # what is only read may be read-only
+
+
+def refused(error, match, name, **arguments):
+    with pytest.raises(error, match=match):
+        Op(name, **arguments)
+
+
+GEMM = dict(m=4, n=6, k=5, rs_a=5, cs_a=1, ldb=6, ldc=6)
+
+
+def operands(dtype=np.float32):
+    return dict(c=np.zeros((4, 6), dtype), a=np.zeros((4, 5), dtype), b=np.zeros((5, 6), dtype))
+
+
+def test_memory_of_another_type_is_refused(dtype):
+    other = "float64" if dtype == "float32" else "float32"
+    Op("gemm", dtype=dtype, **operands(dtype), **GEMM)
+    for name in "abc":
+        wrong = operands(dtype) | {name: operands(other)[name]}
+        refused(TypeError, f"'gemm': expected '{name}' of dtype {dtype} in a kernel of {dtype}, got {other}", "gemm",
+                dtype=dtype, **wrong, **GEMM)  # fmt: skip
+    x, y = np.zeros((2, 2, 3), dtype)
+    loss = np.zeros(2, dtype)
+    given = dict(loss=loss, x=x, rows=2, cols=3, dtype=dtype)
+    Op("softmax_crossentropy", labels=np.zeros(2, np.int32), **given)
+    refused(TypeError, "expected 'labels' of dtype int32 .*, got int64", "softmax_crossentropy",
+            labels=np.zeros(2, np.int64), **given)  # fmt: skip
+    refused(TypeError, "expected 'totals' of dtype float64 .*, got int32", "accumulate", totals=np.zeros(2, np.int32),
+            values=loss, rows=2, dtype=dtype)  # fmt: skip
+    refused(TypeError, "expected 'state' of dtype int64 .*, got float64", "scatter", x=x, rows=2, cols=3, dtype=dtype,
+            state=np.zeros(LAYOUT["SIZE"]))  # fmt: skip
+    refused(TypeError, f"expected 'x' of dtype {dtype} .*, got {np.dtype(dtype).newbyteorder()}", "softmax", y=y, rows=2,
+            x=x.astype(np.dtype(dtype).newbyteorder()), cols=3, dtype=dtype)  # fmt: skip
+
+
+def test_memory_that_is_too_short_is_refused():
+    for name, elements in (("c", 24), ("a", 20), ("b", 30)):
+        short = operands() | {name: operands()[name].reshape(-1)[: elements - 1]}
+        refused(ValueError, f"'gemm': expected '{name}' to hold {elements} elements .*, got {elements - 1} ", "gemm",
+                **short, **GEMM)  # fmt: skip
+        array = short[name]
+        piece = Ref(array.ctypes.data, array.nbytes, array)
+        refused(ValueError, f"expected '{name}' to hold {elements}", "gemm", **short | {name: piece}, **GEMM)
+    refused(ValueError, "expected 'a' to hold 35 elements", "gemm", **operands(), **GEMM | dict(rs_a=10))
+    Op("gemm", **operands(), **GEMM | dict(k=0))  # of nothing nothing is needed
+    x = np.zeros((2, 3), np.float32)
+    refused(
+        ValueError, "expected 'x' to hold 8 elements", "softmax", y=np.zeros((2, 4), np.float32), x=x, rows=2, cols=4
+    )
+    refused(ValueError, r"'dx' to hold 8 elements \(rows=2, cols=4\), got 6 \(24 bytes\)", "mean_squared_error",
+            loss=x, x=np.zeros(8, np.float32), targets=np.zeros(8, np.float32), dx=x, rows=2, cols=4)  # fmt: skip
+    refused(ValueError, "expected 'state' to hold", "scatter", x=x, state=np.zeros(3, np.int64), rows=2, cols=3)
+
+
+def test_layouts_that_the_kernel_does_not_follow_are_refused():
+    whole = np.zeros((4, 10), np.float32)
+    part, y = whole[:, :5], np.zeros((4, 5), np.float32)
+    refused(TypeError, r"'softmax': expected 'x' C-contiguous, got strides of \(40, 4\) bytes", "softmax", y=y, x=part,
+            rows=4, cols=5)  # fmt: skip
+    refused(TypeError, "expected 'x' C-contiguous", "softmax", y=y, x=np.zeros((5, 4), np.float32).T, rows=4, cols=5)
+    strided = operands() | dict(a=part)
+    Op("gemm", **strided, **GEMM | dict(rs_a=10))
+    refused(TypeError, r"expected 'a' C-contiguous or with the strides rs_a=5 and cs_a=1, got strides of \(40, 4\)",
+            "gemm", **strided, **GEMM)  # fmt: skip
+    turned = operands() | dict(a=np.zeros((5, 4), np.float32).T)
+    Op("gemm", **turned, **GEMM | dict(rs_a=1, cs_a=4))
+    refused(TypeError, "expected 'a' C-contiguous or", "gemm", **turned, **GEMM)
+    backward = operands() | dict(a=np.zeros((4, 5), np.float32)[::-1])
+    refused(TypeError, "expected 'a' C-contiguous or", "gemm", **backward, **GEMM)
+
+
+def test_the_tables_of_operands_name_arguments_of_kernels():
+    names = {kernel: {p.rstrip("!?") for p in signature.pointers} for kernel, signature in SIGNATURES.items()}
+    for kernel, known in EXTENTS.items():
+        assert set(known) & names[kernel], kernel
+        call = extents(kernel, tuple(names[kernel]))
+        assert len(call(*[1] * len(SIGNATURES[kernel].sizes))) == len(names[kernel])
+    for pointer in TYPES:
+        kernel, _, name = pointer.rpartition(".")
+        assert name in (names[kernel] if kernel else set().union(*names.values())), pointer
+
+
+def test_making_ops_and_placing_barriers_takes_time_in_proportion():
+    """A network of a thousand layers has ten thousand ops: ten times as many take ten times as long, not a hundred."""
+    owner = np.zeros(1)
+
+    def seconds(count, threads):
+        pieces = [Ref(1 << 40 | position << 12, 1 << 12, owner) for position in range(count + 1)]
+        sizes = dict(rows=32, cols=32, ld_x=32, ld_out=32)
+        start = time.process_time()
+        # Many of more than one thread that no barrier parts: each its own memory, and all of them one that they read.
+        ops = [
+            Op("chain", out=pieces[2 * i + 1], x=pieces[0 if threads > 1 else 2 * i], threads=threads, **sizes)
+            for i in range(count // 2)
+        ]
+        made = time.process_time()
+        barriers = place_barriers(ops)
+        assert not any(barriers)
+        return made - start, time.process_time() - made
+
+    for threads in (1, 2):
+        few = np.min([seconds(2000, threads) for _ in range(5)], axis=0)
+        many = np.min([seconds(20_000, threads) for _ in range(3)], axis=0)
+        assert (many < 40 * few + 0.02).all(), (threads, few, many)
+        assert many[0] < 10_000 * 150e-6  # far from the 20 us that it takes: other things may run
 
 
 def test_optional_arguments_may_be_absent():

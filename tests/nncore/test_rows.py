@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from nncore import Op, Step, kernels, new_state
+from nncore.barriers import place_barriers
 from nncore.kernels.signatures import INTEGERS, ROWS, SIGNATURES
 from nncore.memory import LAYOUT, SLOTS
-from nncore.ops import Rows, place_barriers
 from nncore.reductions import reduce_sizes
+from nncore.refs import Rows
 from nncore.strides import copy_sizes
 
 THREADS = 3

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from nncore.kernels.signatures import ROWS, SIGNATURES
-from nncore.ops import Ref, ref
+from nncore.refs import Ref, ref
 from nnpy.compiler.memory import Buffer, Slot
 from nnpy.ops.base import StepSpec
 
