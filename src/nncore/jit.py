@@ -18,6 +18,7 @@ from nncore.memory import LAYOUT
 _POINTER = 1
 _SIZE = _POINTER + LAYOUT["POINTERS"]
 _WORDS = LAYOUT["OP_BYTES"] // 8
+_RAISED = "nncore_scalar_raised"
 
 
 class ScalarKernel(NamedTuple):
@@ -31,8 +32,8 @@ def scalar_kernel(f, arity: int = 1, dtype="float32") -> ScalarKernel:
     """The kernel out[i] = f(a[i]), or f(a[i], b[i]) for arity 2, over n[0] elements; pointers: out, then the arguments.
 
     ``f``: a Python function of ``arity`` (1 or 2) scalars that returns a real number, that Numba can compile without
-    the interpreter and that cannot raise (a division by zero does not); it must not depend on anything that changes
-    later. Threads take contiguous shares. Raises TypeError, naming the function, for anything else. Compiled once for
+    the interpreter and that cannot raise (a division by zero does not; what calls itself might); it must not depend on
+    anything that changes later. Threads take contiguous shares. Raises TypeError, naming the function, for anything else. Compiled once for
     each function and dtype.
     """
     return _kernel(_checked(f, arity), arity, np.dtype(dtype).name, False)
@@ -67,12 +68,14 @@ def _kernel(f: Any, arity: int, dtype: str, gradient: bool) -> ScalarKernel:
     import numba
     from numba import types
 
+    if numba.config.DISABLE_JIT:
+        raise RuntimeError(f"{_name(f)}: Numba must compile it, and NUMBA_DISABLE_JIT is set; unset it")
     real: Any = {"float32": types.float32, "float64": types.float64}.get(dtype)
     if real is None:
         raise TypeError(f"{_name(f)}: expected dtype float32 or float64, got {dtype}")
-    scalar: Any = numba.njit(error_model="numpy", fastmath=False)(f)
+    scalar: Any = numba.njit(error_model="numpy", fastmath=False, forceinline=True)(f)
     _compile(scalar, f, (real,) * arity)
-    share, array = _access(real)
+    share, array, guarded = *_access(real), _guarded()
 
     # Three texts and not one, because Numba compiles them: a loop that branches on arity would not be vectorised.
     if gradient:
@@ -81,7 +84,7 @@ def _kernel(f: Any, arity: int, dtype: str, gradient: bool) -> ScalarKernel:
             words, first, count = share(op, thread, threads)
             out, dy, x = array(words[0], first, count), array(words[1], first, count), array(words[2], first, count)
             for i in range(count):
-                out[i] = dy[i] * real(scalar(x[i]))
+                out[i] = dy[i] * real(guarded(scalar, (x[i],)))
 
     elif arity == 1:
 
@@ -89,7 +92,7 @@ def _kernel(f: Any, arity: int, dtype: str, gradient: bool) -> ScalarKernel:
             words, first, count = share(op, thread, threads)
             out, x = array(words[0], first, count), array(words[1], first, count)
             for i in range(count):
-                out[i] = real(scalar(x[i]))
+                out[i] = real(guarded(scalar, (x[i],)))
 
     else:
 
@@ -97,10 +100,15 @@ def _kernel(f: Any, arity: int, dtype: str, gradient: bool) -> ScalarKernel:
             words, first, count = share(op, thread, threads)
             out, x, y = array(words[0], first, count), array(words[1], first, count), array(words[2], first, count)
             for i in range(count):
-                out[i] = real(scalar(x[i], y[i]))
+                out[i] = real(guarded(scalar, (x[i], y[i])))
 
     signature = types.void(types.CPointer(types.int64), types.int32, types.int32)
     compiled: Any = numba.cfunc(signature, error_model="numpy")(kernel)
+    if _RAISED in compiled.inspect_llvm():
+        raise TypeError(
+            f"{_name(f)}: expected a function that cannot raise, and it can: by raise, assert, an index or a function "
+            "that it calls; return a number instead, as math.nan"
+        )
     return ScalarKernel(compiled.address, compiled)
 
 
@@ -115,48 +123,39 @@ def _compile(scalar, f, arguments) -> None:
     result = scalar.overloads[arguments].signature.return_type
     if not isinstance(result, types.Float | types.Integer | types.Boolean):
         raise TypeError(f"{_name(f)}: expected a function that returns a real number, and it returns {result}")
-    if _can_raise(scalar.overloads[arguments]):
-        raise TypeError(
-            f"{_name(f)}: expected a function that cannot raise, and it can: by raise, assert, an index or a function "
-            "that it calls; return a number instead, as math.nan"
-        )
 
 
-def _can_raise(compiled) -> bool:
-    """Whether a compiled function may end with another status than 0. A kernel would stop there, and nobody would know.
+@lru_cache(maxsize=1)
+def _guarded():
+    """guarded(scalar, arguments): the call, and where that raises a call of _RAISED, which does not exist.
 
-    Numba's functions return their status; what calls itself inside is not looked for, but what the optimizer has left
-    of it: a raise that can never be reached is none.
+    Numba's functions return a status. If the optimizer leaves the name in a kernel, the function can raise: the kernel
+    would stop there, and nobody would know. A raise that can never be reached is none.
     """
     import llvmlite.binding as llvm
+    import llvmlite.ir as ir
+    from numba.core import cgutils
+    from numba.extending import intrinsic
 
-    module = llvm.parse_assembly(compiled.library.get_llvm_str())
-    pending, seen = [compiled.fndesc.llvm_func_name], set()
-    while pending:
-        name = pending.pop()
-        if name in seen:
-            continue
-        seen.add(name)
-        function = module.get_function(name)
-        if function.is_declaration:
-            return True
-        made = {str(i).strip(): i for block in function.blocks for i in block.instructions}  # operands are but texts
-        statuses = [str(next(i.operands)).strip() for i in made.values() if i.opcode == "ret"]
-        passed = {"i32 0"}
-        while statuses:
-            status = statuses.pop()
-            if status in passed:
-                continue
-            passed.add(status)
-            source = made.get(status)
-            if source is None or source.opcode not in ("phi", "select", "call"):
-                return True
-            operands = list(source.operands)
-            if source.opcode == "call":
-                pending.append(operands[-1].name)
-            else:
-                statuses += [str(operand).strip() for operand in operands[source.opcode == "select" :]]
-    return False
+    llvm.add_symbol(_RAISED, 1)  # what can raise is linked before it is refused, and never run
+
+    @intrinsic
+    def guarded(typing, scalar, arguments):
+        signature = scalar.get_call_type(typing, tuple(arguments.types), {})
+
+        def codegen(context, builder, _, values):
+            compiled = scalar.dispatcher.overloads[tuple(arguments.types)]
+            context.active_code_library.add_linking_library(compiled.library)
+            given = cgutils.unpack_tuple(builder, values[1])
+            status, result = context.call_internal_no_propagate(builder, compiled.fndesc, compiled.signature, given)
+            with cgutils.if_unlikely(builder, status.is_error):
+                empty = ir.FunctionType(ir.VoidType(), ())
+                builder.call(cgutils.get_or_insert_function(builder.module, empty, _RAISED), ())
+            return result
+
+        return signature.return_type(scalar, arguments), codegen
+
+    return guarded
 
 
 def _reason(error: Exception) -> str:

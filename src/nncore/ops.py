@@ -42,7 +42,7 @@ class _Form(NamedTuple):
 
 
 @lru_cache(maxsize=1024)
-def _form(name: str, dtype, isa: str | None) -> _Form:
+def _form(name: str, dtype, isa: str) -> _Form:
     if name not in SIGNATURES:
         raise ValueError(f"Op: unknown kernel {name!r}; expected one of {', '.join(SIGNATURES)}")
     signature = SIGNATURES[name]
@@ -96,7 +96,7 @@ class Op:
         steps=None,
         **arguments,
     ):
-        form = _form(name, dtype, isa)
+        form = _form(name, dtype, isa or kernels.chosen()[0])
         self.name, self.address = name, form.address
         self.threads = _team(name, threads)
         self.once, self.every, self.phase = _when(name, once, every, phase)

@@ -2,6 +2,7 @@
 
 import gc
 import math
+import os
 import subprocess
 import sys
 
@@ -255,8 +256,26 @@ def in_numpy(x):
     return np.tanh(x) + np.maximum(x, 0.5) + (1 / x if x != 2 else np.inf) + int(x) // 2
 
 
-@pytest.mark.parametrize("f", [swish, halves, power_series, in_numpy])
+def never_raises(x):
+    if x > 0 and x < -1:
+        raise ValueError("both")
+    return x
+
+
+def calls_what_is_long():
+    """A function that calls a long one twice."""
+    import numba
+
+    lines = [f"    y = math.sin(y) * {i}.5 + math.exp(-y * x) / (1 + y * y)" for i in range(20)]
+    names: dict = {"math": math}
+    exec("\n".join(["def long(x):", "    y = x", *lines, "    return y"]), names)
+    long = numba.njit(names["long"])
+    return lambda x: long(x) + long(x + 1)
+
+
+@pytest.mark.parametrize("f", [swish, halves, power_series, in_numpy, never_raises, None])
 def test_what_cannot_raise_is_taken(f, dtype):
+    f = f or calls_what_is_long()
     x, out = np.linspace(0.1, 5, 9).astype(dtype), np.zeros(9, dtype)
     run(scalar_kernel(f, dtype=dtype), [out], [x], 9)
     assert np.isfinite(out).all()
@@ -265,3 +284,15 @@ def test_what_cannot_raise_is_taken(f, dtype):
 def test_numba_is_not_imported_before_it_is_needed():
     code = "import sys, nncore, nncore.jit; assert 'numba' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_without_numbas_compiler_nothing_is_compiled():
+    code = """
+from nncore.jit import scalar_kernel
+def f(x): return x
+try: scalar_kernel(f)
+except RuntimeError as error: print(error)
+"""
+    environment = os.environ | {"NUMBA_DISABLE_JIT": "1"}
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
+    assert result.stdout.strip() == "f: Numba must compile it, and NUMBA_DISABLE_JIT is set; unset it", result.stderr

@@ -603,8 +603,9 @@ def test_memory_of_another_type_is_refused(dtype):
             values=loss, rows=2, dtype=dtype)  # fmt: skip
     refused(TypeError, "expected 'state' of dtype int64 .*, got float64", "scatter", x=x, rows=2, cols=3, dtype=dtype,
             state=np.zeros(LAYOUT["SIZE"]))  # fmt: skip
-    refused(TypeError, f"expected 'x' of dtype {dtype} .*, got {np.dtype(dtype).newbyteorder()}", "softmax", y=y, rows=2,
-            x=x.astype(np.dtype(dtype).newbyteorder()), cols=3, dtype=dtype)  # fmt: skip
+    swapped = np.dtype(dtype).newbyteorder()
+    refused(TypeError, f"expected 'x' of dtype {dtype} .*, got {swapped}", "softmax", y=y, x=x.astype(swapped), rows=2,
+            cols=3, dtype=dtype)  # fmt: skip
 
 
 def test_memory_that_is_too_short_is_refused():
