@@ -33,8 +33,8 @@ def scalar_kernel(f, arity: int = 1, dtype="float32") -> ScalarKernel:
 
     ``f``: a Python function of ``arity`` (1 or 2) scalars that returns a real number, that Numba can compile without
     the interpreter and that cannot raise (a division by zero does not; what calls itself might); it must not depend on
-    anything that changes later. Threads take contiguous shares. Raises TypeError, naming the function, for anything else. Compiled once for
-    each function and dtype.
+    anything that changes later. Threads take contiguous shares. Compiled once for each function and dtype. Raises
+    TypeError, naming the function, for anything else, RuntimeError if Numba's compiler is switched off.
     """
     return _kernel(_checked(f, arity), arity, np.dtype(dtype).name, False)
 

@@ -230,3 +230,17 @@ def test_convolutions_sum_what_batch_normalization_needs():
     assert names.count("batch_norm_scale") + names.count("batch_norm") == 3
     assert names.count("moments") == 1  # of what a 1 x 1 convolution, a GEMM, gives
     assert names.count("gradient_moments") == 2  # before a GEMM, and at the end: the others come with a gradient
+
+
+def test_slower_instruction_sets_are_given_more_threads(monkeypatch):
+    """What a product costs is asked of nncore."""
+    from nncore import costs
+
+    threads = {}
+    for name, speed in (("fast", 1e6), ("slow", 1e-2)):
+        monkeypatch.setattr(costs, "COSTS", dict.fromkeys(costs.COSTS, costs.Costs(speed, speed)))
+        model = nn.Sequential([nn.Input((40,)), nn.Dense(64)])
+        model.compile("sgd", "mse")
+        model.fit(X, X[:, :1].repeat(64, 1), batch_size=32, verbose=0)
+        threads[name] = max(record.threads for record in _records(model) if record.name == "gemm")
+    assert threads["fast"] == 1 < threads["slow"]

@@ -13,6 +13,7 @@ import numpy as np
 
 import nncore
 from nncore import Op, Ref, Step, kernels
+from nncore.costs import costs
 from nncore.ops import ALL
 from nnpy.compiler.fuse import Aliases, Item
 from nnpy.compiler.memory import Buffer, Slot, plan
@@ -21,9 +22,6 @@ from nnpy.graph import Node, Parameter, Tensor
 from nnpy.ops.base import StepSpec, Sums
 from nnpy.parameters import Store
 
-# The cost model: the work of a call, by which it is given threads.
-_FLOPS_PER_NS = 100
-_VISITS_PER_NS = 4
 _MANY_ROWS = 192
 _IN_CACHE = 1 << 19
 
@@ -60,6 +58,7 @@ class Lowering:
         self.store = store
         self.state = state
         self.dtype = store.dtype
+        self.costs = costs(self.dtype)  # the work of a call is why it is given threads
         self.calls: list[Call] = []
         self._aliases = aliases
         self._scales = scales
@@ -134,12 +133,12 @@ class Lowering:
     ) -> None:  # fmt: skip
         """A kernel of nncore. ``work``: element visits, from which the number of threads follows. ``of_parameters``: it
         reads parameters alone, so that where these stay as they are one step of a run has to do it."""
-        call = self._emit(kernel, work / _VISITS_PER_NS, arguments, steps, step_ld)
+        call = self._emit(kernel, work / self.costs.visits, arguments, steps, step_ld)
         call.once = of_parameters and self.fixed
 
     def kernel(self, name: str, flops: int, arguments: dict, steps: Sequence[StepSpec] = (), step_ld: int = 0) -> None:
         """A kernel whose ``flops`` count, not its visits."""
-        self._emit(name, flops / _FLOPS_PER_NS, arguments, steps, step_ld)
+        self._emit(name, flops / self.costs.flops, arguments, steps, step_ld)
 
     def gemm(self, item: Item, *, a, b, m: int, n: int, k: int, a_strides, b_strides) -> None:
         """item.output = steps(a @ b)."""
@@ -147,7 +146,7 @@ class Lowering:
         if a_strides[0] == 1 and b_strides[1] == 1 and n <= core.LANES < m and not item.steps:
             self._turned_gemm(item.output, a, b, m, n, k)
             return
-        nanoseconds = 2 * m * n * k / _FLOPS_PER_NS
+        nanoseconds = 2 * m * n * k / self.costs.flops
         if a_strides[1] == 1 and n <= kernels.family("narrow", self.dtype).FASTER and k >= 8 * n:
             strides = dict(lda=a_strides[0], rs_b=b_strides[0], cs_b=b_strides[1])
             arguments = dict(c=item.output, a=a, b=b, m=m, n=n, k=k, **strides)
@@ -171,7 +170,7 @@ class Lowering:
         """output = a @ b for a narrow b: as its transpose b' @ a', whose rows fill the vectors."""
         turned = self.scratch(m * n * self.dtype.itemsize)
         arguments = dict(c=turned, a=b, b=a, m=n, n=m, k=k, rs_a=1, cs_a=n, ldb=m, ldc=m)
-        self._emit("gemm", 2 * m * n * k / _FLOPS_PER_NS, arguments, (), m)
+        self._emit("gemm", 2 * m * n * k / self.costs.flops, arguments, (), m)
         self.call("transpose", out=output, x=turned, rows=n, cols=m, work=4 * m * n)
 
     def chain(self, item: Item) -> None:
