@@ -1,7 +1,11 @@
 """Fixtures for all tests: every ISA that the CPU has, both dtypes, thread counts, random numbers."""
 
+import os
+
 import numpy as np
 import pytest
+
+os.environ["NNCORE_CACHE_DIR"] = ""  # what an earlier run has compiled is not what is tested
 
 try:
     from nncore.cpu import x86_level

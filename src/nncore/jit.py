@@ -1,6 +1,6 @@
 """Numba: a user's scalar Python function becomes a Kernel, which the runtime cannot tell from a compiled one.
 
-Numba is imported when the first function is compiled.
+Numba is imported when the first function is compiled that is not on disk (``nncore.jit_cache``).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nncore import jit_cache
 from nncore.memory import LAYOUT
 
 # The Op struct of op.pxd in 8-byte words: kernel, pointers, sizes, ...
@@ -65,14 +66,18 @@ def _name(f) -> str:
 
 @lru_cache(maxsize=256)
 def _kernel(f: Any, arity: int, dtype: str, gradient: bool) -> ScalarKernel:
+    if dtype not in ("float32", "float64"):
+        raise TypeError(f"{_name(f)}: expected dtype float32 or float64, got {dtype}")
+    name = jit_cache.key(f, arity, dtype, gradient, LAYOUT)
+    ready = jit_cache.load(name) if name is not None else None
+    if ready is not None:
+        return ScalarKernel(ready.address, ready)
     import numba
     from numba import types
 
     if numba.config.DISABLE_JIT:
         raise RuntimeError(f"{_name(f)}: Numba must compile it, and NUMBA_DISABLE_JIT is set; unset it")
-    real: Any = {"float32": types.float32, "float64": types.float64}.get(dtype)
-    if real is None:
-        raise TypeError(f"{_name(f)}: expected dtype float32 or float64, got {dtype}")
+    real: Any = {"float32": types.float32, "float64": types.float64}[dtype]
     scalar: Any = numba.njit(error_model="numpy", fastmath=False, forceinline=True)(f)
     _compile(scalar, f, (real,) * arity)
     share, array, guarded = *_access(real), _guarded()
@@ -104,11 +109,14 @@ def _kernel(f: Any, arity: int, dtype: str, gradient: bool) -> ScalarKernel:
 
     signature = types.void(types.CPointer(types.int64), types.int32, types.int32)
     compiled: Any = numba.cfunc(signature, error_model="numpy")(kernel)
-    if _RAISED in compiled.inspect_llvm():
+    text = compiled.inspect_llvm()
+    if _RAISED in text:
         raise TypeError(
             f"{_name(f)}: expected a function that cannot raise, and it can: by raise, assert, an index or a function "
             "that it calls; return a number instead, as math.nan"
         )
+    if name is not None:
+        jit_cache.store(name, compiled.native_name, text)
     return ScalarKernel(compiled.address, compiled)
 
 
