@@ -186,6 +186,10 @@ class Model(Layer):
     def follows_program(self) -> bool:  # type: ignore[override]
         return not self.is_code
 
+    @property
+    def needs_sizes(self) -> bool:  # type: ignore[override]
+        return self.is_code
+
     def sublayers(self) -> list[Layer]:
         layers = dict.fromkeys(self.layers)
         if self.is_code:  # layers that it uses while training alone, or not at all
@@ -276,7 +280,7 @@ class Model(Layer):
         """What its layers give for tensors, which have ``mask`` if it is given."""
         structure = self.structure
         tensors = self._taken(inputs, mask, structure.inputs, structure.input_names)
-        with calling.called_by(self):
+        with calling.called_by(None):
             results = yield from structure.replaying(tensors)
         return structure.packed(results)
 

@@ -12,6 +12,7 @@ import inspect
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 from typing import Any, ClassVar, Self, TypeVar, cast
 
 import numpy as np
@@ -197,6 +198,7 @@ def _references(entry: dict[str, Any]) -> list[int]:
     return found
 
 
+@lru_cache(1024)
 def _accepted(cls: type) -> set[str] | None:
     """The keywords that a constructor takes; None for any."""
     parameters = inspect.signature(cls.__init__).parameters.values()  # type: ignore[misc]

@@ -14,7 +14,7 @@ from nnpy.layers.calling import Calling
 from nnpy.layers.inputs import InputLayer
 from nnpy.model import Model
 from nnpy.registry import from_json, to_json
-from nnpy.structure import input_like, names_of
+from nnpy.structure import given_names, input_like
 
 
 class Sequential(Model):
@@ -84,11 +84,11 @@ class Sequential(Model):
             return
         if not isinstance(layer, Layer):
             raise TypeError(f"{self}: expected layers, got {type(layer).__name__} at position {len(self._layers)}")
-        if any(layer is other for other in self._layers):
+        if layer in self._layers:
             raise ValueError(
                 f"{self}: expected each layer once, got {layer} twice; Model(inputs, outputs) can share layers"
             )
-        names_of(str(self), [*self._layers, layer])
+        given_names(str(self), [*self._layers, layer] if layer._named else ())
         self._layers.append(layer)
 
     def _grow(self) -> None:
@@ -100,7 +100,7 @@ class Sequential(Model):
         """``_grow`` as a generator of the calls."""
         if self._input is None or not self._layers:
             return
-        with calling.tracing(False), calling.called_by(self):
+        with calling.tracing(False):
             for layer in self._layers[len(self._given) :]:
                 output = yield layer, (self._given[-1] if self._given else self._input,), {}
                 self._check_single(layer, output)
@@ -141,7 +141,7 @@ class Sequential(Model):
         names = [self._input.name]
         (result,) = self._taken(inputs, mask, [self._input], names)
         try:
-            with seeds.using(self._source), calling.called_by(self):
+            with seeds.using(self._source), calling.called_by(None):
                 for layer in self._layers:
                     result = yield layer, (result,), {}
                     self._check_single(layer, result)

@@ -148,7 +148,8 @@ class Structure:
             return self._training
 
     def with_shapes(self, shapes: Sequence[Shape]) -> Structure:
-        """The structure on inputs of ``shapes``, sizes known that are None in its own; the last few are kept.
+        """The structure on inputs of ``shapes``, sizes known that are None in its own; the last few are kept. Programs
+        are made of such: the tensors behind inputs of any size stand for shapes alone, losses and effects are missing.
 
         ValueError where one does not fit an input."""
         wanted = tuple(tuple(shape) for shape in shapes)
@@ -292,25 +293,32 @@ def trace(who: str, inputs: Sequence[Tensor], traced: Traced, again: Again | Non
     )  # fmt: skip
 
 
-def names_of(who: str, layers: Sequence[Layer], by_place: bool = False) -> dict[Layer, str]:
-    """Names that differ: those that the user gave, and automatic ones, which get another number where they clash.
-
-    ``by_place``: automatic ones are numbered by the layers' places, whatever else was made before. Raises ValueError
-    where the user gave two layers one name.
-    """
+def given_names(who: str, layers: Sequence[Layer]) -> dict[str, Layer]:
+    """The layers whose names the user gave, by them. Raises ValueError where two have one."""
     taken: dict[str, Layer] = {}
     for layer in layers:
         if layer._named and taken.setdefault(layer.name, layer) is not layer:
             raise ValueError(
                 f"{who}: expected layers of different names, got two named {layer.name!r}; give one another name="
             )
+    return taken
+
+
+def names_of(who: str, layers: Sequence[Layer], by_place: bool = False) -> dict[Layer, str]:
+    """Names that differ: those that the user gave, and automatic ones, which get another number where they clash.
+
+    ``by_place``: automatic ones are numbered by the layers' places, whatever else was made before. Raises ValueError
+    where the user gave two layers one name.
+    """
+    taken = given_names(who, layers)
     names: dict[Layer, str] = {layer: name for name, layer in taken.items()}
     counts: dict[str, int] = {}
     for layer in layers:
         if layer in names:
             continue
-        stem = snake(type(layer).__name__) if by_place else re.sub(r"_\d+$", "", layer.name)
-        name = stem if by_place else layer.name
+        stem = name = snake(type(layer).__name__) if by_place else layer.name
+        if name in taken and not by_place:
+            stem = re.sub(r"_\d+$", "", name)
         while name in taken:
             counts[stem] = counts.get(stem, 0) + 1
             name = f"{stem}_{counts[stem]}"

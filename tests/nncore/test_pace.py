@@ -4,10 +4,10 @@ import time
 
 import numpy as np
 import pytest
+from nncore.pace import LONGEST, SHARE, TRIAL, Pace
 
 import nncore
 from nncore import Op, Program, new_state
-from nncore.pace import LONGEST, SHARE, TRIAL, Pace
 
 
 def simulate(team, alone, until, threads=2):

@@ -64,7 +64,7 @@ def test_every_name_of_the_catalogue_is_there():
     methods = {name for name, value in vars(nn.Model).items() if inspect.isfunction(value) and name[0] != "_"}
     assert methods - {"call", "sublayers", "get_config", "entry"} - names == set()
     assert {name for name, value in vars(nn.Model).items() if isinstance(value, property)} - names <= {
-        "structure", "compiled", "settings", "engine", "is_code", "follows_program",
+        "structure", "compiled", "settings", "engine", "is_code", "follows_program", "needs_sizes",
     }  # fmt: skip
 
 

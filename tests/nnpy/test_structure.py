@@ -421,6 +421,46 @@ def test_steps_of_any_number_through_code_that_asks():
     assert net.lengths == [(None, False), (None, True), (5, False), (5, True)]
 
 
+class Statistics(nn.Layer):
+    """Computes with the number of steps; reads a weight of another layer; adds a loss."""
+
+    def __init__(self, other):
+        super().__init__()
+        self.scale = other.kernel
+
+    def call(self, x, training=False):
+        steps = x.shape[1]
+        y = x * (1.0 / steps)
+        self.add_loss(nn.losses.MeanSquaredError()(y, x))
+        return {"y": ops.matmul(y, self.scale), "doubled": nn.Concatenate(1)([y, y])}
+
+
+def test_layers_that_compute_with_sizes_on_inputs_of_any_size():
+    other = nn.Dense(4, use_bias=False, name="other")
+    other.build((None, 4))
+    source = nn.Input((None, 4))
+    hidden = nn.Conv1D(4, 3, padding="same", name="conv")(source)
+    result = Statistics(other)(hidden)
+    assert result["y"].shape == result["doubled"].shape == (None, None, 4)
+    pooled = nn.GlobalAveragePooling1D()(nn.MaxPooling1D(2)(result["doubled"]))
+    assert pooled.shape == (None, 4)
+    net = nn.Model(source, [result["y"], pooled])
+    assert net.structure.asks and net.structure.losses == () and other.kernel in net.weights
+    fixed = net.structure.with_shapes([(None, 6, 4)])
+    assert [t.shape for t in fixed.outputs] == [(None, 6, 4), (None, 4)] and len(fixed.losses) == 1
+    assert len(net.weights) == 3 and set(fixed.parameters) == set(net.weights)
+    assert fixed.for_training is not fixed and fixed.for_training.trains
+    data = np.random.default_rng(3).standard_normal((5, 6, 4)).astype("f4")
+    padded = np.pad(data, ((0, 0), (1, 1), (0, 0)))
+    kernel, bias = net.get_layer("conv").get_weights()
+    conv = sum(padded[:, i : i + 6] @ kernel[i] for i in range(3)) + bias
+    got = value(fixed.outputs[0], {fixed.inputs[0]: data})
+    np.testing.assert_allclose(got, conv / 6 @ other.kernel.numpy(), rtol=1e-4, atol=1e-5)
+    assert nn.Reshape((2, -1))(source).shape == (None, 2, None)
+    with pytest.raises(ValueError, match=r"expected a known number of features, the last size, got \(None, None\)"):
+        nn.Dense(2)(nn.Flatten()(source))
+
+
 # files
 
 

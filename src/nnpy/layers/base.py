@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import itertools
 import logging
 import threading
@@ -21,6 +20,7 @@ from nnpy.graph import Parameter, Tensor
 from nnpy.layers import calling
 from nnpy.layers.calling import Call, Calling
 from nnpy.locks import at_rest, making
+from nnpy.ops.shape import open_result
 from nnpy.registry import Configurable, from_json, reference, refuse_arguments, snake, to_json
 
 logger = logging.getLogger("nnpy")
@@ -64,6 +64,7 @@ class Layer(Configurable):
 
     group = "layer"
     supports_masking = False  # whether what it gives has a mask where its input has one (``compute_mask``)
+    needs_sizes = True  # whether it computes with sizes: where they may be any it is tried on some (``_tried``)
     follows_program = False  # its operations ask the Program whether it trains, where no caller said ``training``
     name: str
     built: bool
@@ -244,7 +245,8 @@ class Layer(Configurable):
             else tuple(tree.tensors((args, kwargs)))
         )
         fresh = not self.built
-        self.check_input(shapes)
+        unknown = self.needs_sizes and any(None in tensor.shape[1:] for tensor in inputs)
+        self.check_input(_with_sizes(shapes, _SIZES[0]) if unknown else shapes)
         with graph.scope(self.name) as scope, calling.saying(training):
             if fresh:
                 with making(self):
@@ -256,7 +258,7 @@ class Layer(Configurable):
                 bound.give("mask", previous)
             for name in [name for name in arguments if bound.wants(f"{name}_mask", exactly=True)]:
                 bound.give(f"{name}_mask", calling.masks_of(arguments[name]))
-            result = yield from self._applied(*bound.given())
+            result = yield from (self._tried if unknown else self._applied)(*bound.given())
             result = tree.replace(result, lambda leaf: self._own_output(leaf, inputs), every=True)
             outputs = tuple(tree.leaves(result))
             self._set_masks(first, outputs, previous, signature)
@@ -292,7 +294,7 @@ class Layer(Configurable):
         for name, tie in self._tied.items():
             if isinstance(tie, list):  # from a file: the layer that has it, and its number there
                 setattr(self, name, tie[0]._own_weight(tie[1], self))
-        names = list(inspect.signature(self.build).parameters)
+        names = calling.signature_of(type(self).build).names
         if len(names) < 2:
             self.build(*([shapes] if names else []))
         else:
@@ -312,11 +314,31 @@ class Layer(Configurable):
         return result
         yield
 
+    def _tried(self, args: Sequence[Any], kwargs: dict[str, Any]) -> Calling:
+        """What it gives where sizes may be any: it is called on tensors of some sizes, and of others; sizes of the
+        results that differ may be any too. No Program computes these tensors: for one all sizes are known."""
+        scope = graph.current_scope()
+        assert scope is not None
+        before = len(scope.losses), len(scope.effects)
+        results = []
+        for size in _SIZES:
+
+            def sized(tensor: Tensor, size: int = size) -> Tensor:
+                made = Tensor(_with_sizes(tensor.shape, size), None, tensor.name, tensor.kind)
+                return tensor if isinstance(tensor, Parameter) else made
+
+            results.append((yield from self._applied(tree.replace(args, sized), tree.replace(kwargs, sized))))
+        del scope.losses[before[0] :], scope.effects[before[1] :]
+        read = (t for node in graph.ordered(tree.tensors(results)) for t in node.inputs if isinstance(t, Parameter))
+        given = dict.fromkeys([*tree.tensors((args, kwargs)), *read])
+        others = iter(tree.tensors(results[1]))
+        return tree.replace(results[0], lambda tensor: open_result(given, tensor, next(others).shape))
+
     def _keep(self) -> None:
         """A layer that is called for the first time inside of another one's call, and that this one does not hold, is
         part of it all the same; but a later call that makes another one makes other weights."""
         callers = calling.callers()
-        if not callers or any(self in layer.sublayers() for layer in callers):
+        if not callers or callers[-1] is None or any(layer and self in layer.sublayers() for layer in callers):
             return
         if callers[-1]._ran and self.weights:
             raise ValueError(
@@ -522,6 +544,8 @@ class Layer(Configurable):
         return f"<{self}{'' if self.built else ', not built'}>"
 
 
+# Stand-ins for sizes that may be any: with many divisors, and larger than any window.
+_SIZES = (5040, 10080)
 _OURS = frozenset({"_first_call", "_found", "_own", "_tied"})
 
 
@@ -566,6 +590,15 @@ def _shapes(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_shapes(item) for item in value]
     return tuple(value.shape) if isinstance(value, Tensor | np.ndarray) else None
+
+
+def _with_sizes(shapes: Any, size: int) -> Any:
+    """Shapes with a size for those that may be any; the batch stays."""
+    if isinstance(shapes, Mapping):
+        return {key: _with_sizes(item, size) for key, item in shapes.items()}
+    if isinstance(shapes, list):
+        return [_with_sizes(item, size) for item in shapes]
+    return None if shapes is None else (*shapes[:1], *(size if n is None else n for n in shapes[1:]))
 
 
 def _as_shapes(value: Any) -> Any:

@@ -91,8 +91,8 @@ def saying(training: bool | None) -> Iterator[None]:
 
 
 @contextmanager
-def called_by(layer: Layer) -> Iterator[None]:
-    """Layers called inside are called by ``layer``."""
+def called_by(layer: Layer | None) -> Iterator[None]:
+    """Layers called inside are called by the code of ``layer``; None: by a model, which knows them."""
     before = _callers.get()
     _callers.set((*before[-8:], layer))
     try:

@@ -17,7 +17,7 @@ class Dense(Layer):
     for the rest. Raises ValueError for an input of rank below 2, or of other features than it was built for.
     """
 
-    supports_masking = True
+    supports_masking, needs_sizes = True, False
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class Dense(Layer):
 class Activation(Layer):
     """An activation function as a layer: a name, one of ``nnpy.activations``, or a custom one. Any shape."""
 
-    supports_masking = True
+    supports_masking, needs_sizes = True, False
 
     def __init__(self, activation: Any, *, name: str | None = None):
         super().__init__(name=name)
@@ -88,7 +88,7 @@ class Dropout(Layer):
     al., JMLR 2014); at other times gives its input. Any shape. Called with ``training=True`` it does so at all times.
     ValueError unless 0 <= rate < 1."""
 
-    supports_masking = follows_program = True
+    supports_masking, follows_program, needs_sizes = True, True, False
 
     def __init__(self, rate: float, *, name: str | None = None):
         super().__init__(name=name)

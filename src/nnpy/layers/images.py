@@ -107,7 +107,7 @@ class SpatialDropout2D(ImageLayer):
     is zero with probability ``rate``, and the others are divided by 1 - rate (Tompson et al., CVPR 2015); at other
     times gives its input. (batch, height, width, channels). ValueError unless 0 <= rate < 1."""
 
-    supports_masking = follows_program = True
+    supports_masking, follows_program, needs_sizes = True, True, False
 
     def __init__(self, rate: float, *, name: str | None = None):
         super().__init__(name=name)

@@ -13,7 +13,7 @@ from nnpy.layers.base import Layer
 class _Merge(Layer):
     """Two or more inputs of one shape."""
 
-    supports_masking = True
+    supports_masking, needs_sizes = True, False
 
     least, most = 2, 0
 
@@ -123,7 +123,7 @@ class Concatenate(Layer):
 class Residual(Layer):
     """x + layers(x): ``layers``, one after the other, must keep the shape (He et al., CVPR 2016). (Ours.)"""
 
-    supports_masking = True
+    supports_masking, needs_sizes = True, False
 
     def __init__(self, layers: Sequence[Layer], *, name: str | None = None, trainable: bool = True):
         super().__init__(name=name, trainable=trainable)

@@ -12,7 +12,7 @@ from nnpy.layers.base import Layer
 class _Normalization(Layer):
     """What they share: gamma and beta over the last axis."""
 
-    supports_masking = True
+    supports_masking, needs_sizes = True, False
 
     def _configure(
         self, axis, epsilon, center, scale, beta_initializer, gamma_initializer, beta_regularizer, gamma_regularizer

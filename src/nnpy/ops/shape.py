@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import prod
 
 from nnpy.graph import Tensor, apply
@@ -92,6 +92,18 @@ class _Slice(Operation):
         )  # fmt: skip
 
 
+class _Open(Operation):
+    """The result of a layer on inputs of sizes that may be any. Attribute: ``shape``. No Program has it: for one the
+    layers are called on inputs of known sizes."""
+
+    name = "open"
+    takes_indices = True
+
+    def infer(self, node):
+        return [node.attributes["shape"]]
+
+
+_OPEN = _Open()
 _RESHAPE = _Reshape()
 _CONCATENATE = _Concatenate()
 _SLICE = _Slice()
@@ -105,6 +117,12 @@ def reshape(x: Tensor, shape: Sequence[int]) -> Tensor:
 def reshape_whole(x: Tensor, shape: Sequence[int]) -> Tensor:
     """The same elements in another shape; for parameters, which have no batch."""
     return apply(_RESHAPE, [x], shape=tuple(shape), whole=True)
+
+
+def open_result(inputs: Iterable[Tensor], like: Tensor, other: Sequence[int | None]) -> Tensor:
+    """What a layer gives for inputs of any size: of the shape of ``like``, None where the shape ``other`` differs."""
+    shape = tuple(a if a == b else None for a, b in zip(like.shape, other, strict=True))
+    return apply(_OPEN, inputs, shape=shape)
 
 
 def flatten(x: Tensor) -> Tensor:
