@@ -3,7 +3,7 @@
 import numpy as np
 
 import nncore
-from nncore import Op
+from nncore import Op, Step
 from nncore.kernels.signatures import SIGNATURES
 from nncore.memory import LOCAL
 
@@ -19,6 +19,16 @@ def normal(*shape):
     array = empty(shape)
     rng.standard_normal(dtype=np.float32, out=array)
     return array
+
+
+def add_row(row):
+    """The step that adds a row to every row, as a bias is added."""
+    return Step("add_row", p=row)
+
+
+def add_rows(array):
+    """The step that adds an array of as many rows and columns."""
+    return Step("add", p=array, ld=array.shape[1])
 
 
 class Case:

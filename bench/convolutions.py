@@ -18,8 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 
 import nncore
-from bench.roofline import best_time, fma_peak
+from bench.roofline import fma_peak
 from bench.table import number, table
+from bench.timing import best_time
 from nncore import Program, reference_images
 from nncore.windows import inside
 from nnpy import ops
@@ -126,7 +127,7 @@ def measure(shapes: list[Shape], threads: int, seconds: float) -> list[dict]:
         for way in WAYS:
             nncore.set_num_threads(threads)
             peak = fma_peak(threads, seconds=0.02)
-            row[way] = work / best_time(program(shape, way), seconds) / peak
+            row[way] = work / best_time(program(shape, way).run, seconds) / peak
         row["peak"] = peak
         rows.append(row)
     return rows

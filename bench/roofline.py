@@ -11,12 +11,12 @@ import argparse
 import json
 import os
 import sys
-import time
 
 import numpy as np
 
 import nncore
 from bench.table import number, table
+from bench.timing import best_time, load_warning
 from nncore import Op, Program, aligned, kernels, new_state
 
 SHAPES = [
@@ -24,23 +24,6 @@ SHAPES = [
     (1024, 1024, 1024), (2048, 2048, 2048), (32, 784, 128), (64, 64, 64), (128, 256, 10), (10, 128, 256), (256, 1, 64),
     (1, 1024, 1024),
 ]  # fmt: skip
-
-
-def best_time(program: Program, seconds: float) -> float:
-    """Seconds a step, the best of many runs of some milliseconds."""
-
-    def took(steps: int) -> float:
-        start = time.perf_counter()
-        program.run(steps)
-        return time.perf_counter() - start
-
-    steps = 1
-    while min(took(steps) for _ in range(3)) < 2e-3:
-        steps *= 2
-    best, runs, until = took(steps), 1, time.perf_counter() + seconds
-    while runs < 10 or time.perf_counter() < until:
-        best, runs = min(best, took(steps)), runs + 1
-    return best / steps
 
 
 def fma_peak(threads: int, dtype="float32", isa: str | None = None, seconds: float = 0.2) -> float:
@@ -51,21 +34,23 @@ def fma_peak(threads: int, dtype="float32", isa: str | None = None, seconds: flo
     sink = np.zeros((threads, work["lanes"]), dtype)
     op = Op("fma_peak", dtype=dtype, isa=isa, sink=sink, chains=threads, iterations=iterations)
     program = Program([op], new_state())
-    return 2e-9 * threads * iterations * work["sums"] * work["lanes"] / best_time(program, seconds)
+    return 2e-9 * threads * iterations * work["sums"] * work["lanes"] / best_time(program.run, seconds)
 
 
-def bandwidth(nbytes: int, threads: int, kernel: str = "triad", seconds: float = 0.2) -> float:
-    """GB/s of ``kernel`` ("triad" or "copy_peak") over arrays of ``nbytes`` together."""
+def bandwidth(
+    nbytes: int, threads: int, kernel: str = "triad", seconds: float = 0.2, volume: int = 256 << 20
+) -> float:
+    """GB/s of ``kernel`` ("triad" or "copy_peak") over arrays of ``nbytes`` together, ``volume`` bytes in a step."""
     nncore.set_num_threads(threads)
     arrays = ("a", "b", "c") if kernel == "triad" else ("a", "b")
     count = max(64 * threads, nbytes // (4 * len(arrays)))
     operands = {name: aligned(count) for name in arrays}
     for number_, array in enumerate(operands.values()):
         array[:] = number_  # pages that nobody has written are all one page of zeros
-    passes = max(1, (256 << 20) // (4 * count * len(arrays)))  # as long, for the same reason
+    passes = max(1, volume // (4 * count * len(arrays)))  # as long, for the same reason
     scalars = {"s": 3.0} if kernel == "triad" else {}
     program = Program([Op(kernel, **operands, count=count, passes=passes, **scalars)], new_state())
-    return 4e-9 * len(arrays) * count * passes / best_time(program, seconds)
+    return 4e-9 * len(arrays) * count * passes / best_time(program.run, seconds)
 
 
 def gemm(m: int, k: int, n: int, threads: int, dtype="float32", packed: bool = False, seconds: float = 0.1) -> float:
@@ -83,7 +68,7 @@ def gemm(m: int, k: int, n: int, threads: int, dtype="float32", packed: bool = F
     program = Program([op], new_state())
     program.run()
     np.testing.assert_allclose(c, a @ b, rtol=1e-3, atol=1e-3 * k**0.5)  # a wrong result has no speed
-    return 2e-9 * m * n * k / best_time(program, seconds)
+    return 2e-9 * m * n * k / best_time(program.run, seconds)
 
 
 def level_sizes() -> list[tuple[str, int]]:
@@ -165,8 +150,8 @@ def main() -> int:
                             for threads in args.threads]}  # fmt: skip
         print(json.dumps(report))
         return 0
-    if (load := os.getloadavg()[0]) > 0.5:
-        print(f"warning: something else runs here (load {load:.2f}): two threads will look slow", file=sys.stderr)
+    if said := load_warning():
+        print(said, file=sys.stderr)
     report = measure(args.threads, args.seconds, not args.no_gemm)
     if args.json != "-":
         print(text(report))

@@ -9,9 +9,11 @@ import os
 import sys
 from dataclasses import asdict
 
+from bench.blas import forced
 from bench.peers import FRAMEWORKS
 from bench.peers.run import OURS, Result, run
 from bench.table import number, table
+from bench.timing import load_warning
 from bench.workloads import WORKLOADS
 
 
@@ -115,8 +117,8 @@ def main() -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     results: list[Result] = []
     load = os.getloadavg()[0]
-    if load > 0.5:
-        print(f"warning: something else runs here (load {load:.2f}): these times will be noisy", file=sys.stderr)
+    if said := load_warning():
+        print(said, file=sys.stderr)
 
     def say(text: str) -> None:
         if sys.stderr.isatty():
@@ -134,6 +136,8 @@ def main() -> int:
     versions = {name: version for r in results for name, version in r.versions.items()}
     print("Versions: " + ", ".join(f"{name} {version}" for name, version in versions.items()))
     print(f"{args.rounds} rounds of {args.seconds} s, {cores} cores; load of the machine before: {load:.2f}\n")
+    if names := forced(os.environ):
+        print(f"warning: {names}: what uses NumPy's BLAS is not as fast here as it can be\n")
     print(tables(results, frameworks))
     if args.json:
         measured = [{**asdict(r), "fastest_peer": r.fastest_peer, "ratio": r.ratio} for r in results]

@@ -20,8 +20,8 @@ ROOT = Path(__file__).resolve().parents[2]
 OURS = "nnpy"
 
 
-def environment(threads: int) -> dict[str, str]:
-    """The caller's environment with every framework's number of threads in it."""
+def environment(threads: int, source: Path | None = None) -> dict[str, str]:
+    """The caller's environment with every framework's number of threads in it; ``source``: a folder that nnpy is in."""
     count = str(threads)
     new = dict(os.environ)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS",
@@ -35,20 +35,25 @@ def environment(threads: int) -> dict[str, str]:
     new.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # its pool of compilers would stay about
     for name in ("OMP_PROC_BIND", "OMP_PLACES", "KMP_AFFINITY", "OMP_WAIT_POLICY"):
         new.pop(name, None)
+    if source is not None:
+        new["PYTHONPATH"] = str(source)
     return new
 
 
 class Worker:
-    """A process with one framework and one workload; stopped unless it has been asked something."""
+    """A process with one framework and one workload; stopped unless it has been asked something.
 
-    def __init__(self, framework: str, workload: str, threads: int):
+    ``rows``: predict() of so many, in place of training; ``source``: a folder with another nnpy. Both for nnpy alone.
+    """
+
+    def __init__(self, framework: str, workload: str, threads: int, rows: int = 0, source: Path | None = None):
         self.framework = framework
         self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed with the worker)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "bench.peers.worker", "--framework", framework, "--workload", workload,
-             "--threads", str(threads)],
+             "--threads", str(threads), "--rows", str(rows)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True, bufsize=1, cwd=ROOT,
-            env=environment(threads), start_new_session=True,
+            env=environment(threads, source), start_new_session=True,
         )  # fmt: skip
         assert self.process.stdin is not None and self.process.stdout is not None  # both are PIPE
         self.requests, self.replies = self.process.stdin, self.process.stdout

@@ -26,14 +26,23 @@ class Stopwatch(nn.Callback):
         self.seconds += time.perf_counter() - self.start
 
 
-def trainer(w: Workload, threads: int, framework: str):
+def network(w: Workload, threads: int):
+    """The workload's model, new; raises Unavailable where layers are missing."""
     lacking = missing(w, nn)
     if lacking:
         raise Unavailable(f"layers not there yet: {', '.join(lacking)}")
     if nn.get_num_threads() != threads:  # where OMP_NUM_THREADS says so, a step takes fewer if that is faster
         nn.set_num_threads(threads)
     nn.set_seed(0)
-    model = build(w, nn)
+    return build(w, nn)
+
+
+def version() -> str:
+    return getattr(nn, "__version__", "?")
+
+
+def trainer(w: Workload, threads: int, framework: str):
+    model = network(w, threads)
     optimizer = nn.Adam(w.learning_rate) if w.optimizer == "adam" else nn.SGD(w.learning_rate, momentum=0.9)
     model.compile(optimizer=optimizer, loss=nn.losses.SparseCategoricalCrossentropy(from_logits=True))
     x, y = w.data()
@@ -50,4 +59,15 @@ def trainer(w: Workload, threads: int, framework: str):
         fit(1, steps % batches, watch)
         return watch.seconds
 
-    return train, getattr(nn, "__version__", "?")
+    return train, version()
+
+
+def predictor(w: Workload, threads: int, rows: int):
+    """As ``trainer``: predict(times) calls predict() on that many rows, so many times."""
+    model, x = network(w, threads), w.data()[0][:rows]
+
+    def predict(times: int) -> None:
+        for _ in range(times):
+            model.predict(x, verbose=0)
+
+    return predict, version()

@@ -16,16 +16,10 @@ import sys
 import time
 
 from bench.peers import FRAMEWORKS, Unavailable
+from bench.timing import clock
 from bench.workloads import WORKLOADS
 
 CHUNK = 0.05  # seconds between two looks at the clock: long enough that waiting for the last step does not count
-
-
-def clock(train, steps: int) -> float:
-    """Seconds for that many steps."""
-    start = time.perf_counter()
-    seconds = train(steps)
-    return time.perf_counter() - start if seconds is None else seconds
 
 
 def warm_up(train, seconds: float) -> tuple[float, float]:
@@ -67,6 +61,7 @@ def main() -> None:
     for name in ("--framework", "--workload"):
         parser.add_argument(name, required=True)
     parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--rows", type=int, default=0, help="predict so many, in place of training (0)")
     args = parser.parse_args()
     die_with_parent()
     if hasattr(os, "sched_setaffinity"):
@@ -83,7 +78,11 @@ def main() -> None:
     try:
         start = time.perf_counter()
         module = importlib.import_module(FRAMEWORKS[args.framework])
-        train, version = module.trainer(WORKLOADS[args.workload], args.threads, args.framework)
+        workload = WORKLOADS[args.workload]
+        if args.rows:
+            train, version = module.predictor(workload, args.threads, args.rows)
+        else:
+            train, version = module.trainer(workload, args.threads, args.framework)
         built = time.perf_counter() - start
         each, first = warm_up(train, 1.0)
     except (Unavailable, ImportError) as error:
