@@ -80,8 +80,10 @@ def guard(benchmark, request):
 
 @pytest.fixture
 def share_guard(benchmark, request):
-    """share_guard(bounded): fails where less than TOLERANCE of the recorded share is left, ATTEMPTS times in a row, each
-    of which takes four times as long as the one before."""
+    """share_guard(bounded): fails where less than TOLERANCE of the recorded share is left, ATTEMPTS times in a row.
+
+    Each attempt takes four times as long as the one before.
+    """
 
     def check(bounded: shares.Bounded):
         before = shares.recorded(shares.load(), kernels.chosen()[0], bounded.name)

@@ -4,7 +4,6 @@ import json
 import math
 
 import pytest
-
 from bench import blas, shares, versions
 from bench.once import first_fit
 from bench.timing import best_time, clock
