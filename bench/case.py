@@ -23,12 +23,12 @@ def normal(*shape):
 
 def add_row(row):
     """The step that adds a row to every row, as a bias is added."""
-    return Step("add_row", p=row)
+    return Step("add", p=row)
 
 
 def add_rows(array):
     """The step that adds an array of as many rows and columns."""
-    return Step("add", p=array, ld=array.shape[1])
+    return Step("add", p=array)
 
 
 class Case:

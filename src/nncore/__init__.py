@@ -8,12 +8,12 @@ from nncore.memory import aligned, new_state
 from nncore.ops import Op
 from nncore.program import Program, debug_build
 from nncore.refs import Ref, ref
-from nncore.steps import Step
+from nncore.steps import Operand, Step
 from nncore.threads import get_num_threads, set_num_threads
 from nncore.turns import core_count
 
 __all__ = [
-    "Op", "Program", "Ref", "Step", "aligned", "debug_build", "get_num_threads", "info", "new_state", "ref",
+    "Op", "Operand", "Program", "Ref", "Step", "aligned", "debug_build", "get_num_threads", "info", "new_state", "ref",
     "set_num_threads",
 ]  # fmt: skip
 

@@ -106,7 +106,10 @@ class Op:
         if steps:
             from nncore.steps import encode
 
-            arguments["steps"], arguments["n_steps"] = encode(steps), len(steps)
+            kept = [step.kind for step in steps for x in (step.p, step.q) if x is not None and x.temp is not None]
+            if kept and name != "chain":
+                raise TypeError(f"Op {name!r}: step {kept[0]!r} works with a temporary tile, which only a chain has")
+            arguments["steps"], arguments["n_steps"] = encode(steps, dtype, isa), len(steps)
         take = arguments.pop
         self.sizes = sizes = [take(size, 0) for size in form.sizes]
         for position, value in enumerate(sizes):

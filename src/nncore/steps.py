@@ -1,149 +1,186 @@
 """Step: one thing done to every element of a tile while it is in cache, at the end of a gemm or inside a chain.
 
-The kinds are those of kernels/chain.pxd, in the same order.
+The kinds are the rows of ``functions`` and the few below, which kernels/chain.pxd does itself.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nncore.functions import FUNCTIONS, SAVES
+
 if TYPE_CHECKING:
     from nncore.refs import Ref
 
-KINDS = (
-    # v is the element at (row, col); p[...] is read from the operand
-    "add_row",  # v += p[col]
-    "mul_row",  # v *= p[col]
-    "scale_shift_row",  # v = v * p[col] + q[col]
-    "norm_grad",  # v = v * q[col] + p[row, col] * q[width + col] + q[2 * width + col]: three rows of factors
-    "add",  # v += p[row, col]
-    "sub",  # v -= p[row, col]
-    "mul",  # v *= p[row, col]
-    "div",  # v /= p[row, col]
-    "scale",  # v *= s0
-    "shift",  # v += s0
-    "store",  # p[row, col] = v
+# What a kind must have: operands p and q, the state array, r, rule.
+NEEDS: dict[str, tuple[str, ...]] = {
+    "store": ("p",),  # p[row, col] = v
+    "save": ("p",),  # the same into a temporary tile
     # v = v * s1 with probability 1 - s0, else 0; random bits of (seed, draw, stream index, row * width + col)
-    "dropout",
-    "maximum",  # v = max(v, p)
-    "minimum",  # v = min(v, p)
-    "max_mask",  # v = v if p >= q else 0 (gradient of maximum by the argument p)
-    "square",
-    "sqrt",
-    "reciprocal",
-    "abs",
-    "sign",
-    "log",
-    # activations, v = f(v)
-    "relu",
-    "leaky_relu",  # slope s0
-    "elu",  # alpha s0
-    "selu",
-    "gelu",
-    "gelu_tanh",
-    "silu",
-    "sigmoid",
-    "hard_sigmoid",
-    "tanh",
-    "softplus",
-    "softsign",
-    "mish",
-    "exponential",
-    # their derivatives, v *= f'(.), from what SAVES says: the activation's result y or its argument x at p[row, col]
-    "d_relu",
-    "d_leaky_relu",
-    "d_elu",
-    "d_selu",
-    "d_gelu",
-    "d_gelu_tanh",
-    "d_silu",
-    "d_sigmoid",
-    "d_hard_sigmoid",
-    "d_tanh",
-    "d_softplus",
-    "d_softsign",
-    "d_mish",
-    "d_exponential",
+    "dropout": ("state",),
+    "norm_grad": ("p", "q"),  # v = v * q[0, col] + p[row, col] * q[1, col] + q[2, col]; q's rows are ``width`` long
     # the optimizer, behind a weight gradient v: p = w, q and r its slots, rule what the kernel NAME_prepare computed
-    "sgd",  # q = velocity, or none without momentum
-    "adam",  # q = m, r = v
-)
-CODES = {kind: code for code, kind in enumerate(KINDS)}
+    "sgd": ("p", "rule"),  # q = velocity, or none without momentum
+    "adam": ("p", "q", "r", "rule"),
+    **{name: tuple(row.operands) for name, row in FUNCTIONS.items()},
+}
+KINDS = tuple(NEEDS)
 UPDATES = {"sgd", "adam"}
-BY_COLUMN = {"add_row", "mul_row", "scale_shift_row", "norm_grad"}  # an operand is a row that holds for all rows
-# The operands that a kind must have; those with none are functions of v alone.
-NEEDS = {
-    **dict.fromkeys(("add_row", "mul_row", "add", "sub", "mul", "div", "store", "dropout", "maximum", "minimum"), "p"),
-    **{kind: "p" for kind in KINDS if kind.startswith("d_")},
-    **dict.fromkeys(("scale_shift_row", "norm_grad", "max_mask"), "pq"),
-    "sgd": "p",
-    "adam": "pqr",
-}
 RULE_REALS = 8  # numbers in a rule
-# What a derivative is computed from; gradients need the other no longer.
-SAVES = {
-    name: ("x" if name in {"gelu", "gelu_tanh", "silu", "softplus", "mish"} else "y")
-    for name in (kind[2:] for kind in KINDS if kind.startswith("d_"))
-}
+TEMPORARIES = 8  # temporary tiles of a chain
 
+OPERAND = np.dtype(
+    [("data", "u8"), ("ld", "i8"), ("cs", "i8"), ("div", "i8"), ("mod", "i8"), ("temporary", "i8")],
+)  # fmt: skip
 RECORD = np.dtype(
     [
-        ("kind", "i8"), ("p", "u8"), ("q", "u8"), ("r", "u8"), ("rule", "u8"), ("ld", "i8"), ("index", "i8"),
-        ("width", "i8"), ("s0", "f8"), ("s1", "f8"),
+        ("kind", "i8"), ("function", "u8"), ("p", OPERAND), ("q", OPERAND), ("r", "u8"), ("rule", "u8"),
+        ("state", "u8"), ("index", "i8"), ("width", "i8"), ("s0", "f8"), ("s1", "f8"),
     ]
 )  # fmt: skip
-LAYOUT = RECORD.itemsize * 100 + len(KINDS)  # kernels/chain.pxd computes the same of its own
+LAYOUT = RECORD.itemsize * 1000 + 10 * TEMPORARIES + 7  # as kernels/chain.pxd computes it; 7: the number of its kinds
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """Element (row, col) is at ``memory[row' * ld + col * cs]``, where row' is row // div, and then its rest by ``mod``
+    if that is not 0: ld 0 is one row for all, cs 0 one column, both 0 one number, div and mod are groups of rows.
+
+    Rows do not overlap: they are at least ``ld`` apart unless ld is 0. ``temp`` instead: one of a chain's temporary
+    tiles, which a step ``save`` has filled. Raises ValueError for what is none of these.
+    """
+
+    memory: np.ndarray | Ref | None = None
+    ld: int = 0
+    cs: int = 1
+    div: int = 1
+    mod: int = 0
+    temp: int | None = None
+
+    def __post_init__(self):
+        if (self.memory is None) == (self.temp is None):
+            raise ValueError("Operand: expected memory, or the number of a temporary tile")
+        if self.temp is not None and not 0 <= self.temp < TEMPORARIES:
+            raise ValueError(f"Operand: expected temp from 0 to {TEMPORARIES - 1}, got {self.temp}")
+        if self.ld < 0 or self.cs < 0 or self.div < 1 or self.mod < 0:
+            got = f"ld {self.ld}, cs {self.cs}, div {self.div}, mod {self.mod}"
+            raise ValueError(f"Operand: expected ld, cs and mod of at least 0 and div of at least 1, got {got}")
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether it is laid out as a matrix of rows of ``ld`` elements."""
+        return self.temp is None and self.cs == 1 and self.div == 1 and self.mod == 0
+
+    @property
+    def width(self) -> int:
+        """Elements from one row to the next, of which a row's elements touch no other; 0: rows share elements."""
+        apart = self.temp is None and self.cs in (0, 1) and self.div == 1 and self.mod == 0
+        return self.ld if apart else 0
+
+
+def operand(value: np.ndarray | Operand, matrix: bool = False) -> Operand:
+    """An array stands for itself as NumPy would broadcast it: a number, a row, or a matrix with any strides; contiguous
+    images are rows of channels.
+
+    ``matrix``: a matrix, even if it has one row or column.
+    Raises TypeError for anything else, ValueError for images that are not contiguous."""
+    if isinstance(value, Operand):
+        return value
+    if not isinstance(value, np.ndarray):
+        raise TypeError(f"expected a NumPy array or an Operand, got {type(value).__name__}")
+    if value.ndim > 2 and value.flags.c_contiguous:
+        value = value.reshape(math.prod(value.shape[:-1]), value.shape[-1])
+    if value.ndim > 2:
+        raise ValueError(f"expected an operand of more than two axes to be contiguous, got shape {value.shape}")
+    shape = (1,) * (2 - value.ndim) + value.shape
+    strides = (0,) * (2 - value.ndim) + value.strides
+    ld, cs = (stride // value.itemsize for stride in strides)
+    if matrix:
+        return Operand(value, ld, 1 if shape[1] == 1 else cs)
+    return Operand(value, 0 if shape[0] == 1 else ld, 0 if shape[1] == 1 else cs)
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """``p`` (and ``q``, of the same layout): operand arrays or Refs; ``ld``: elements from one row of them to the next.
-    Dropout: ``p`` is the state array, ``index`` the number of the random stream, ``width`` the elements in a row."""
+    """``p``, ``q``: Operands, or arrays (``operand``). ``state``: the state array of dropout, ``index`` the
+    number of its random stream; ``width``: the elements in a row of the whole matrix, for dropout and norm_grad.
+
+    Raises ValueError for an unknown kind, TypeError for an operand that is missing or of no use."""
 
     kind: str
-    p: np.ndarray | Ref | None = None
-    q: np.ndarray | Ref | None = None
+    p: np.ndarray | Operand | None = None
+    q: np.ndarray | Operand | None = None
     r: np.ndarray | Ref | None = None
     rule: np.ndarray | Ref | None = None
-    ld: int = 0
+    state: np.ndarray | None = None
     index: int = 0
     width: int = 0
     s0: float = 0.0
     s1: float = 0.0
 
     def __post_init__(self):
-        if self.kind not in CODES:
+        if self.kind not in NEEDS:
             raise ValueError(f"Step: unknown kind {self.kind!r}; expected one of {', '.join(KINDS)}")
-        for name in NEEDS.get(self.kind, ""):
+        for name in NEEDS[self.kind]:
             if getattr(self, name) is None:
                 raise TypeError(f"Step {self.kind!r}: {name!r} is missing")
-        if self.kind in UPDATES and self.rule is None:
-            raise TypeError(f"Step {self.kind!r}: 'rule' is missing")
+        whole = self.kind in UPDATES | {"store", "norm_grad"}
+        for name in "pq":
+            if getattr(self, name) is not None:
+                try:
+                    object.__setattr__(self, name, operand(getattr(self, name), whole))
+                except (TypeError, ValueError) as error:
+                    raise type(error)(f"Step {self.kind!r}: {name}: {error}") from None
+        if self.kind == "save" and self.p.temp is None:
+            raise TypeError("Step 'save': expected p to be a temporary tile: Operand(temp=0)")
+        if whole and not self.p.is_matrix:
+            raise TypeError(f"Step {self.kind!r}: expected p to be a matrix with rows of contiguous elements")
 
-    def memory(self):
+    def memory(self) -> list[tuple[Ref, bool, int]]:
         """(Ref, written, elements in a row of which a row's elements touch no other; 0: any) of each operand."""
         from nncore.refs import ref
 
-        written = self.kind in UPDATES or self.kind == "store"
-        width = 0 if self.kind in ("add_row", "mul_row", "scale_shift_row", "dropout") else self.ld
-        rows = [(self.q, False, 0)] if self.kind == "norm_grad" else [(self.q, written, width)]
-        operands = [(self.p, written, width), *rows, (self.r, written, width), (self.rule, False, 0)]
-        return [(ref(operand), writes, elements) for operand, writes, elements in operands if operand is not None]
+        update = self.kind in UPDATES
+        found = [(x.memory, update or self.kind == "store", x.width) for x in (self.p, self.q) if x is not None]
+        if self.kind == "norm_grad":
+            found[1] = (*found[1][:2], 0)
+        if self.r is not None:
+            found.append((self.r, update, self.p.ld))
+        found += [(self.rule, False, 0), (self.state, False, 0)]
+        return [(ref(array), written, width) for array, written, width in found if array is not None]
 
 
-def encode(steps) -> np.ndarray:
-    """The steps as the array of C structs that kernels read."""
+def encode(steps, dtype="float32", isa: str | None = None) -> np.ndarray:
+    """The steps as the array of C structs that kernels of that dtype and variant read."""
+    from nncore import kernels
     from nncore.refs import ref
 
+    core = kernels.family("steps", dtype, isa)
     records = np.zeros(len(steps), RECORD)
     for record, step in zip(records, steps, strict=True):
-        record["kind"] = CODES[step.kind]
-        for name in ("p", "q", "r", "rule"):
-            operand = getattr(step, name)
-            record[name] = ref(operand).address if operand is not None else 0
-        for name in ("ld", "index", "width", "s0", "s1"):
+        record["kind"] = core.CODES.get(step.kind, core.CODES["function"])
+        record["function"] = core.FUNCTIONS.get(step.kind, 0)
+        for name in "pq":
+            x = getattr(step, name)
+            if x is None:
+                record[name]["div"] = 1
+            elif x.temp is not None:
+                record[name] = (0, 0, 1, 1, 0, 1 + x.temp)
+            else:
+                if isinstance(x.memory, np.ndarray) and x.memory.dtype != dtype:
+                    expected = f"to be of dtype {np.dtype(dtype)}"
+                    raise TypeError(f"Step {step.kind!r}: expected {name} {expected}, got {x.memory.dtype}")
+                record[name] = (ref(x.memory).address, x.ld, x.cs, x.div, x.mod, 0)
+        for name in ("r", "rule", "state"):
+            array = getattr(step, name)
+            record[name] = ref(array).address if array is not None else 0
+        for name in ("index", "width", "s0", "s1"):
             record[name] = getattr(step, name)
     return records
+
+
+__all__ = ["KINDS", "NEEDS", "SAVES", "TEMPORARIES", "UPDATES", "Operand", "Step", "encode", "operand"]

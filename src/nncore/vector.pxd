@@ -49,6 +49,11 @@ cdef extern from *:
     #define vshl(a, n) ((vi)((vu)(a) << (n)))
     #define vshr(a, n) ((vi)((vu)(a) >> (n)))
     #define real_sqrt(x) ((real)(sizeof(real) == 4 ? __builtin_sqrtf(x) : __builtin_sqrt(x)))
+    #define real_floor(x) ((real)(sizeof(real) == 4 ? __builtin_floorf(x) : __builtin_floor(x)))
+    #define real_round(x) ((real)(sizeof(real) == 4 ? __builtin_rintf(x) : __builtin_rint(x)))
+    #define real_sin(x) ((real)(sizeof(real) == 4 ? __builtin_sinf(x) : __builtin_sin(x)))
+    #define real_cos(x) ((real)(sizeof(real) == 4 ? __builtin_cosf(x) : __builtin_cos(x)))
+    #define real_pow(x, y) ((real)(sizeof(real) == 4 ? __builtin_powf(x, y) : __builtin_pow(x, y)))
     #define NN_ROUND ((real)(3ll << (NN_MANTISSA - 1)))
     #define NN_TWO ((real)(1ll << NN_MANTISSA))
     #define NN_MIN ((real)(sizeof(real) == 4 ? __FLT_MIN__ : __DBL_MIN__))
@@ -81,6 +86,11 @@ cdef extern from *:
     vi vshl(vi a, int n) noexcept nogil      # shift, zeros come in
     vi vshr(vi a, int n) noexcept nogil
     real real_sqrt(real x) noexcept nogil
+    real real_floor(real x) noexcept nogil
+    real real_round(real x) noexcept nogil   # half to even
+    real real_sin(real x) noexcept nogil
+    real real_cos(real x) noexcept nogil
+    real real_pow(real x, real y) noexcept nogil
     const bint F32 "NN_F32"                  # a constant to the compiler: the branch not taken leaves no code
     const int MANTISSA "NN_MANTISSA"         # bits of it
     const int BIAS "NN_BIAS"                 # of the exponent
@@ -117,6 +127,63 @@ cdef inline vf vsqrt(vf x) noexcept nogil:
     vstore(lanes, x)
     for i in range(LANES):
         lanes[i] = real_sqrt(lanes[i])
+    return vload(lanes)
+
+
+cdef inline vf vsign(vf x) noexcept nogil:
+    """1, -1, or x where it is 0 or NaN."""
+    return vselect(vgt(x, vsplat(0)), vsplat(1.0), vselect(vgt(vsplat(0), x), vsplat(-1.0), x))
+
+
+cdef inline vf vfloor(vf x) noexcept nogil:
+    cdef real[16] lanes
+    cdef int i
+    vstore(lanes, x)
+    for i in range(LANES):
+        lanes[i] = real_floor(lanes[i])
+    return vload(lanes)
+
+
+cdef inline vf vceil(vf x) noexcept nogil:
+    return -vfloor(-x)
+
+
+cdef inline vf vround(vf x) noexcept nogil:
+    """The nearest integer, half to even."""
+    cdef real[16] lanes
+    cdef int i
+    vstore(lanes, x)
+    for i in range(LANES):
+        lanes[i] = real_round(lanes[i])
+    return vload(lanes)
+
+
+# The C library's, a lane at a time: precise, not fast.
+cdef inline vf vsin(vf x) noexcept nogil:
+    cdef real[16] lanes
+    cdef int i
+    vstore(lanes, x)
+    for i in range(LANES):
+        lanes[i] = real_sin(lanes[i])
+    return vload(lanes)
+
+
+cdef inline vf vcos(vf x) noexcept nogil:
+    cdef real[16] lanes
+    cdef int i
+    vstore(lanes, x)
+    for i in range(LANES):
+        lanes[i] = real_cos(lanes[i])
+    return vload(lanes)
+
+
+cdef inline vf vpow(vf x, vf y) noexcept nogil:
+    cdef real[16] lanes, powers
+    cdef int i
+    vstore(lanes, x)
+    vstore(powers, y)
+    for i in range(LANES):
+        lanes[i] = real_pow(lanes[i], powers[i])
     return vload(lanes)
 
 
@@ -193,13 +260,19 @@ cdef inline vf vexp_bounded(vf x) noexcept nogil:
     return (exp_fraction(exp_reduce(x, t)) + 1.0) * power(t)
 
 
-cdef inline vf vexpm1(vf x) noexcept nogil:
+cdef inline vf vexpm1_bounded(vf x) noexcept nogil:
     """exp(x) - 1 for x <= 88 (709), without cancellation near 0. 1.5 ULP."""
     cdef vf t, s
     x = vmax(vsplat(-40.0), x)
     t = exp_round(x)
     s = power(t)
     return s * exp_fraction(exp_reduce(x, t)) + (s - 1.0)
+
+
+cdef inline vf vexpm1(vf x) noexcept nogil:
+    """exp(x) - 1, 4 ULP; with e = exp(x / 2) - 1 it is e * (e + 2), which overflows where it must."""
+    cdef vf e = vexpm1_bounded(vmin(vsplat(60.0 if F32 else 400.0), x * 0.5))
+    return e * (e + 2.0)
 
 
 cdef inline vf vlog(vf x) noexcept nogil:
@@ -235,6 +308,14 @@ cdef inline vf vlog(vf x) noexcept nogil:
     return vselect(vge(vsplat(0), x), vselect(veq(x, vsplat(0)), vsplat(-INFINITY), vsplat(NAN)), y)
 
 
+cdef inline vf vlog1p(vf x) noexcept nogil:
+    """log(1 + x), 3 ULP: what the sum's rounding took away is in the proportion of x to it."""
+    cdef vf u = x + 1.0
+    cdef vf d = u - 1.0
+    cdef vf y = vlog(u) * vselect(vgt(vsplat(INFINITY), u), vdiv(x, d), vsplat(1.0))
+    return vselect(veq(d, vsplat(0)), x, y)
+
+
 cdef inline vf vlog1p_unit(vf x) noexcept nogil:
     """log(1 + x) for x in [0, 1], as 2 atanh(x / (2 + x))."""
     cdef vf s = vdiv(x, x + 2.0)
@@ -257,7 +338,7 @@ cdef inline vf vlog1p_unit(vf x) noexcept nogil:
 cdef inline vf vtanh(vf x) noexcept nogil:
     """3 ULP."""
     cdef vf e = vmin(vsplat(9.5 if F32 else 19.5), vabs(x))     # beyond it is 1
-    e = vexpm1(e + e)
+    e = vexpm1_bounded(e + e)
     return vcopysign(vdiv(e, e + 2.0), x)
 
 

@@ -90,7 +90,7 @@ def test_conv(case, isa, dtype, rng, run, close):
     terms = np.prod(c.w.shape[:3])
     close(c.forward(run), expected, terms)
     bias, other = rng.normal(size=c.w.shape[3]).astype(dtype), rng.normal(size=c.dy.shape).astype(dtype)
-    steps = [Step("add_row", p=bias), Step("relu"), Step("add", p=other, ld=c.w.shape[3])]
+    steps = [Step("add", p=bias), Step("relu"), Step("add", p=other)]
     close(c.forward(run, steps), np.maximum(expected + bias, 0) + other, terms)
 
 
@@ -114,7 +114,7 @@ def test_conv_sums_the_columns_of_its_result(case, isa, dtype, run, close):
             if bands > c.places[0]:
                 continue
             k = c.w.shape[3]
-            steps = [Step("add_row", p=rng.uniform(20, 30, k).astype(dtype))]
+            steps = [Step("add", p=rng.uniform(20, 30, k).astype(dtype))]
             normal, mean, rstd = c.dy, *rng.uniform(1, 2, (2, k)).astype(dtype)
             moments, slopes = np.full((2, c.batch * bands, 2, k), GUARD, dtype)
             y = c.forward(run, steps, partial=moments, bands=bands).astype(np.float64)
@@ -262,7 +262,7 @@ def test_winograd(case, isa, dtype, rng, run, close):
     expected = s.expected()
     close(s.forward(run), expected, 36 * s.c)
     bias, other = rng.normal(size=s.k).astype(dtype), rng.normal(size=expected.shape).astype(dtype)
-    steps = [Step("add_row", p=bias), Step("relu"), Step("add", p=other, ld=s.k)]
+    steps = [Step("add", p=bias), Step("relu"), Step("add", p=other)]
     close(s.forward(run, steps), np.maximum(expected + bias, 0) + other, 36 * s.c)
 
 

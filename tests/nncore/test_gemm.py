@@ -136,7 +136,7 @@ def test_pack_b(transposed, isa, dtype):
 def test_steps_are_applied_once_to_the_finished_sum(k, packed, threads):
     a, b = data((50, k), "float32"), data((k, 77), "float32", 1)
     bias, other = data((77,), "float32", 2), data((50, 77), "float32", 3)
-    steps = [Step("add_row", p=bias), Step("relu"), Step("mul", p=other, ld=77)]
+    steps = [Step("add", p=bias), Step("relu"), Step("mul", p=other)]
     c = multiply(a, b, packed=packed, steps=steps, threads=threads, accumulate=1)
     exact = np.maximum(a.astype(np.float64) @ b.astype(np.float64) + GUARD + bias, 0) * other
     assert np.abs(c - exact).max() <= 10 * tolerance(a, b, "float32")

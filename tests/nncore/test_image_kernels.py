@@ -41,8 +41,8 @@ def test_pools(case, isa, dtype, rng, every_thread_count, run, close):
         made, checks = zip(
             *(guarded(s, dtype) for s in (dy.shape, x.shape, dy.shape, x.shape, dy.shape, x.shape)), strict=True
         )
-        run("max_pool", y=made[0], x=x, steps=[Step("add_row", p=bias)], **kind)
-        run("max_pool_grad", dx=made[1], dy=dy, x=x, y=largest, steps=[Step("mul", p=other, ld=c)], **kind)
+        run("max_pool", y=made[0], x=x, steps=[Step("add", p=bias)], **kind)
+        run("max_pool_grad", dx=made[1], dy=dy, x=x, y=largest, steps=[Step("mul", p=other)], **kind)
         run("average_pool", y=made[2], x=x, **kind)
         run("average_pool_grad", dx=made[3], dy=dy, **kind)
         run("average_pool", y=made[4], x=x, scale=0.5, **kind)
@@ -105,7 +105,7 @@ def test_depthwise(case, isa, dtype, rng, every_thread_count, run, close):
     def compute(threads):
         kind = dict(dtype=dtype, isa=isa, threads=threads, **sizes)
         made, checks = zip(*(guarded(shape, dtype) for shape in (dy.shape, x.shape, w.shape, dy.shape)), strict=True)
-        run("depthwise", y=made[0], x=x, w=w, steps=[Step("add_row", p=bias)], **kind)
+        run("depthwise", y=made[0], x=x, w=w, steps=[Step("add", p=bias)], **kind)
         run("depthwise_input_grad", dx=made[1], dy=dy, w=w, **kind)
         run("depthwise_weight_grad", dw=made[2], x=x, dy=dy, **kind)
         run("depthwise", y=made[3], x=x, w=w, flipped=1, **kind)

@@ -1,4 +1,4 @@
-"""Every function on lanes holds the error that vector.pxd and mathematics.pxd state, over the whole range of its dtype.
+"""Every function on lanes holds the error that vector.pxd and functions.py state, over the whole range of its dtype.
 
 The kernels are called directly, not by a Program: so denormals are on, and the edges of the range are seen too.
 """
@@ -33,18 +33,14 @@ class CallRecord(ctypes.Structure):
 
 
 def call(name, x, isa, s0=0.0):
-    """The function ``name`` of every element of x [n], by the chain kernel, or by that of its own."""
-    table = kernels.family("chain", x.dtype, isa).TABLE
+    """The function ``name`` of every element of x [n], by the chain kernel."""
     out, op = np.full_like(x, -77), CallRecord()
     op.p[0], op.p[1] = out.ctypes.data, x.ctypes.data
-    if name in table:
-        op.n[0] = x.size
-    else:
-        steps = encode([Step(name, s0=s0)])
-        op.p[2] = steps.ctypes.data
-        op.n[0:5] = (1, x.size, x.size, x.size, 1)
+    steps = encode([Step(name, s0=s0)], x.dtype, isa)
+    op.p[2] = steps.ctypes.data
+    op.n[0:5] = (1, x.size, x.size, x.size, 1)
     kernel = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int, ctypes.c_int)
-    kernel(table[name if name in table else "chain"])(ctypes.addressof(op), 0, 1)
+    kernel(kernels.address("chain", x.dtype, isa))(ctypes.addressof(op), 0, 1)
     return out
 
 
@@ -115,6 +111,9 @@ FUNCTIONS = {
     "mish": (product(lambda x: np.tanh(softplus(x))), 5.0),
     "gelu": (gelu, 9.0),
     "gelu_tanh": (gelu_tanh, 4.0),
+    "expm1": (np.expm1, 4.0),
+    "log1p": (np.log1p, 3.0),
+    "log_sigmoid": (lambda x: -softplus(-x), 3.0),
     "softsign": (lambda x: np.where(np.isinf(x), np.sign(x), x / (1 + np.abs(x))), 1.5),
 }
 EXACT_AT_THE_EDGE = {"exponential", "log", "sqrt", "tanh", "erf", "softsign"}  # correct where results are denormal
@@ -195,6 +194,17 @@ def test_error_as_stated(name, isa, dtype, reference):
         ("mish", 0, np.inf),
         ("softsign", -1, 1),
         ("hard_sigmoid", 0, 1),
+        ("expm1", -1, np.inf),
+        ("log1p", np.nan, np.inf),
+        ("relu6", 0, 6),
+        ("celu", -1, np.inf),
+        ("hard_silu", 0, np.inf),
+        ("hard_tanh", -1, 1),
+        ("log_sigmoid", -np.inf, 0),
+        ("squareplus", 0, np.inf),
+        ("hard_shrink", -np.inf, np.inf),
+        ("soft_shrink", -np.inf, np.inf),
+        ("tanh_shrink", -np.inf, np.inf),
     ],
 )
 def test_limits(name, at_minus_infinity, at_infinity, isa, dtype):
@@ -203,19 +213,26 @@ def test_limits(name, at_minus_infinity, at_infinity, isa, dtype):
     actual = call(name, x, isa, s0=1.0)
     np.testing.assert_array_equal(actual[:2], np.array([at_minus_infinity, at_infinity], dtype))
     assert np.isnan(actual[2])
-    if name in {"tanh", "erf", "softsign"}:
+    if name in {"tanh", "erf", "softsign", "log1p"}:
         assert actual[3] == 0 and np.signbit(actual[3])
 
 
-@pytest.mark.parametrize(
-    "name", ["gelu", "gelu_tanh", "silu", "mish", "softplus", "tanh", "sigmoid", "softsign", "elu", "selu"]
-)
+SLOPES = {  # at -inf and inf
+    **dict.fromkeys(("gelu", "gelu_tanh", "silu", "mish", "softplus", "elu", "celu", "hard_silu"), (0, 1)),
+    "squareplus": (0, 1),
+    **dict.fromkeys(("tanh", "sigmoid", "softsign", "hard_tanh", "relu6", "erf"), (0, 0)),
+    "selu": (0, 1.0507009873554805),
+    "log_sigmoid": (1, 0),
+    "tanh_shrink": (1, 1),
+}
+
+
+@pytest.mark.parametrize("name", SLOPES)
 def test_derivatives_at_infinity(name, isa, dtype, run):
-    """Slope 0 on the left; on the right 1, or 0 for what is bounded. Saved is what the function gives there."""
+    """Saved is what the function gives there."""
     x = np.array([[-np.inf, np.inf] * 20], dtype)
     saved = x if SAVES[name] == "x" else call(name, x[0], isa, s0=1.0).reshape(x.shape)
     out = np.ones_like(x)
-    step = Step("d_" + name, p=saved, ld=40, s0=1.0)
+    step = Step("d_" + name, p=saved, s0=1.0)
     run("chain", dtype=dtype, isa=isa, out=out, x=out, steps=[step], rows=1, cols=40, ld_out=40, ld_x=40)
-    right = 0 if name in {"tanh", "sigmoid", "softsign"} else 1.0507009873554805 if name == "selu" else 1
-    np.testing.assert_allclose(out, np.array([[0, right] * 20], dtype), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(out, np.array([SLOPES[name] * 20], dtype), rtol=1e-6, atol=1e-6)

@@ -57,7 +57,7 @@ def test_same_bits_for_any_number_of_threads(isa, dtype):
 def test_steps_are_applied_once_to_the_finished_sum(k, threads):
     a, b = data((150, k), "float32"), data((k, 7), "float32", 1)
     bias, other = data((7,), "float32", 2), data((150, 7), "float32", 3)
-    steps = [Step("add_row", p=bias), Step("relu"), Step("mul", p=other, ld=7)]
+    steps = [Step("add", p=bias), Step("relu"), Step("mul", p=other)]
     c = multiply(a, b, steps=steps, threads=threads)
     exact = np.maximum(a.astype(np.float64) @ b.astype(np.float64) + bias, 0) * other
     assert np.abs(c - exact).max() <= 10 * tolerance(a, b, "float32")

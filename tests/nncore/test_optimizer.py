@@ -131,7 +131,7 @@ def parameters(rng, slots, shape, dtype, margin=0):
 def update_step(kind, arrays, rule, cols):
     """The Step that updates the left ``cols`` columns of the arrays."""
     operands = dict(zip("pqr", (array[:, :cols] for array in arrays.values()), strict=False))
-    return Step(kind, rule=rule, ld=arrays["w"].shape[1], **operands)
+    return Step(kind, rule=rule, **operands)
 
 
 @pytest.mark.parametrize("kind, settings, slots", RULES)

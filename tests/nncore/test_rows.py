@@ -8,7 +8,7 @@ import ctypes
 import numpy as np
 import pytest
 
-from nncore import Op, Step, kernels, new_state
+from nncore import Op, Operand, Step, kernels, new_state, ref
 from nncore.barriers import place_barriers
 from nncore.kernels.signatures import INTEGERS, ROWS, SIGNATURES
 from nncore.memory import LAYOUT, SLOTS
@@ -159,7 +159,7 @@ def test_a_thread_keeps_to_its_rows(case, dtype, isa):
         width = next(iter(outputs.values()))[-1]
         bias, other = arrays({"bias": normal(width), "other": normal(R, width)}, dtype).values()
         by_rows["step"] = other
-        steps = [("add_row", bias, 0), ("relu", None, 0), ("mul", other, width)]
+        steps = [("add", bias), ("relu", None), ("mul", other)]
 
     def run(given, threads, team):
         """The outputs after these threads of a team."""
@@ -167,7 +167,7 @@ def test_a_thread_keeps_to_its_rows(case, dtype, isa):
         made = {n: np.full(shape, 77, np.int32 if n in whole_numbers else dtype) for n, shape in outputs.items()}
         given = dict(given)
         operand = given.pop("step", None)
-        chain = [Step(kind, p=operand if kind == "mul" else p, ld=ld) for kind, p, ld in steps]
+        chain = [Step(kind, p=operand if kind == "mul" else p) for kind, p in steps]
         kind = {"itemsize": np.dtype(dtype).itemsize} if name == "copy" else {}
         op = Op(name, dtype=dtype, isa=isa, steps=chain, **whole, **given, **made, **(numbers | kind))
         touched = {touch.rows for touch in op.writes}
@@ -225,10 +225,12 @@ def test_barriers_between_rows():
     half = dict(rows=R, cols=7, ld_x=7, ld_out=7)
     short = Op("chain", out=x.reshape(-1)[: R * 7].reshape(R, 7), x=y.reshape(-1)[: R * 7], **half, **rows)
     assert place_barriers([chain(x, z, **rows), short]) == [False, True]  # the same memory in other rows
-    step = Op("chain", out=y, x=z, steps=[Step("add", p=x, ld=C)], **size, **rows)
+    step = Op("chain", out=y, x=z, steps=[Step("add", p=x)], **size, **rows)
     assert place_barriers([chain(x, b, **rows), step]) == [False, False]  # an operand's rows
-    by_column = Op("chain", out=y, x=z, steps=[Step("add_row", p=x)], **size, **rows)
-    assert place_barriers([chain(x, b, **rows), by_column]) == [False, True]  # an operand that all read
+    first = Operand(ref(x), 0)  # its first row, and with groups of rows: operands that all read
+    for shared in (first, Operand(ref(x), C, div=2), Operand(ref(x), C, mod=3), Operand(ref(x), 1, cs=R)):
+        by_column = Op("chain", out=y, x=z, steps=[Step("add", p=shared)], **size, **rows)
+        assert place_barriers([chain(x, b, **rows), by_column]) == [False, True]
 
 
 def test_rows_name_arguments_that_exist():

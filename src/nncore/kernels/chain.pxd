@@ -1,32 +1,54 @@
 # Steps: what is done to every element of a tile while it is in cache, at the end of a gemm or in the chain kernel.
-# nncore/steps.py says what each kind computes, nncore/reference_steps.py computes it in NumPy.
+# nncore/functions.py says what each function computes, nncore/reference_steps.py computes it in NumPy.
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 from nncore.kernels.lanes cimport fetch, load_part, store_part
 from nncore.kernels.philox cimport dropout
 from nncore.kernels.update cimport Rule, adam_step, momentum_step, sgd_step
-from nncore.mathematics cimport (vd_elu, vd_gelu, vd_gelu_tanh, vd_hard_sigmoid, vd_mish, vd_selu, vd_sigmoid, vd_silu,
-                                 vd_softsign, vd_tanh, velu, vgelu, vgelu_tanh, vhard_sigmoid, vleaky_relu, vmish,
-                                 vrelu, vselu, vsilu, vsoftsign)
-from nncore.vector cimport (LANES, real, vabs, vand, vdiv, veq, vexp, vf, vge, vgt, vi, vload, vlog, vselect, vsigmoid,
-                            vsoftplus, vsplat, vsqrt, vstore, vtanh)
+from nncore.vector cimport LANES, real, vf, vload, vstore
 
-cdef enum:                  # in the order of nncore.steps.KINDS
-    ADD_ROW, MUL_ROW, SCALE_SHIFT_ROW, NORM_GRAD, ADD, SUB, MUL, DIV, SCALE, SHIFT, STORE, DROPOUT, MAXIMUM, MINIMUM, MAX_MASK
-    SQUARE, SQRT, RECIPROCAL, ABS, SIGN, LOG
-    RELU, LEAKY_RELU, ELU, SELU, GELU, GELU_TANH, SILU, SIGMOID, HARD_SIGMOID, TANH, SOFTPLUS, SOFTSIGN, MISH
-    EXPONENTIAL
-    D_RELU, D_LEAKY_RELU, D_ELU, D_SELU, D_GELU, D_GELU_TANH, D_SILU, D_SIGMOID, D_HARD_SIGMOID, D_TANH, D_SOFTPLUS
-    D_SOFTSIGN, D_MISH, D_EXPONENTIAL
-    STEP_SGD, STEP_ADAM, STEP_KINDS
+cdef enum:                  # kinds; nncore.kernels.steps exports them
+    MAP                     # ``function`` does it
+    STORE, SAVE, DROPOUT, NORM_GRAD, STEP_SGD, STEP_ADAM, STEP_KINDS
+
+cdef enum:
+    TEMPORARIES = 8         # tiles that a chain can keep for later steps
+
+
+cdef struct OperandRecord:  # nncore.steps.OPERAND: element (row, col) is at data[row' * ld + col * cs], where row' is
+    const real* data        # row // div, and then its rest by mod if that is not 0
+    int64_t ld
+    int64_t cs
+    int64_t div
+    int64_t mod
+    int64_t temporary       # 0: memory; 1 + the number of the temporary tile that it is
+
+cdef struct Tile:           # rows x cols elements; cols is a multiple of LANES
+    const real* v           # the first element of what is read, t in place; ldv: elements from one row to the next
+    real* t                 # the first element of the result, with row stride ld
+    const real* p           # the first of the operands, with row strides ldp and ldq
+    const real* q
+    int64_t ldv
+    int64_t ld
+    int64_t ldp
+    int64_t ldq
+    int64_t csp             # 1: an operand has an element for each column; 0: one number for a row
+    int64_t csq
+    int64_t rows
+    int64_t cols
+    real s0
+    real s1
+
+ctypedef void (*TileFunction)(const Tile* tile) noexcept nogil
 
 cdef struct StepRecord:     # nncore.steps.RECORD
     int64_t kind
-    void* p
-    void* q
+    TileFunction function   # of nncore.kernels.steps
+    OperandRecord p
+    OperandRecord q
     void* r
     void* rule              # sgd, adam: the numbers of this optimizer step
-    int64_t ld              # elements from one row of p and q to the next
+    const int64_t* state    # dropout
     int64_t index           # dropout: number of the random stream
     int64_t width           # dropout: elements in a row of the whole matrix
     double s0
@@ -35,197 +57,18 @@ cdef struct StepRecord:     # nncore.steps.RECORD
 
 cdef inline int step_layout() noexcept nogil:
     """As nncore.op.layout, for families that apply steps: nncore.steps.LAYOUT."""
-    return <int>sizeof(StepRecord) * 100 + STEP_KINDS
-
-
-cdef struct Tile:           # rows x cols elements; cols is a multiple of LANES
-    const real* v           # the first element of what is read, t in place; ldv: elements from one row to the next
-    real* t                 # the first element of the result, with row stride ld
-    const real* p           # the first of the operands (t where there is none), with row stride ldp
-    const real* q
-    int64_t ldv
-    int64_t ld
-    int64_t ldp
-    int64_t rows
-    int64_t cols
-
-cdef extern from *:
-    """
-    /* Macros, so that f is called directly, and inlined. The operands that f does not use are not loaded. */
-    #define nn_each(tile, expression) do { \\
-        for (int64_t r_ = 0; r_ < (tile)->rows; ++r_) { \\
-            real *t_ = (tile)->t + r_ * (tile)->ld; \\
-            const real *v_ = (tile)->v + r_ * (tile)->ldv; \\
-            const real *p_ = (tile)->p + r_ * (tile)->ldp, *q_ = (tile)->q + r_ * (tile)->ldp; \\
-            for (int64_t c_ = 0; c_ < (tile)->cols; c_ += LANES) { \\
-                const vf v = vload(v_ + c_), p = vload(p_ + c_), q = vload(q_ + c_); \\
-                (void)v; (void)p; (void)q; vstore(t_ + c_, expression); } } } while (0)
-    #define each_map(tile, f) nn_each(tile, f(v))
-    #define each_scaled(tile, f, a) nn_each(tile, f(v, a))
-    #define each_pair(tile, f) nn_each(tile, f(v, p, q))
-    #define each_slope(tile, f) nn_each(tile, v * f(p))
-    #define each_scaled_slope(tile, f, a) nn_each(tile, v * f(p, a))
-    """
-    ctypedef vf (*Map)(vf v) noexcept nogil
-    ctypedef vf (*Scaled)(vf v, vf a) noexcept nogil
-    ctypedef vf (*Pair)(vf v, vf p, vf q) noexcept nogil
-    void each_map(const Tile* tile, Map f) noexcept nogil                       # v = f(v)
-    void each_scaled(const Tile* tile, Scaled f, vf a) noexcept nogil           # v = f(v, a)
-    void each_pair(const Tile* tile, Pair f) noexcept nogil                     # v = f(v, p, q)
-    void each_slope(const Tile* tile, Map f) noexcept nogil                     # v *= f(p)
-    void each_scaled_slope(const Tile* tile, Scaled f, vf a) noexcept nogil     # v *= f(p, a)
-
-
-cdef inline vf add(vf v, vf p, vf q) noexcept nogil:
-    return v + p
-
-cdef inline vf scale_shift(vf v, vf p, vf q) noexcept nogil:
-    return v * p + q
-
-cdef inline vf subtract(vf v, vf p, vf q) noexcept nogil:
-    return v - p
-
-cdef inline vf multiply(vf v, vf p, vf q) noexcept nogil:
-    return v * p
-
-cdef inline vf divide(vf v, vf p, vf q) noexcept nogil:
-    return vdiv(v, p)
-
-cdef inline vf maximum(vf v, vf p, vf q) noexcept nogil:
-    return vselect(vgt(v, p) | ~veq(v, v), v, p)        # NaN if either is
-
-cdef inline vf minimum(vf v, vf p, vf q) noexcept nogil:
-    return vselect(vgt(p, v) | ~veq(v, v), v, p)
-
-cdef inline vf max_mask(vf v, vf p, vf q) noexcept nogil:
-    return vand(vge(p, q), v)
-
-cdef inline vf d_relu(vf v, vf y, vf q) noexcept nogil:
-    return vand(vgt(y, vsplat(0)), v)
-
-cdef inline vf scale(vf v, vf a) noexcept nogil:
-    return v * a
-
-cdef inline vf shift(vf v, vf a) noexcept nogil:
-    return v + a
-
-cdef inline vf square(vf v) noexcept nogil:
-    return v * v
-
-cdef inline vf reciprocal(vf v) noexcept nogil:
-    return vdiv(vsplat(1.0), v)
-
-cdef inline vf sign(vf v) noexcept nogil:
-    return vselect(vgt(v, vsplat(0)), vsplat(1.0), vselect(vgt(vsplat(0), v), vsplat(-1.0), v))
-
-cdef inline vf d_leaky_relu(vf y, vf slope) noexcept nogil:
-    return vselect(vgt(y, vsplat(0)), vsplat(1.0), slope)
-
-cdef inline vf itself(vf y) noexcept nogil:
-    return y
-
-
-cdef inline void run_step(int64_t kind, vf a, const Tile* tile) noexcept nogil:
-    """One step on whole lane vectors; ``a`` is s0."""
-    if kind == ADD_ROW or kind == ADD:
-        each_pair(tile, add)
-    elif kind == MUL_ROW or kind == MUL:
-        each_pair(tile, multiply)
-    elif kind == SCALE_SHIFT_ROW:
-        each_pair(tile, scale_shift)
-    elif kind == SUB:
-        each_pair(tile, subtract)
-    elif kind == DIV:
-        each_pair(tile, divide)
-    elif kind == SCALE:
-        each_scaled(tile, scale, a)
-    elif kind == SHIFT:
-        each_scaled(tile, shift, a)
-    elif kind == MAXIMUM:
-        each_pair(tile, maximum)
-    elif kind == MINIMUM:
-        each_pair(tile, minimum)
-    elif kind == MAX_MASK:
-        each_pair(tile, max_mask)
-    elif kind == SQUARE:
-        each_map(tile, square)
-    elif kind == SQRT:
-        each_map(tile, vsqrt)
-    elif kind == RECIPROCAL:
-        each_map(tile, reciprocal)
-    elif kind == ABS:
-        each_map(tile, vabs)
-    elif kind == SIGN:
-        each_map(tile, sign)
-    elif kind == LOG:
-        each_map(tile, vlog)
-    elif kind == RELU:
-        each_map(tile, vrelu)
-    elif kind == LEAKY_RELU:
-        each_scaled(tile, vleaky_relu, a)
-    elif kind == ELU:
-        each_scaled(tile, velu, a)
-    elif kind == SELU:
-        each_map(tile, vselu)
-    elif kind == GELU:
-        each_map(tile, vgelu)
-    elif kind == GELU_TANH:
-        each_map(tile, vgelu_tanh)
-    elif kind == SILU:
-        each_map(tile, vsilu)
-    elif kind == SIGMOID:
-        each_map(tile, vsigmoid)
-    elif kind == HARD_SIGMOID:
-        each_map(tile, vhard_sigmoid)
-    elif kind == TANH:
-        each_map(tile, vtanh)
-    elif kind == SOFTPLUS:
-        each_map(tile, vsoftplus)
-    elif kind == SOFTSIGN:
-        each_map(tile, vsoftsign)
-    elif kind == MISH:
-        each_map(tile, vmish)
-    elif kind == EXPONENTIAL:
-        each_map(tile, vexp)
-    elif kind == D_RELU:
-        each_pair(tile, d_relu)
-    elif kind == D_LEAKY_RELU:
-        each_scaled_slope(tile, d_leaky_relu, a)
-    elif kind == D_ELU:
-        each_scaled_slope(tile, vd_elu, a)
-    elif kind == D_SELU:
-        each_slope(tile, vd_selu)
-    elif kind == D_GELU:
-        each_slope(tile, vd_gelu)
-    elif kind == D_GELU_TANH:
-        each_slope(tile, vd_gelu_tanh)
-    elif kind == D_SILU:
-        each_slope(tile, vd_silu)
-    elif kind == D_SIGMOID:
-        each_slope(tile, vd_sigmoid)
-    elif kind == D_HARD_SIGMOID:
-        each_slope(tile, vd_hard_sigmoid)
-    elif kind == D_TANH:
-        each_slope(tile, vd_tanh)
-    elif kind == D_SOFTPLUS:
-        each_slope(tile, vsigmoid)
-    elif kind == D_SOFTSIGN:
-        each_slope(tile, vd_softsign)
-    elif kind == D_MISH:
-        each_slope(tile, vd_mish)
-    elif kind == D_EXPONENTIAL:
-        each_slope(tile, itself)
+    return <int>sizeof(StepRecord) * 1000 + 10 * TEMPORARIES + STEP_KINDS
 
 
 cdef enum:
     EDGE_ROWS = 16          # rows of a tile's edge that are packed at a time
 
 
-cdef inline void pack_edge(real* edge, const real* x, int64_t ld, int64_t rows, int64_t cols) noexcept nogil:
+cdef inline void pack_edge(real* edge, const real* x, int64_t ld, int64_t cs, int64_t rows, int64_t cols) noexcept nogil:
     cdef int64_t r, c
     for r in range(rows):
         for c in range(LANES):
-            edge[r * LANES + c] = x[r * ld + c] if c < cols else <real>0
+            edge[r * LANES + c] = x[r * ld + c * cs] if c < cols else <real>0
 
 
 cdef inline void unpack_edge(real* x, const real* edge, int64_t ld, int64_t rows, int64_t cols) noexcept nogil:
@@ -236,41 +79,135 @@ cdef inline void unpack_edge(real* x, const real* edge, int64_t ld, int64_t rows
                 x[r * ld + c] = edge[r * LANES + c]
 
 
-cdef inline void run_edge(int64_t kind, vf a, const Tile* tile) noexcept nogil:
-    """One step on fewer than LANES columns, packed to whole vectors: the same code gives the same bits."""
+cdef inline void run_edge(TileFunction function, const Tile* tile) noexcept nogil:
+    """One step on at most LANES columns, packed to whole vectors: the same code gives the same bits."""
     cdef real[EDGE_ROWS * 16] t, p, q
-    cdef Tile edge
-    cdef bint has_p = tile.p != tile.v, has_q = tile.q != tile.v
+    cdef Tile edge = tile[0]
+    cdef bint pack_p = tile.p != NULL and tile.csp != 0, pack_q = tile.q != NULL and tile.csq != 0
     cdef int64_t r, n
     edge.v = t
     edge.t = t
-    edge.p = t
-    edge.q = t
-    if has_p:
-        edge.p = p
-    if has_q:
-        edge.q = q
     edge.ldv = LANES
     edge.ld = LANES
-    edge.ldp = LANES if tile.ldp else 0
     edge.cols = LANES
+    if pack_p:
+        edge.p = p
+        edge.csp = 1
+        edge.ldp = LANES if tile.ldp else 0
+    if pack_q:
+        edge.q = q
+        edge.csq = 1
+        edge.ldq = LANES if tile.ldq else 0
     for r in range(0, tile.rows, 16):
         n = tile.rows - r if tile.rows - r < EDGE_ROWS else EDGE_ROWS
         edge.rows = n
-        pack_edge(t, tile.v + r * tile.ldv, tile.ldv, n, tile.cols)
-        if has_p:
-            pack_edge(p, tile.p + r * tile.ldp, tile.ldp, n if tile.ldp else 1, tile.cols)
-        if has_q:
-            pack_edge(q, tile.q + r * tile.ldp, tile.ldp, n, tile.cols)
-        run_step(kind, a, &edge)
+        pack_edge(t, tile.v + r * tile.ldv, tile.ldv, 1, n, tile.cols)
+        if pack_p:
+            pack_edge(p, tile.p + r * tile.ldp, tile.ldp, tile.csp, n if tile.ldp else 1, tile.cols)
+        elif tile.p != NULL:
+            edge.p = tile.p + r * tile.ldp
+        if pack_q:
+            pack_edge(q, tile.q + r * tile.ldq, tile.ldq, tile.csq, n if tile.ldq else 1, tile.cols)
+        elif tile.q != NULL:
+            edge.q = tile.q + r * tile.ldq
+        function(&edge)
         unpack_edge(tile.t + r * tile.ld, t, tile.ld, n, tile.cols)
+
+
+cdef inline int64_t locate(const OperandRecord* operand, const real* temporary, int64_t room, int64_t row, int64_t col,
+                           int64_t cols, const real** data, int64_t* ld, int64_t* cs) noexcept nogil:
+    """Where an operand's element (row, col) is, and its strides from there on. Returns for how many rows they hold.
+
+    ``temporary``: the temporary tiles at that row of the tile, ``room`` elements apart, whose rows have ``cols``."""
+    cdef int64_t group = row, left = 1 << 62
+    cs[0] = operand.cs
+    ld[0] = operand.ld
+    if operand.temporary:
+        data[0] = temporary + (operand.temporary - 1) * room
+        ld[0] = cols
+    elif operand.div == 1 and operand.mod == 0:
+        data[0] = operand.data + row * operand.ld + col * operand.cs if operand.data != NULL else NULL
+    else:
+        group = row // operand.div
+        if operand.div > 1:
+            left = (group + 1) * operand.div - row
+            ld[0] = 0
+        if operand.mod:
+            group = group % operand.mod
+            if operand.div == 1:
+                left = operand.mod - group
+        data[0] = operand.data + group * operand.ld + col * operand.cs
+    if cols == 1:           # so that a flat array may follow
+        cs[0] = ld[0] != 0
+    return left
+
+
+cdef inline bint flat_with(const real* data, int64_t ld, int64_t cs, int64_t cols) noexcept nogil:
+    """Whether an operand goes on from one row to the next as it does inside of a row."""
+    return data == NULL or (ld == cols and cs == 1) or (ld == 0 and cs == 0)
+
+
+cdef inline void run_rows(TileFunction function, const Tile* tile) noexcept nogil:
+    """One step on rows whose operands have constant strides."""
+    cdef Tile part = tile[0]
+    cdef int64_t rest
+    if (tile.p != NULL and tile.csp != 0 and tile.csp != 1) or (tile.q != NULL and tile.csq != 0 and tile.csq != 1):
+        rest = tile.cols                            # strided: some columns at a time are packed
+        while rest > 0:
+            part.cols = rest if rest < LANES else LANES
+            run_edge(function, &part)
+            part.v += LANES
+            part.t += LANES
+            if part.p != NULL:
+                part.p += LANES * part.csp
+            if part.q != NULL:
+                part.q += LANES * part.csq
+            rest -= LANES
+        return
+    if (tile.ld == tile.cols and tile.ldv == tile.cols and flat_with(tile.p, tile.ldp, tile.csp, tile.cols)
+            and flat_with(tile.q, tile.ldq, tile.csq, tile.cols)):
+        part.rows = 1
+        part.cols = tile.rows * tile.cols
+    rest = part.cols % LANES
+    part.cols -= rest
+    if part.cols:
+        function(&part)
+    if rest:
+        part.v += part.cols
+        part.t += part.cols
+        if part.p != NULL:
+            part.p += part.cols * part.csp
+        if part.q != NULL:
+            part.q += part.cols * part.csq
+        part.cols = rest
+        run_edge(function, &part)
+
+
+cdef inline void run_function(const StepRecord* step, Tile* tile, const real* temporary, int64_t room, int64_t row,
+                              int64_t col) noexcept nogil:
+    """One step on a tile that begins at (row, col), of which v, t and their strides are set."""
+    cdef int64_t rows = tile.rows, left, other
+    tile.s0 = <real>step.s0
+    tile.s1 = <real>step.s1
+    while rows > 0:
+        left = locate(&step.p, temporary, room, row, col, tile.cols, &tile.p, &tile.ldp, &tile.csp)
+        other = locate(&step.q, temporary, room, row, col, tile.cols, &tile.q, &tile.ldq, &tile.csq)
+        left = left if left < other else other
+        tile.rows = left if left < rows else rows
+        run_rows(step.function, tile)
+        rows -= tile.rows
+        row += tile.rows
+        tile.v += tile.rows * tile.ldv
+        tile.t += tile.rows * tile.ld
+        if temporary != NULL:
+            temporary += tile.rows * tile.cols
 
 
 cdef inline void norm_grad_tile(const StepRecord* step, real* t, int64_t ld, int64_t row0, int64_t rows, int64_t col0,
                                 int64_t cols) noexcept nogil:
     """In place, a vector of columns at a time: its factors stay in registers."""
-    cdef const real* x = <const real*>step.p + row0 * step.ld + col0
-    cdef const real* factors = <const real*>step.q + col0
+    cdef const real* x = step.p.data + row0 * step.p.ld + col0
+    cdef const real* factors = step.q.data + col0
     cdef vf scale, slope, shift
     cdef int64_t c = 0, r, width
     while c < cols:
@@ -280,11 +217,11 @@ cdef inline void norm_grad_tile(const StepRecord* step, real* t, int64_t ld, int
         shift = load_part(factors + 2 * step.width + c, width, width, 0)
         if width >= LANES:
             for r in range(rows):
-                vstore(t + r * ld + c, vload(t + r * ld + c) * scale + (vload(x + r * step.ld + c) * slope + shift))
+                vstore(t + r * ld + c, vload(t + r * ld + c) * scale + (vload(x + r * step.p.ld + c) * slope + shift))
         else:
             for r in range(rows):
                 store_part(t + r * ld + c, load_part(t + r * ld + c, width, width, 0) * scale
-                           + (load_part(x + r * step.ld + c, width, width, 0) * slope + shift), width)
+                           + (load_part(x + r * step.p.ld + c, width, width, 0) * slope + shift), width)
         c += LANES
 
 
@@ -311,12 +248,12 @@ cdef inline void update_tile(const StepRecord* step, const real* g, int64_t ld, 
                              int64_t cols) noexcept nogil:
     """The optimizer's step for the weights whose gradient the tile is."""
     cdef Rule rule = (<const Rule*>step.rule)[0]
-    cdef real* w = <real*>step.p
-    cdef real* m = <real*>step.q
+    cdef real* w = <real*>step.p.data
+    cdef real* m = <real*>step.q.data
     cdef real* v = <real*>step.r
     cdef int64_t i, r, c
     for r in range(rows):
-        i = (row0 + r) * step.ld + col0
+        i = (row0 + r) * step.p.ld + col0
         c = 0
         if step.kind == STEP_ADAM:
             while c <= cols - LANES:
@@ -338,79 +275,44 @@ cdef inline void copy_tile(real* t, int64_t ld, const real* x, int64_t ldx, int6
 
 
 cdef inline void apply_steps_to(const real* x, int64_t ldx, const StepRecord* steps, int64_t n_steps, real* tile,
-                                int64_t ld, int64_t row0, int64_t rows, int64_t col0, int64_t cols) noexcept nogil:
-    """tile = steps(x), ``x`` being the same tile of another matrix; else as apply_steps."""
+                                int64_t ld, int64_t row0, int64_t rows, int64_t col0, int64_t cols, real* temporary,
+                                int64_t room) noexcept nogil:
+    """tile = steps(x), ``x`` being the same tile of another matrix; else as apply_steps. ``temporary``: memory for
+    TEMPORARIES tiles, ``room`` elements apart; NULL where no step has one."""
     cdef const StepRecord* step
-    cdef const real* p
     cdef Tile part
-    cdef int64_t i, kind, rest
-    cdef vf a
+    cdef int64_t i, kind
     cdef bint flat
     for i in range(n_steps):
         step = &steps[i]
         kind = step.kind
-        # These work in place.
-        if x != tile and (kind == DROPOUT or kind == STORE or kind == NORM_GRAD or kind >= STEP_SGD):
+        if kind == MAP:
+            part.v = x
+            part.t = tile
+            part.ldv = ldx
+            part.ld = ld
+            part.rows = rows
+            part.cols = cols
+            run_function(step, &part, temporary, room, row0, col0)
+            x = tile
+            ldx = ld
+            continue
+        if x != tile:                   # the others work in place
             copy_tile(tile, ld, x, ldx, rows, cols)
             x = tile
             ldx = ld
         if kind == DROPOUT:
             flat = ld == cols and step.width == cols
             dropout(tile, ld, row0 * step.width + col0, step.width, 1 if flat else rows, rows * cols if flat else cols,
-                    <const int64_t*>step.p, step.index, step.s0, step.s1)
-            continue
-        if kind == STEP_SGD or kind == STEP_ADAM:
-            update_tile(step, tile, ld, row0, rows, col0, cols)
-            continue
-        if kind == NORM_GRAD:
+                    step.state, step.index, step.s0, step.s1)
+        elif kind == NORM_GRAD:
             norm_grad_tile(step, tile, ld, row0, rows, col0, cols)
-            continue
-        p = <const real*>step.p
-        if kind == STORE:
-            copy_tile(<real*>p + row0 * step.ld + col0, step.ld, tile, ld, rows, cols)
-            continue
-        a = vsplat(<real>step.s0)
-        part.v = x
-        part.t = tile
-        part.p = x
-        part.q = x
-        part.ldv = ldx
-        part.ld = ld
-        part.ldp = ldx
-        part.rows = rows
-        part.cols = cols
-        if kind == ADD_ROW or kind == MUL_ROW:
-            if cols == 1:                   # the same number for all: a flat array may follow
-                a = vsplat(p[col0])
-                kind = SHIFT if kind == ADD_ROW else SCALE
-            else:
-                part.p = p + col0
-                part.ldp = 0
-        elif kind == SCALE_SHIFT_ROW:
-            part.p = p + col0
-            part.q = <const real*>step.q + col0
-            part.ldp = 0
-        elif p != NULL:
-            part.p = p + row0 * step.ld + col0
-            part.ldp = step.ld
-            if step.q != NULL:
-                part.q = <const real*>step.q + row0 * step.ld + col0
-        if ld == cols and ldx == cols and part.ldp == cols:
-            part.rows = 1
-            part.cols = rows * cols
-        rest = part.cols % LANES
-        part.cols -= rest
-        if part.cols:
-            run_step(kind, a, &part)
-        if rest:
-            part.v += part.cols
-            part.t += part.cols
-            part.p += part.cols
-            part.q += part.cols
-            part.cols = rest
-            run_edge(kind, a, &part)
-        x = tile
-        ldx = ld
+        elif kind == STORE:
+            copy_tile(<real*>step.p.data + row0 * step.p.ld + col0, step.p.ld, tile, ld, rows, cols)
+        elif kind == SAVE:
+            copy_tile(temporary + (step.p.temporary - 1) * room, cols, tile, ld, rows, cols)
+        else:
+            update_tile(step, tile, ld, row0, rows, col0, cols)
     if x != tile:
         copy_tile(tile, ld, x, ldx, rows, cols)
 
@@ -419,18 +321,18 @@ cdef inline void apply_steps(const StepRecord* steps, int64_t n_steps, real* til
                              int64_t rows, int64_t col0, int64_t cols) noexcept nogil:
     """Do the steps, in order, in place, on a tile of a matrix.
 
-    ``tile`` points at element (row0, col0) and has row stride ``ld``; operands are whole matrices (or, for add_row and
-    mul_row, one whole row). An element's bits do not depend on the tile that it is in.
+    ``tile`` points at element (row0, col0) and has row stride ``ld``; operands are of the whole matrix. An element's
+    bits do not depend on the tile that it is in.
     """
-    apply_steps_to(tile, ld, steps, n_steps, tile, ld, row0, rows, col0, cols)
+    apply_steps_to(tile, ld, steps, n_steps, tile, ld, row0, rows, col0, cols, NULL, 0)
 
 
 cdef inline void fetch_operands(const StepRecord* steps, int64_t n_steps, int64_t row0, int64_t rows, int64_t col0,
                                 int64_t cols) noexcept nogil:
     """Let what the steps will read of whole matrices for this tile be in L2 soon."""
-    cdef const StepRecord* step
+    cdef const OperandRecord* p
     cdef int64_t i
     for i in range(n_steps):
-        step = &steps[i]
-        if (ADD <= step.kind <= DIV or MAXIMUM <= step.kind <= MAX_MASK or D_RELU <= step.kind <= D_EXPONENTIAL):
-            fetch(<const real*>step.p + row0 * step.ld + col0, rows, step.ld, cols)
+        p = &steps[i].p
+        if steps[i].kind == MAP and p.data != NULL and p.ld != 0 and p.cs == 1 and p.div == 1 and p.mod == 0:
+            fetch(p.data + row0 * p.ld + col0, rows, p.ld, cols)

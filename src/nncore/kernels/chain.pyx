@@ -1,29 +1,25 @@
 """chain: out = steps(x), element by element."""
 from libc.stdint cimport int64_t
-from libc.string cimport memcpy, memset
-from nncore.kernels.chain cimport StepRecord, Tile, apply_steps, apply_steps_to, each_map, step_layout
+from libc.string cimport memset
+from nncore.kernels.chain cimport TEMPORARIES, StepRecord, apply_steps_to, step_layout
 from nncore.op cimport Op, layout, signature, split
-from nncore.vector cimport real, verf
+from nncore.vector cimport real
 
 cdef enum:
     TILE = 4096             # elements that are taken through all steps before the next ones: 16 or 32 KB
+    SMALL_TILE = 1024       # the same where temporary tiles have to be in cache too
 
 
-cdef void chain(const Op* op, int thread, int threads) noexcept nogil:
-    """out[r, c] (row stride ld_out) = steps(x[r, c] (row stride ld_x)), or of 0 without x; out may be x.
-
-    Threads share the tiles, or (``by_rows``) the rows.
-    """
+cdef inline void share(const Op* op, int thread, int threads, int64_t size, real* temporary) noexcept nogil:
+    """The thread's tiles, of at most ``size`` elements."""
     cdef real* out = <real*>op.p[0]
     cdef const real* x = <const real*>op.p[1]
     cdef const StepRecord* steps = <const StepRecord*>op.p[2]
     cdef int64_t rows = op.n[0], cols = op.n[1], ld_out = op.n[2], ld_x = op.n[3], n_steps = op.n[4]
     cdef int64_t first = 0, last = 0, width, height, across, tile, row, col, h, w, r, row0 = 0
     cdef real* t
-    if rows <= 0 or cols <= 0:
-        return
-    width = cols if cols < TILE else TILE
-    height = TILE // width
+    width = cols if cols < size else size
+    height = size // width
     across = (cols + width - 1) // width
     if op.n[5]:
         split(rows, thread, threads, &row0, &rows)
@@ -39,28 +35,33 @@ cdef void chain(const Op* op, int thread, int threads) noexcept nogil:
         if x == NULL:
             for r in range(h):
                 memset(t + r * ld_out, 0, w * sizeof(real))
-            apply_steps(steps, n_steps, t, ld_out, row, h, col, w)
+            apply_steps_to(t, ld_out, steps, n_steps, t, ld_out, row, h, col, w, temporary, size)
         else:
-            apply_steps_to(x + row * ld_x + col, ld_x, steps, n_steps, t, ld_out, row, h, col, w)
+            apply_steps_to(x + row * ld_x + col, ld_x, steps, n_steps, t, ld_out, row, h, col, w, temporary, size)
 
 
-cdef void erf(const Op* op, int thread, int threads) noexcept nogil:
-    """out[i] = erf(x[i]) for count elements, a multiple of LANES: no step is made of verf, so its test needs this."""
-    cdef Tile tile
-    if thread > 0:
+cdef void share_with_temporaries(const Op* op, int thread, int threads) noexcept nogil:
+    cdef real[TEMPORARIES * SMALL_TILE] temporary
+    share(op, thread, threads, SMALL_TILE, temporary)
+
+
+cdef void chain(const Op* op, int thread, int threads) noexcept nogil:
+    """out[r, c] (row stride ld_out) = steps(x[r, c] (row stride ld_x)), or of 0 without x; out may be x.
+
+    Threads share the tiles, or (``by_rows``) the rows.
+    """
+    cdef const StepRecord* steps = <const StepRecord*>op.p[2]
+    cdef int64_t i
+    if op.n[0] <= 0 or op.n[1] <= 0:
         return
-    memcpy(op.p[0], op.p[1], op.n[0] * sizeof(real))
-    memset(&tile, 0, sizeof(Tile))
-    tile.t = <real*>op.p[0]
-    tile.v = tile.t
-    tile.p = tile.t
-    tile.q = tile.t
-    tile.rows = 1
-    tile.cols = op.n[0]
-    each_map(&tile, verf)
+    for i in range(op.n[4]):
+        if steps[i].p.temporary or steps[i].q.temporary:
+            share_with_temporaries(op, thread, threads)
+            return
+    share(op, thread, threads, TILE, NULL)
 
 
-TABLE = {"chain": <size_t>&chain, "erf": <size_t>&erf}
+TABLE = {"chain": <size_t>&chain}
 LAYOUT = layout()
 SIGNATURE = signature()
 STEP_LAYOUT = step_layout()

@@ -70,7 +70,7 @@ SIGNATURES = {
     "take_along_grad": _signature("take", "dx! dy index", "rows cols"),
     "one_hot": _signature("take", "out! index state", "rows cols"),
     "confusion": _signature("take", "counts! labels predictions weights? state", "rows cols ignoring ignore"),
-    # chain: out[rows, cols] = steps(x[rows, cols]). The chain family's table also has "erf", which only its test calls.
+    # chain: out[rows, cols] = steps(x[rows, cols])
     "chain": _signature("chain", "out! x? steps?", "rows cols ld_out ld_x n_steps by_rows"),
     # softmax over the last axis, and the losses: loss[rows] and its gradient by the prediction
     "softmax": _signature("softmax", "y! x", "rows cols"),

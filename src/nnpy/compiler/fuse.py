@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from nncore.steps import BY_COLUMN
 from nnpy.graph import Node, Parameter, Tensor
 from nnpy.ops.base import Elementwise, StepSpec
 from nnpy.ops.elementwise import unfused
@@ -57,7 +56,7 @@ class Item:
 
 
 def by_column(steps: Iterable[StepSpec]) -> bool:
-    return any(step.kind in BY_COLUMN for step in steps)
+    return any(step.by_column for step in steps)
 
 
 class Aliases:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cache
 from math import prod
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import nncore
-from nncore import Op, Ref, Step, kernels
+from nncore import Op, Operand, Ref, Step, kernels
 from nncore.costs import costs
 from nncore.ops import ALL
 from nnpy.compiler.fuse import Aliases, Item
@@ -231,13 +230,13 @@ class Lowering:
     def _emit(self, kernel: str, nanoseconds: float, arguments: dict, specs: Sequence[StepSpec], ld: int) -> Call:
         steps = []
         for spec in specs:
-            values: dict[str, Any] = dict(ld=ld, width=ld, s0=spec.s0, s1=spec.s1)
+            values: dict[str, Any] = dict(width=ld, s0=spec.s0, s1=spec.s1)
             if spec.p is not None:
                 values["p"] = spec.p
             if spec.q is not None:
                 values["q"] = spec.q
             if spec.stream is not None:
-                values.update(p=self.state, index=self.stream(spec.stream))
+                values.update(state=self.state, index=self.stream(spec.stream))
             steps.append((spec, values))
         most = _rooms() if "room" in arguments else ALL
         return self._record(Call(kernel, arguments, steps, nanoseconds, most))
@@ -259,6 +258,14 @@ class Lowering:
             base = Ref(arena.ctypes.data + buffer.offset, buffer.nbytes, arena)
         return Ref(base.address + value.offset, value.nbytes, base.owner)
 
+    def _step(self, spec: StepSpec, values: dict[str, Any], arena: np.ndarray) -> Step:
+        found = dict(values)
+        for name, at in (("p", spec.p_at), ("q", spec.q_at)):
+            if name in values:
+                at = at._replace(ld=values["width"]) if at.ld is None else at
+                found[name] = Operand(self._ref(values[name], arena), *at)
+        return Step(spec.kind, **found)
+
     def _build(self, call: Call, arena: np.ndarray) -> Op:
         arguments = {name: self._ref(value, arena) for name, value in call.arguments.items()}
         if call.function is not None:
@@ -267,10 +274,5 @@ class Lowering:
                 call.name, call.function.address, writes=[out], reads=list(arguments.values()), sizes=[count],
                 threads=call.threads, keep=call.function,
             )  # fmt: skip
-        steps = [
-            replace(spec.ready, ld=values["ld"])
-            if spec.ready
-            else Step(spec.kind, **{name: self._ref(value, arena) for name, value in values.items()})
-            for spec, values in call.steps
-        ]
+        steps = [spec.ready or self._step(spec, values, arena) for spec, values in call.steps]
         return Op(call.name, dtype=self.dtype, threads=call.threads, once=call.once, steps=steps, **arguments)

@@ -16,6 +16,20 @@ if TYPE_CHECKING:
     from nnpy.compiler.memory import Slot
 
 
+class At(NamedTuple):
+    """Where an operand's elements are, as ``nncore.Operand`` has it. ``ld`` None: that of the item."""
+
+    ld: int | None = None
+    cs: int = 1
+    div: int = 1
+    mod: int = 0
+
+
+MATRIX = At()  # laid out as the item's result
+ROW = At(0)  # one row for all
+COLUMN = At(1, 0)  # a number for each row
+
+
 @dataclass(frozen=True, slots=True)
 class StepSpec:
     """A ``nncore.Step`` whose operands are still tensors (or, while lowering, memory)."""
@@ -23,10 +37,17 @@ class StepSpec:
     kind: str
     p: Tensor | Any = None
     q: Tensor | Any = None
+    p_at: At = MATRIX
+    q_at: At = MATRIX
     s0: float = 0.0
     s1: float = 0.0
     stream: Node | None = None  # the dropout node whose random stream this is
     ready: Step | None = None  # a step whose operands are arrays already: the optimizer's
+
+    @property
+    def by_column(self) -> bool:
+        """Whether it matters where a row ends."""
+        return self.kind == "norm_grad" or self.p_at != MATRIX or self.q_at != MATRIX
 
     def operands(self) -> list[Tensor]:
         return [t for t in (self.p, self.q) if t is not None]

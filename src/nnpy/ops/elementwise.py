@@ -6,7 +6,7 @@ import math
 import numbers
 
 from nncore import jit
-from nncore.steps import CODES, SAVES
+from nncore.steps import SAVES
 from nnpy.checks import shown
 from nnpy.graph import Node, Tensor, apply
 from nnpy.ops.base import Elementwise, StepSpec, label
@@ -232,7 +232,7 @@ def sign(x: Tensor) -> Tensor:
 
 def activation(x: Tensor, kind: str, s0: float = 0.0) -> Tensor:
     """The activation ``kind``, one of ``nncore.steps.SAVES``; ``s0`` is leaky_relu's slope or elu's alpha."""
-    if kind not in SAVES or kind not in CODES:
+    if kind not in SAVES:
         raise ValueError(f"activation: expected one of {', '.join(sorted(SAVES))}, got {kind!r}")
     return apply(_ACTIVATION, [x], kind=kind, s0=float(s0))
 

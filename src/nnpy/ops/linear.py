@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 
 from nnpy.graph import Tensor, apply
-from nnpy.ops.base import Elementwise, Operation, StepSpec, label
+from nnpy.ops.base import ROW, Elementwise, Operation, StepSpec, label
 
 
 class _MatMul(Operation):
@@ -81,7 +81,7 @@ class _BiasAdd(Elementwise):
         return [x.shape]
 
     def steps(self, node, primary):
-        return [StepSpec("add_row", p=node.inputs[1])]
+        return [StepSpec("add", p=node.inputs[1], p_at=ROW)]
 
     def gradient(self, node, upstream, needs):
         return [upstream, apply(COLUMN_SUM, [upstream]) if needs[1] else None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from nnpy.graph import Parameter, Tensor, apply
-from nnpy.ops.base import Elementwise, Operation, StepSpec, Sums, label, shares
+from nnpy.ops.base import ROW, Elementwise, Operation, StepSpec, Sums, label, shares
 from nnpy.ops.elementwise import multiply
 from nnpy.ops.linear import COLUMN_SUM
 
@@ -78,7 +78,7 @@ class _BatchNorm(Operation):
                 epsilon=node.attributes["epsilon"], momentum=node.attributes["momentum"], work=len(counts) * cols,
                 **size, **named,
             )  # fmt: skip
-            low.rows(item.output, x, cols, [StepSpec("scale_shift_row", p=scale, q=shift), *item.steps])
+            low.rows(item.output, x, cols, [StepSpec("scale_shift", p=scale, q=shift, p_at=ROW, q_at=ROW), *item.steps])
             return
         low.call(
             "batch_norm", y=item.output, x=x, mean=node.outputs[1], rstd=node.outputs[2], moving_mean=moving_mean,
@@ -158,7 +158,7 @@ class _ScaleShift(Elementwise):
         return [node.inputs[0].shape]
 
     def steps(self, node, primary):
-        return [StepSpec("scale_shift_row", p=node.inputs[1], q=node.inputs[2])]
+        return [StepSpec("scale_shift", p=node.inputs[1], q=node.inputs[2], p_at=ROW, q_at=ROW)]
 
     def gradient(self, node, upstream, needs):
         x, scale, _, mean, variance, *rest = node.inputs
@@ -187,7 +187,7 @@ class _Scale(Elementwise):
         return [node.inputs[0].shape]
 
     def steps(self, node, primary):
-        return [StepSpec("mul_row", p=node.inputs[1])]
+        return [StepSpec("mul", p=node.inputs[1], p_at=ROW)]
 
 
 class _LayerNorm(Operation):

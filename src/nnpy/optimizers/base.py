@@ -144,8 +144,9 @@ class Updater:
         """What updates a parameter as the last step of its gradient's GEMM; None where clipping needs all gradients."""
         if self.optimizer.clips or self.optimizer.prepare(self.rule, self.state, self.store.dtype) is None:
             return None
-        slots = {name: self.store.view(flat, parameter) for name, flat in self.slots.items()}
-        return self.optimizer.fused(w=parameter.value, slots=slots, rule=self.rule)
+        shape = (math.prod(parameter.value.shape[:-1]), *parameter.value.shape[-1:])
+        slots = {name: self.store.view(flat, parameter).reshape(shape) for name, flat in self.slots.items()}
+        return self.optimizer.fused(w=parameter.value.reshape(shape), slots=slots, rule=self.rule)
 
     def ops(self, done: Container[Parameter] = ()) -> list[Op]:
         """Clip the gradients in ``store.gradients``, update ``store.values``, but for the parameters in ``done``."""
@@ -208,10 +209,7 @@ def _clip_norm(
 
 def _clip_values(store: Store, start: int, end: int, limit: float, threads: int) -> list[Op]:
     """Ops that cut the gradients to [-limit, limit], as rows of a matrix and what is left over."""
-    high = nncore.aligned(_CLIP_COLUMNS, store.dtype)
-    low = nncore.aligned(_CLIP_COLUMNS, store.dtype)
-    high[:], low[:] = limit, -limit
-    steps = [Step("minimum", p=high, ld=0), Step("maximum", p=low, ld=0)]
+    steps = [Step("clip", s0=-limit, s1=limit)]
     ops = []
     rows, rest = divmod(end - start, _CLIP_COLUMNS)
     for first, height, width in ((start, rows, _CLIP_COLUMNS), (end - rest, 1, rest)):
