@@ -5,17 +5,35 @@ import numpy as np
 import nncore
 from bench.case import Case, empty, normal, rng
 from nncore import reference_arrays
+from nncore.products import room
 from nncore.reductions import reduce_sizes
 from nncore.strides import copy_arguments
 
-BATCH, TIME, HEADS, DEPTH, WORDS = 8, 128, 8, 32, 5000
+BATCH, TIME, HEADS, DEPTH, WORDS, CLASSES = 8, 128, 8, 32, 5000, 10
 WIDTH, TOKENS = HEADS * DEPTH, BATCH * TIME
 
 
 def array_cases():
+    yield from _products()
     yield from _copies()
     yield from _axes()
     yield from _rows()
+
+
+def _products():
+    """Scores of attention, of heads that lie side by side."""
+    q, k = normal(BATCH, TIME, HEADS, DEPTH).swapaxes(1, 2), normal(BATCH, TIME, HEADS, DEPTH).transpose(0, 2, 3, 1)
+    scores, share = empty((BATCH, HEADS, TIME, TIME)), room(TIME, DEPTH)
+    sizes = dict(
+        m=TIME, n=TIME, k=DEPTH, outer=BATCH, inner=HEADS, a_outer=TIME * WIDTH, a_inner=DEPTH, rs_a=WIDTH, cs_a=1,
+        b_outer=TIME * WIDTH, b_inner=DEPTH, rs_b=1, cs_b=WIDTH, c_outer=HEADS * TIME**2, c_inner=TIME**2, ldc=TIME,
+        share=share,
+    )  # fmt: skip
+    workspace = empty(share * nncore.get_num_threads())
+    yield Case(
+        "gemm_batched", dict(c=scores, a=q, b=k, room=workspace, **sizes), lambda: np.matmul(q, k, out=scores),
+        work=2 * BATCH * HEADS * TIME**2 * DEPTH,
+    )  # fmt: skip
 
 
 def _copies():
@@ -42,8 +60,8 @@ def _axes():
                 lambda y=y, kind=kind: reference_arrays.reduce(y, kind),
             )  # fmt: skip
     for kernel in ("argmax", "argmin"):
-        for outer, mid, inner in ((TOKENS, WIDTH, 1), (BATCH, TIME, WIDTH)):
-            y, out = x.reshape(outer, mid, inner), empty((outer, inner), np.int32)
+        for outer, mid, inner in ((TOKENS, CLASSES, 1), (BATCH, TIME, WIDTH)):
+            y, out = x.reshape(-1)[: outer * mid * inner].reshape(outer, mid, inner), empty((outer, inner), np.int32)
             sizes = dict(outer=outer, mid=mid, inner=inner, stride_outer=mid * inner, stride_mid=inner)
             take = lambda y=y, kernel=kernel: getattr(reference_arrays, kernel)(y)  # noqa: E731
             yield Case(kernel, dict(out=out, x=y, **sizes), take)

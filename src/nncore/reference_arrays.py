@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from nncore import reference_steps
+
 # strided
 
 
@@ -54,6 +56,16 @@ def cumsum(x, reverse=False, exclusive=False):
     total = np.cumsum(y, 1, dtype=np.float64)
     total = total - y if exclusive else total
     return (total[:, ::-1] if reverse else total).astype(x.dtype)
+
+
+# products
+
+
+def gemm_batched(a, b, c=None, steps=(), state=None):
+    """steps(a @ b), or steps(c + a @ b), for matrices a [..., m, k] and b [..., k, n]: to the steps, the rows of one
+    matrix."""
+    total = a @ b if c is None else c + a @ b
+    return reference_steps.apply(total.reshape(-1, total.shape[-1]), steps, state).reshape(total.shape)
 
 
 # take

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nncore import reference
+from nncore import Op, Program, new_state, reference, set_num_threads
 
 SIZES = [(1, 1), (1, 2), (7, 3), (128, 10), (5, 15), (6, 16), (7, 17), (3, 31), (4, 33), (2, 257), (13, 1000)]
 EMPTY = [(0, 5), (0, 0), (4, 0)]
@@ -195,3 +195,54 @@ def test_labels_that_are_no_columns_touch_no_memory(cols, rng, run, dtype, isa):
     expected, slope, _ = reference.softmax_crossentropy(x[good], labels[good], scale=1.0)
     np.testing.assert_allclose(loss[good], expected, rtol=1e-5)
     np.testing.assert_allclose(dx[good], slope, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("kernel", ["softmax_crossentropy", "binary_crossentropy", "mean_squared_error"])
+def test_upstream_scales_the_gradient(run, rng, logits, dtype, isa, kernel, every_thread_count, assert_close):
+    for rows, cols in SIZES:
+        weights, upstream = (rng.standard_normal(rows).astype(dtype) for _ in range(2))
+        given = dict(x=logits((rows, cols)), targets=rng.random((rows, cols)).astype(dtype), weights=weights)
+        given |= dict(scale=0.5, upstream=upstream)
+
+        def compute(threads):
+            loss, dx = outputs(rows, (rows, cols), dtype=dtype)
+            run(kernel, threads=threads, dtype=dtype, isa=isa, rows=rows, cols=cols, loss=loss, dx=dx, **given)
+            return [loss, dx]
+
+        exact = getattr(reference, kernel)(**given)[:2]
+        for actual, expected in zip(every_thread_count(compute), exact, strict=True):
+            assert_close(actual, expected, scale=10, factor=4)
+
+
+@pytest.mark.parametrize("ignore", [0, 2, -1, 1000])
+def test_ignored_labels(run, rng, logits, dtype, isa, ignore, every_thread_count, assert_close):
+    for rows, cols in [(1, 3), (9, 3), (40, 10), (33, 17), (5, 200)]:
+        labels = rng.integers(0, min(cols, 4), rows).astype(np.int32)
+        labels[rng.random(rows) < 0.4] = ignore
+        given = dict(x=logits((rows, cols)), labels=labels, weights=rng.random(rows).astype(dtype), scale=0.5)
+
+        def compute(threads):
+            loss, dx, hits = outputs(rows, (rows, cols), rows, dtype=dtype)
+            sizes = dict(rows=rows, cols=cols, ignoring=1, ignore=ignore)
+            out = dict(loss=loss, dx=dx, hits=hits)
+            run("softmax_crossentropy", threads=threads, dtype=dtype, isa=isa, **given, **sizes, **out)
+            assert (dx[labels == ignore] == 0).all() and (loss[labels == ignore] == 0).all()
+            return [loss, dx, hits]
+
+        exact = reference.softmax_crossentropy(**given, ignore=ignore)
+        for actual, expected in zip(every_thread_count(compute), exact, strict=True):
+            assert_close(actual, expected, scale=10, factor=4)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("cols", [5, 40])
+def test_a_label_out_of_range_is_reported(rng, isa, cols, threads):
+    set_num_threads(threads)
+    labels = np.array([0, 1, 99, -1, 2, -7, 3, 99, 0], np.int32)  # 99 is ignored
+    state, loss = new_state(), np.empty(9, np.float32)
+    arguments = dict(loss=loss, x=rng.standard_normal((9, cols)).astype(np.float32), labels=labels, state=state)
+    sizes = dict(rows=9, cols=cols, ignoring=1, ignore=99, scale=1.0)
+    program = Program([Op("softmax_crossentropy", isa=isa, **arguments, **sizes)], state)
+    assert program.run(3) == 1
+    assert program.error() == (0, 3, -1)
+    assert np.isnan(loss).tolist() == [label in (-1, -7) for label in labels]

@@ -103,3 +103,15 @@ def test_layer_norm(run, rng, dtype, isa, every_thread_count, assert_close):
         expected = [y, mean, rstd, dx, *reference.layer_norm_parameter_grad(wide[3], wide[0], mean, rstd)]
         for got, exact in zip(every_thread_count(compute), expected, strict=True):
             assert_close(got, exact, scale=np.sqrt(rows) * 30, factor=FACTOR)
+
+
+def test_long_sums_keep_their_digits(run, rng, isa):
+    """65,536 numbers of a row, or pixels of a group: summed one by one, rstd would be off by 4e-6."""
+    x = (rng.standard_normal((1, 1 << 18)) * 0.1 + 1).astype(np.float32)
+    y, mean, rstd = np.empty_like(x), np.empty(1, np.float32), np.empty(1, np.float32)
+    exact = 1 / np.sqrt(x.astype(np.float64).var() + 1e-3)
+    run("layer_norm", isa=isa, y=y, x=x, mean=mean, rstd=rstd, rows=1, cols=x.size, epsilon=1e-3)
+    np.testing.assert_allclose(rstd, exact, rtol=5e-7)
+    pixels = dict(batch=1, pixels=x.size, cols=1, groups=1, share=2, epsilon=1e-3)
+    run("group_norm", isa=isa, y=y, x=x, mean=mean, rstd=rstd, room=np.empty(2, np.float32), **pixels)
+    np.testing.assert_allclose(rstd, exact, rtol=1e-6)

@@ -83,20 +83,20 @@ def cases(dtype):
     losses = {"loss": (R,), "dx": (R, C)}
     for few in (0, 1):  # classes: more, and fewer, than a vector holds
         narrow = 2 if few else C
-        yield "softmax_crossentropy", {}, {"x": normal(R, narrow), "labels": labels % narrow, "weights": normal(R)}, {
-            "loss": (R,), "hits": (R,), "dx": (R, narrow),
-        }, dict(rows=R, cols=narrow, scale=1.0)  # fmt: skip
+        given = {"x": normal(R, narrow), "labels": labels % narrow, "weights": normal(R), "upstream": normal(R)}
+        made = {"loss": (R,), "hits": (R,), "dx": (R, narrow)}
+        yield "softmax_crossentropy", {}, given, made, dict(rows=R, cols=narrow, scale=1.0)
     yield (
         "binary_crossentropy",
         {},
-        {"x": normal(R, C), "targets": normal(R, C), "weights": normal(R)},
+        {"x": normal(R, C), "targets": normal(R, C), "weights": normal(R), "upstream": normal(R)},
         losses | {"hits": (R,)},
         dict(scale=1.0, **size),
     )
     yield (
         "mean_squared_error",
         {},
-        {"x": normal(R, C), "targets": normal(R, C), "weights": normal(R)},
+        {"x": normal(R, C), "targets": normal(R, C), "weights": normal(R), "upstream": normal(R)},
         losses,
         dict(scale=1.0, **size),
     )

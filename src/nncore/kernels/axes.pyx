@@ -4,10 +4,40 @@
 # fixed by the sizes alone. Where inner is 1 and mid contiguous, lanes run along mid; else along inner.
 from libc.stdint cimport int32_t, int64_t
 from nncore.kernels.gemm_micro cimport nn_inlined
-from nncore.kernels.lanes cimport LANE_NUMBER, load_part, store_part, vfirst
+from nncore.kernels.lanes cimport LANE_NUMBER, lanes_max, lanes_sum, load_part, store_part, vfirst
 from nncore.op cimport Op, layout, signature, split
 from nncore.vector cimport (INFINITY, LANES, ireal, real, vand, vbits, veq, vexp, vf, vfrombits, vgt, vi, viadd, visplat,
-                            vload, vlog, vselect, vsplat, vstore, vtoint)
+                            vload, vlog, vmax, vmin, vselect, vsplat, vstore, vtoint)
+
+cdef extern from *:
+    """
+    /* The lanes turned by so many places, where there are more. */
+    #if NN_BYTES == 64 && defined(NN_f32)
+    #define nn_turn8(v) __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7)
+    #define nn_turn4(v) __builtin_shufflevector(v, v, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3)
+    #define nn_turn2(v) __builtin_shufflevector(v, v, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1)
+    #define nn_turn1(v) __builtin_shufflevector(v, v, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 0)
+    #elif NN_BYTES == 64 || (NN_BYTES == 32 && defined(NN_f32))
+    #define nn_turn8(v) (v)
+    #define nn_turn4(v) __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3)
+    #define nn_turn2(v) __builtin_shufflevector(v, v, 2, 3, 4, 5, 6, 7, 0, 1)
+    #define nn_turn1(v) __builtin_shufflevector(v, v, 1, 2, 3, 4, 5, 6, 7, 0)
+    #elif NN_BYTES == 32 || defined(NN_f32)
+    #define nn_turn8(v) (v)
+    #define nn_turn4(v) (v)
+    #define nn_turn2(v) __builtin_shufflevector(v, v, 2, 3, 0, 1)
+    #define nn_turn1(v) __builtin_shufflevector(v, v, 1, 2, 3, 0)
+    #else
+    #define nn_turn8(v) (v)
+    #define nn_turn4(v) (v)
+    #define nn_turn2(v) (v)
+    #define nn_turn1(v) __builtin_shufflevector(v, v, 1, 0)
+    #endif
+    """
+    vf nn_turn8(vf v) noexcept nogil
+    vf nn_turn4(vf v) noexcept nogil
+    vf nn_turn2(vf v) noexcept nogil
+    vf nn_turn1(vf v) noexcept nogil
 
 cdef enum:
     BLOCK = 512         # terms of a lane summed before they are added to the total: rounding grows with BLOCK + mid / BLOCK
@@ -90,24 +120,14 @@ cdef inline nn_inlined columns(int kind, int nv, const real* x, int64_t rows, in
 
 cdef inline real across(int kind, vf v) noexcept nogil:
     """The lanes reduced, halves onto halves."""
-    cdef real lane[16]
-    cdef int width = LANES // 2, i
-    cdef real a, b
-    vstore(lane, v)
-    while width > 0:
-        for i in range(width):
-            a = lane[i]
-            b = lane[i + width]
-            if kind == MAX:
-                lane[i] = b if b > a or b != b else a
-            elif kind == MIN:
-                lane[i] = b if b < a or b != b else a
-            elif kind == PROD:
-                lane[i] = a * b
-            else:
-                lane[i] = a + b
-        width //= 2
-    return lane[0]
+    if LANES > 8:
+        v = joined(kind, v, nn_turn8(v))
+    if LANES > 4:
+        v = joined(kind, v, nn_turn4(v))
+    if LANES > 2:
+        v = joined(kind, v, nn_turn2(v))
+    v = joined(kind, v, nn_turn1(v))
+    return vfirst(v)
 
 
 cdef inline nn_inlined row(int kind, const real* x, int64_t count, int64_t room, real shift, real* out) noexcept nogil:
@@ -234,7 +254,62 @@ cdef inline void find(bint largest, vf* best, vi* at, vf x, vi index) noexcept n
     at[0] = vbits(vselect(better, vfrombits(index), vfrombits(at[0])))
 
 
-cdef inline int32_t find_in_row(bint largest, const real* x, int64_t count) noexcept nogil:
+cdef inline int32_t first_of(const vf* best, const vi* at, vf top) noexcept nogil:
+    """The least element among those where the best of a lane is the best of all."""
+    cdef ireal place[16]
+    cdef ireal least[16]
+    cdef vi number = vtoint(vload(LANE_NUMBER)), end = visplat(0x7FFFFFFF), index
+    cdef int i, j
+    for i in range(LANES):
+        least[i] = 0x7FFFFFFF
+    for j in range(WIDE):
+        index = viadd(at[j], viadd(number, visplat(j * LANES)))
+        vstore(<real*>place, vselect(veq(best[j], top), vfrombits(index), vfrombits(end)))
+        for i in range(LANES):
+            least[i] = place[i] if place[i] < least[i] else least[i]
+    for i in range(1, LANES):
+        least[0] = least[i] if least[i] < least[0] else least[0]
+    return <int32_t>least[0]
+
+
+cdef inline int32_t find_in_row(bint largest, const real* x, int64_t count, int64_t room) noexcept nogil:
+    """The element of a row that argmax or argmin is."""
+    cdef vf best[WIDE]
+    cdef vi at[WIDE]
+    cdef vi index = visplat(0), better
+    cdef vf strange = vsplat(0), v, top
+    cdef int64_t c = 0
+    cdef int j
+    for j in range(WIDE):
+        best[j] = vsplat(x[0])          # that a lane claims to have it is no harm: element 0 is the first of equals
+        at[j] = index
+    while c + WIDE * LANES <= count:
+        for j in range(WIDE):
+            v = vload(x + c + j * LANES)
+            strange = strange + v * vsplat(0)
+            better = vgt(v, best[j]) if largest else vgt(best[j], v)
+            best[j] = vselect(better, v, best[j])
+            at[j] = vbits(vselect(better, vfrombits(index), vfrombits(at[j])))
+        index = viadd(index, visplat(WIDE * LANES))
+        c += WIDE * LANES
+    while c < count:
+        v = load_part(x + c, count - c, room - c, x[0])
+        strange = strange + v * vsplat(0)
+        better = vgt(v, best[0]) if largest else vgt(best[0], v)
+        best[0] = vselect(better, v, best[0])
+        at[0] = vbits(vselect(better, vfrombits(index), vfrombits(at[0])))
+        index = viadd(index, visplat(LANES))
+        c += LANES
+    if lanes_sum(strange) != 0:         # NaN: of NaN or of an infinity
+        return find_strange(largest, x, count)
+    top = best[0]
+    for j in range(1, WIDE):
+        top = vmax(top, best[j]) if largest else vmin(top, best[j])
+    return first_of(best, at, vsplat(lanes_max(top) if largest else -lanes_max(-top)))
+
+
+cdef int32_t find_strange(bint largest, const real* x, int64_t count) noexcept nogil:
+    """find_in_row where there are NaN or infinities."""
     cdef real pad = -INFINITY if largest else INFINITY
     cdef vf best = load_part(x, count, count, pad)
     cdef vi index = vtoint(vload(LANE_NUMBER)), at = index
@@ -282,6 +357,7 @@ cdef inline nn_inlined find_share(bint largest, const Op* op, int thread, int th
     cdef const real* x = <const real*>op.p[1]
     cdef const real* y
     cdef int64_t outer = op.n[0], mid = op.n[1], inner = op.n[2], first = 0, last = 0, item, c, i
+    cdef int64_t extent = (outer - 1) * op.n[3] + (mid - 1) * op.n[4] + inner
     cdef int64_t blocks = (inner + LANES - 1) // LANES
     if op.n[5]:
         split(outer, thread, threads, &first, &last)
@@ -296,7 +372,7 @@ cdef inline nn_inlined find_share(bint largest, const Op* op, int thread, int th
             for i in range(min(<int64_t>LANES, inner - c)):
                 out[item // blocks * inner + c + i] = 0
         elif inner == 1 and op.n[4] == 1:
-            out[item] = find_in_row(largest, y, mid)
+            out[item] = find_in_row(largest, y, mid, extent - (y - x))
         else:
             find_in_columns(largest, y, mid, op.n[4], min(<int64_t>LANES, inner - c), out + item // blocks * inner + c)
 

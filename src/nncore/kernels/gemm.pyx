@@ -1,4 +1,4 @@
-"""gemm: c = steps(a @ b), and pack_b: b into panels.
+"""gemm: c = steps(a @ b), gemm_batched: many of them, and pack_b: b into panels.
 
 How it works. The micro-kernel keeps a tile of mr x (2 vectors) of C in registers and runs over k: one broadcast of A
 feeds two FMAs. Around it, from the inside out: the panels of a column block (the block of B stays in L2), the row tiles
@@ -13,6 +13,10 @@ from nncore.kernels.gemm_micro cimport (NN_A_COPY, NN_AW, NN_B_EDGE, NN_KC, NN_K
                                         thin, transpose)
 from nncore.op cimport Op, layout, signature, split
 from nncore.vector cimport LANES, real, vf, vload, vsplat, vstore
+
+
+cdef enum:
+    APART = 512         # bytes between rows of B from which they share too few sets of L1
 
 
 cdef nn_outlined tiles(int mr, int nv, int by_row, int64_t count, const real* a, const real* b, int64_t next_b,
@@ -145,6 +149,16 @@ cdef void copy_lines(int64_t k, int64_t whole, int width, int wide, const real* 
         out += wide
 
 
+cdef void copy_any(int mr, int64_t k, const real* a, int64_t rs, int64_t cs, real* out) noexcept nogil:
+    """out[i, p] at out[p*NN_AW + i] = a[i*rs + p*cs]."""
+    cdef int64_t p
+    cdef int i
+    for p in range(k):
+        for i in range(mr):
+            out[i] = a[i * rs + p * cs]
+        out += NN_AW
+
+
 # ---- B into panels ----
 cdef void pack_lines(const real* b, int64_t k, int width, int64_t rs, int64_t whole, real* out) noexcept nogil:
     """A panel's rows from row-major B."""
@@ -168,6 +182,16 @@ cdef void pack_lines(const real* b, int64_t k, int width, int64_t rs, int64_t wh
         vstore(out, x)
         vstore(out + LANES, y)
         b += rs
+        out += NN_NR
+
+
+cdef void pack_any(const real* b, int64_t k, int width, int64_t rs, int64_t cs, real* out) noexcept nogil:
+    """A panel's rows from B of any strides."""
+    cdef int64_t p
+    cdef int j
+    for p in range(k):
+        for j in range(NN_NR):
+            out[j] = b[p * rs + j * cs] if j < width else 0
         out += NN_NR
 
 
@@ -203,8 +227,10 @@ cdef inline void pack_panel(const real* b, int64_t k, int width, int64_t rs, int
     """out[k][NR] = b[k, width], zero padded."""
     if cs == 1:
         pack_lines(b, k, width, rs, k if width == NN_NR else 0, out)
-    else:
+    elif rs == 1:
         pack_columns(b, k, width, cs, out)
+    else:
+        pack_any(b, k, width, rs, cs, out)
 
 
 # ---- the share of a thread ----
@@ -237,49 +263,41 @@ cdef void share(Grid* grid, int64_t m, int64_t panels, bint by_rows, int thread,
     split(panels, thread // best_down, best_across, &grid.panel0, &grid.panel1)
 
 
-cdef void gemm(const Op* op, int thread, int threads) noexcept nogil:
-    """c[m, n] = steps(a[m, k] @ b[k, n]), or c += with accumulate. Sizes: kernels/signatures.py.
+cdef struct Product:
+    # c[m, n] = steps(a[m, k] @ b[k, n])
+    real* c
+    const real* a
+    const real* b
+    real* room              # of this thread, where it packs b on the way
+    const StepRecord* steps
+    int64_t n_steps
+    int64_t row             # of the matrix that the steps see: the first of c
+    int64_t m, n, k
+    int64_t rs_a, cs_a
+    int64_t ldb, cs_b
+    int64_t ldc
+    int64_t most            # panels in a column block
+    bint packed             # b is as pack_b leaves it
+    bint packing            # or it is packed on the way
+    bint accumulate
 
-    ``packed``: 0: b is row-major with row stride ldb. 1: as pack_b leaves it. 2: element (p, j) is at b[p*ldb + j*cs_b],
-    one of the strides 1, and each thread packs the blocks that it uses into its part of ``room``: ``share`` elements, which
-    ROOM always suffices for. ``by_rows``: threads split the rows alone.
-    """
-    cdef real* c = <real*>op.p[0]
-    cdef const real* a = <const real*>op.p[1]
-    cdef const real* b = <const real*>op.p[2]
-    cdef const StepRecord* steps = <const StepRecord*>op.p[3]
-    cdef int64_t n_steps = op.n[9]
-    cdef int64_t m = op.n[0], n = op.n[1], k = op.n[2], rs_a = op.n[3], cs_a = op.n[4], ldb = op.n[5], ldc = op.n[7]
-    cdef int packed = op.n[6] == 1, packing = op.n[6] == 2, accumulate = op.n[8] != 0
-    cdef int64_t panels = (n + NN_NR - 1) // NN_NR
-    cdef int64_t most = max(<int64_t>1, min(op.n[10] // NN_NR, <int64_t>NN_NC)) if op.n[10] > 0 else NN_NC
-    cdef int64_t cs_b = op.n[11], q
-    cdef real* room = <real*>op.p[4]
-    cdef Grid g
+
+cdef void product(const Product* p, const Grid* g) noexcept nogil:
+    """A thread's rows and panels of a product."""
+    cdef int64_t n = p.n, k = p.k, rs_a = p.rs_a, cs_a = p.cs_a, ldb = p.ldb, ldc = p.ldc, q
+    cdef const real* a = p.a
+    cdef const real* b = p.b
     cdef real a_copy[NN_A_COPY]
     cdef real b_edge[NN_B_EDGE]
     cdef int by_row = cs_a == 1 and not (rs_a == 1 and k == 1)
     cdef int mr, width, add, transposing, rows_copied
     cdef int64_t k_blocks, kb, k0 = 0, k1 = 0, block, blocks, q0 = 0, q1 = 0, row_tiles, t, i0 = 0, i1 = 0, ahead_a
-    cdef int64_t whole, sb = NN_NR if packed or packing else ldb, next_b = k * NN_NR if packed else NN_NR
+    cdef int64_t whole, sb = NN_NR if p.packed or p.packing else ldb, next_b = k * NN_NR if p.packed else NN_NR
     cdef const real* block_b
     cdef const real* y
     cdef real* z
-    if m == 0 or n == 0:
-        return
-    if threads == 1 or op.n[13]:
-        split(m, thread, threads, &g.row0, &g.row1)
-        g.panel0, g.panel1 = 0, panels
-        if g.row0 == g.row1:
-            return
-    else:
-        share(&g, m, panels, not packing, thread, threads)
-        if g.row0 == g.row1:
-            return
-    if packing:
-        room += thread * op.n[12]
     k_blocks = max(<int64_t>1, (k + NN_KC - 1) // NN_KC)
-    blocks = (g.panel1 - g.panel0 + most - 1) // most
+    blocks = (g.panel1 - g.panel0 + p.most - 1) // p.most
     row_tiles = (g.row1 - g.row0 + NN_MR - 1) // NN_MR
     # Lines of A with a column of the tile each read faster than rows; it takes some panels to earn the transposition.
     transposing = by_row and g.panel1 - g.panel0 >= NN_TP
@@ -291,14 +309,14 @@ cdef void gemm(const Op* op, int thread, int threads) noexcept nogil:
         width = <int>min(<int64_t>NN_NR, n - (q1 - 1) * NN_NR)      # of the last panel
         for kb in range(k_blocks):
             split(k, kb, k_blocks, &k0, &k1)
-            add = accumulate or kb > 0
-            if packing:
+            add = p.accumulate or kb > 0
+            if p.packing:
                 next_b = (k1 - k0) * NN_NR
                 for q in range(q0, q1):
-                    pack_panel(b + k0 * ldb + q * NN_NR * cs_b, k1 - k0, width if q == q1 - 1 else NN_NR, ldb, cs_b,
-                               room + (q - q0) * next_b)
-                block_b = room
-            elif packed:
+                    pack_panel(b + k0 * ldb + q * NN_NR * p.cs_b, k1 - k0, width if q == q1 - 1 else NN_NR, ldb, p.cs_b,
+                               p.room + (q - q0) * next_b)
+                block_b = p.room
+            elif p.packed:
                 block_b = b + (q0 * k + k0) * NN_NR
             else:
                 block_b = b + k0 * ldb + q0 * NN_NR
@@ -315,11 +333,13 @@ cdef void gemm(const Op* op, int thread, int threads) noexcept nogil:
                     copy_transposed(mr, k1 - k0, a + i0 * rs_a + k0, rs_a, ahead_a, a_copy)
                 elif by_row:
                     copy_rows(mr, k1 - k0, a + i0 * rs_a + k0, rs_a, ahead_a, a_copy)
+                elif rs_a != 1:
+                    copy_any(mr, k1 - k0, a + i0 * rs_a + k0 * cs_a, rs_a, cs_a, a_copy)
                 else:
-                    copy_lines(k1 - k0, readable(i0, NN_AW, m, cs_a, k) - k0, mr, NN_AW, a + i0 + k0 * cs_a,
+                    copy_lines(k1 - k0, readable(i0, NN_AW, p.m, cs_a, k) - k0, mr, NN_AW, a + i0 + k0 * cs_a,
                                cs_a, 2 * ahead_a, a_copy)
                 y = block_b
-                z = c + i0 * ldc + q0 * NN_NR
+                z = p.c + i0 * ldc + q0 * NN_NR
                 whole = q1 - q0 - (width < NN_NR)
                 if whole > 0:
                     tiles(mr, 2, rows_copied, whole, a_copy, y, next_b, sb, k1 - k0, z, ldc, add)
@@ -328,12 +348,87 @@ cdef void gemm(const Op* op, int thread, int threads) noexcept nogil:
                 if width == LANES:
                     tiles(mr, 1, rows_copied, 1, a_copy, y, next_b, sb, k1 - k0, z, ldc, add)
                 elif width < NN_NR:
-                    edge_tile(mr, width, rows_copied, a_copy, y if packed or packing else b_edge, NN_NR, k1 - k0, z, ldc,
-                              add)
-                if n_steps > 0 and kb == k_blocks - 1:
+                    edge_tile(mr, width, rows_copied, a_copy, y if p.packed or p.packing else b_edge, NN_NR, k1 - k0, z,
+                              ldc, add)
+                if p.n_steps > 0 and kb == k_blocks - 1:
                     # A band of C as wide as the column block: still in L2, mostly in L1.
-                    apply_steps(steps, n_steps, c + i0 * ldc + q0 * NN_NR, ldc, i0, mr, q0 * NN_NR,
+                    apply_steps(p.steps, p.n_steps, p.c + i0 * ldc + q0 * NN_NR, ldc, p.row + i0, mr, q0 * NN_NR,
                                 min((q1 - q0) * NN_NR, n - q0 * NN_NR))
+
+
+cdef void gemm(const Op* op, int thread, int threads) noexcept nogil:
+    """c[m, n] = steps(a[m, k] @ b[k, n]), or c += with accumulate. Sizes: kernels/signatures.py.
+
+    ``packed``: 0: b is row-major with row stride ldb. 1: as pack_b leaves it. 2: element (p, j) is at b[p*ldb + j*cs_b],
+    one of the strides 1, and each thread packs the blocks that it uses into its part of ``room``: ``share`` elements, which
+    ROOM always suffices for. ``by_rows``: threads split the rows alone.
+    """
+    cdef Product p
+    cdef Grid g
+    cdef int64_t panels = (op.n[1] + NN_NR - 1) // NN_NR
+    p.c = <real*>op.p[0]
+    p.a = <const real*>op.p[1]
+    p.b = <const real*>op.p[2]
+    p.steps = <const StepRecord*>op.p[3]
+    p.room = <real*>op.p[4] + thread * op.n[12] if op.p[4] != NULL else NULL
+    p.n_steps = op.n[9]
+    p.row = 0
+    p.m, p.n, p.k = op.n[0], op.n[1], op.n[2]
+    p.rs_a, p.cs_a = op.n[3], op.n[4]
+    p.ldb, p.cs_b = op.n[5], op.n[11]
+    p.ldc = op.n[7]
+    p.most = max(<int64_t>1, min(op.n[10] // NN_NR, <int64_t>NN_NC)) if op.n[10] > 0 else NN_NC
+    p.packed, p.packing = op.n[6] == 1, op.n[6] == 2
+    p.accumulate = op.n[8] != 0
+    if p.m == 0 or p.n == 0:
+        return
+    if threads == 1 or op.n[13]:
+        split(p.m, thread, threads, &g.row0, &g.row1)
+        g.panel0, g.panel1 = 0, panels
+    else:
+        share(&g, p.m, panels, not p.packing, thread, threads)
+    if g.row0 < g.row1:
+        product(&p, &g)
+
+
+cdef void gemm_batched(const Op* op, int thread, int threads) noexcept nogil:
+    """c[i] = steps(a[i] @ b[i]), or c[i] += with accumulate, for matrices i = (o, h) of outer x inner, of which each begins
+    at o * outer stride + h * inner stride. Element (p, j) of a matrix is at p * rs + j * cs, of c at p * ldc + j. To the steps, matrix i is rows i * m to (i + 1) * m of one matrix.
+
+    Threads share the tiles of rows of all matrices. ``room``: ``share`` elements for each (nncore.products.room), for what
+    is packed of b where its rows do not lie close together.
+    """
+    cdef Product p
+    cdef Grid g
+    cdef int64_t m = op.n[0], n = op.n[1], k = op.n[2], inner = op.n[4], rs_b = op.n[11], cs_b = op.n[12]
+    cdef int64_t tiles_of_one = (m + NN_MR - 1) // NN_MR, first = 0, last = 0, i, t, end = 0, start = 0
+    if m == 0 or n == 0:
+        return
+    p.steps = <const StepRecord*>op.p[3]
+    p.room = <real*>op.p[4] + thread * op.n[18]
+    p.n_steps = op.n[17]
+    p.m, p.n, p.k = m, n, k
+    p.rs_a, p.cs_a = op.n[7], op.n[8] if k > 1 else 1       # where there is one row or column, any stride will do
+    p.ldb, p.cs_b = rs_b if k > 1 else 1, cs_b if n > 1 else 1
+    p.ldc = op.n[15]
+    p.most = NN_NC
+    p.packed = 0
+    p.accumulate = op.n[16] != 0
+    g.panel0, g.panel1 = 0, (n + NN_NR - 1) // NN_NR
+    split(op.n[3] * inner * tiles_of_one, thread, threads, &first, &last)
+    while first < last:
+        i = first // tiles_of_one
+        t = first - i * tiles_of_one
+        split(m, t, tiles_of_one, &g.row0, &end)
+        t = min(tiles_of_one, t + last - first)
+        split(m, t - 1, tiles_of_one, &start, &g.row1)
+        first = i * tiles_of_one + t
+        p.c = <real*>op.p[0] + i // inner * op.n[13] + i % inner * op.n[14]
+        p.a = <const real*>op.p[1] + i // inner * op.n[5] + i % inner * op.n[6]
+        p.b = <const real*>op.p[2] + i // inner * op.n[9] + i % inner * op.n[10]
+        p.row = i * m
+        p.packing = p.cs_b != 1 or (p.ldb * <int64_t>sizeof(real) >= APART and g.row1 - g.row0 > 2 * NN_MR)
+        product(&p, &g)
 
 
 # ---- pack_b ----
@@ -352,7 +447,7 @@ cdef void pack_b(const Op* op, int thread, int threads) noexcept nogil:
                    out + (q * k + k0) * NN_NR)
 
 
-TABLE = {"gemm": <size_t>&gemm, "pack_b": <size_t>&pack_b}
+TABLE = {"gemm": <size_t>&gemm, "gemm_batched": <size_t>&gemm_batched, "pack_b": <size_t>&pack_b}
 LAYOUT = layout()
 SIGNATURE = signature()
 STEP_LAYOUT = step_layout()

@@ -9,6 +9,10 @@ from nncore.op cimport Op, layout, signature, split
 from nncore.vector cimport LANES, real, real_sqrt, vf, vload, vsplat
 
 
+cdef enum:
+    BLOCK = 256         # pixels summed before they are added to the total: rounding grows with BLOCK + pixels / BLOCK
+
+
 # p: y, x, gamma, beta, mean, rstd, room, steps. n: batch, pixels, cols, groups, n_steps, share. s: epsilon
 cdef void group_norm(const Op* op, int thread, int threads) noexcept nogil:
     """y = steps((x - mean) * rstd * gamma + beta), with the mean and (biased) variance of each sample's groups of channels
@@ -16,12 +20,12 @@ cdef void group_norm(const Op* op, int thread, int threads) noexcept nogil:
     cdef const real* gamma = <const real*>op.p[2]
     cdef const real* beta = <const real*>op.p[3]
     cdef int64_t pixels = op.n[1], cols = op.n[2], groups = op.n[3], each = cols // groups, first = 0, last = 0, n, c, r, g
-    cdef int64_t width
+    cdef int64_t width, start
     cdef real* room = <real*>op.p[6] + thread * op.n[5]
     cdef real* second = room + cols
     cdef const real* x
     cdef real* y
-    cdef vf total, d, centre
+    cdef vf total, part, d, centre
     cdef double sums
     cdef real mean, rstd
     split(op.n[0], thread, threads, &first, &last)
@@ -32,8 +36,13 @@ cdef void group_norm(const Op* op, int thread, int threads) noexcept nogil:
         while c < cols:
             width = cols - c
             total = vsplat(0)
-            for r in range(pixels):
-                total = total + load_part(x + r * cols + c, width, width, 0)
+            start = 0
+            while start < pixels:
+                part = vsplat(0)
+                for r in range(start, min(pixels, start + BLOCK)):
+                    part = part + load_part(x + r * cols + c, width, width, 0)
+                total = total + part
+                start += BLOCK
             store_part(room + c, total, width)
             c += LANES
         for g in range(groups):
@@ -49,9 +58,14 @@ cdef void group_norm(const Op* op, int thread, int threads) noexcept nogil:
             width = cols - c
             centre = load_part(second + c, width, width, 0)
             total = vsplat(0)
-            for r in range(pixels):
-                d = load_part(x + r * cols + c, width, width, 0) - centre
-                total = total + d * d
+            start = 0
+            while start < pixels:
+                part = vsplat(0)
+                for r in range(start, min(pixels, start + BLOCK)):
+                    d = load_part(x + r * cols + c, width, width, 0) - centre
+                    part = part + d * d
+                total = total + part
+                start += BLOCK
             store_part(room + c, total, width)
             c += LANES
         for g in range(groups):
@@ -81,13 +95,13 @@ cdef void group_norm_grad(const Op* op, int thread, int threads) noexcept nogil:
     ``room``: 3 * cols elements for each thread."""
     cdef const real* gamma = <const real*>op.p[4]
     cdef int64_t pixels = op.n[1], cols = op.n[2], groups = op.n[3], each = cols // groups, first = 0, last = 0, n, c, r, g
-    cdef int64_t width
+    cdef int64_t width, start
     cdef real* room = <real*>op.p[7] + thread * op.n[4]
     cdef real* partial
     cdef real* dx
     cdef const real* x
     cdef const real* dy
-    cdef vf sums, products, v, f0, f1, f2
+    cdef vf sums, products, part, part_products, v, f0, f1, f2
     cdef double a, b
     cdef real mean, rstd
     split(op.n[0], thread, threads, &first, &last)
@@ -105,10 +119,17 @@ cdef void group_norm_grad(const Op* op, int thread, int threads) noexcept nogil:
             f0 = load_part(room + c, width, width, 0)
             sums = vsplat(0)
             products = vsplat(0)
-            for r in range(pixels):
-                v = load_part(dy + r * cols + c, width, width, 0)
-                sums = sums + v
-                products = products + v * (load_part(x + r * cols + c, width, width, 0) - f0)
+            start = 0
+            while start < pixels:
+                part = vsplat(0)
+                part_products = vsplat(0)
+                for r in range(start, min(pixels, start + BLOCK)):
+                    v = load_part(dy + r * cols + c, width, width, 0)
+                    part = part + v
+                    part_products = part_products + v * (load_part(x + r * cols + c, width, width, 0) - f0)
+                sums = sums + part
+                products = products + part_products
+                start += BLOCK
             store_part(partial + c, sums, width)
             store_part(partial + cols + c, products, width)
             c += LANES

@@ -4,12 +4,19 @@
 # output overlaps no input partly. `room`, `ahead`: kernels/rows.pxd.
 from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memset
-from nncore.op cimport Op, layout, signature, split
-from nncore.vector cimport (INFINITY, LANES, NAN, real, vabs, vand, vdiv, veq, vexp, vf, vge, vgt, vi, vload, vlog,
+from nncore.op cimport Op, layout, report, signature, split
+from nncore.vector cimport (INFINITY, LANES, NAN, real, vabs, vand, vandnot, vdiv, veq, vexp, vf, vge, vgt, vi, vload, vlog,
                             vlog1p_unit, vmax, vselect, vsplat)
 from nncore.kernels.gemm_micro cimport transpose
 from nncore.kernels.lanes cimport LANE_NUMBER, lanes_sum, load_part, store_ahead, store_part
 from nncore.kernels.rows cimport exponentials, largest, log_of
+
+
+cdef extern from *:
+    """
+    #define NN_NO_LABEL ((int64_t)1 << 40)      /* more than an int32 is */
+    """
+    const int64_t NO_LABEL "NN_NO_LABEL"
 
 
 cdef inline int64_t first_largest(const real* t, int64_t cols, int64_t room) noexcept nogil:
@@ -40,6 +47,8 @@ cdef struct Block:
     const real* t           # targets, or NULL: labels
     const int32_t* labels
     const real* weights     # or NULL
+    const real* upstream    # or NULL
+    int64_t ignore          # a label that counts for nothing, or one that none is
     int64_t rows
     int64_t cols
     int64_t room
@@ -76,7 +85,7 @@ cdef inline void crossentropy_block(const Block* b) noexcept nogil:
     cdef vf x[16]
     cdef vf t[16]
     cdef vf zero = vsplat(0), top = zero, other = zero, total = zero, mass = vsplat(1), cross = zero
-    cdef vf best, label, weight, factor
+    cdef vf best, label, weight, factor, ignored = zero
     cdef vi known
     cdef real lane[16]
     cdef int64_t i, c
@@ -86,6 +95,7 @@ cdef inline void crossentropy_block(const Block* b) noexcept nogil:
         for i in range(LANES):
             lane[i] = <real>b.labels[i] if i < b.rows else 0
         label = vload(lane)
+        ignored = vand(veq(label, vsplat(<real>b.ignore)), vsplat(1))
         for c in range(b.cols):
             t[c] = vand(veq(label, vsplat(<real>c)), vsplat(b.keep)) + vsplat(b.spread)
         for c in range(b.cols, 16):
@@ -98,7 +108,7 @@ cdef inline void crossentropy_block(const Block* b) noexcept nogil:
             t[c] = t[c] * vsplat(b.keep) + vsplat(b.spread)
             mass = mass + t[c]
     if b.hits != NULL:
-        store_part(b.hits, vand(veq(best, label), vsplat(1)), b.rows)
+        store_part(b.hits, vand(veq(best, label), vsplat(1) - ignored), b.rows)
     for c in range(b.cols):
         x[c] = x[c] - top
         cross = cross + vselect(veq(t[c], zero), zero, t[c] * x[c])     # a zero of t silences an infinite x
@@ -108,10 +118,13 @@ cdef inline void crossentropy_block(const Block* b) noexcept nogil:
     if b.weights != NULL:
         weight = load_part(b.weights, b.rows, b.rows, 0)
     known = vge(label, zero) & vgt(vsplat(<real>b.cols), label)
-    store_part(b.loss, vselect(known, weight * (mass * vlog(total) - cross), vsplat(NAN)), b.rows)
+    cross = vselect(known, weight * (mass * vlog(total) - cross), vsplat(NAN))
+    store_part(b.loss, vandnot(veq(ignored, vsplat(1)), cross), b.rows)
     if b.dx == NULL:
         return
-    factor = vand(known, weight * vsplat(b.scale))
+    if b.upstream != NULL:
+        weight = weight * load_part(b.upstream, b.rows, b.rows, 0)
+    factor = vandnot(veq(ignored, vsplat(1)), vand(known, weight * vsplat(b.scale)))
     total = vdiv(mass * factor, total)
     for c in range(b.cols):
         x[c] = x[c] * total - t[c] * factor
@@ -130,24 +143,28 @@ cdef struct Row:
     int64_t room
     int64_t ahead
     real weight
-    real factor             # weight * scale
+    real factor             # weight * upstream * scale
     real keep               # 1 - smoothing
     real spread             # smoothing / cols
 
 
-# p: loss, dx, hits, x, labels (int32), targets, weights. n: rows, cols. s: scale, smoothing
+# p: loss, dx, hits, x, labels (int32), targets, weights, upstream, state. n: rows, cols, ignoring, ignore. s: scale,
+# smoothing
 cdef void softmax_crossentropy(const Op* op, int thread, int threads) noexcept nogil:
     """With t the one-hot labels or the targets, smoothed to t (1 - smoothing) + smoothing / cols:
     loss[r] = weight * (sum(t) log(sum(exp(x))) - sum(t x)), x less its maximum;
-    dx = (softmax(x) sum(t) - t) * weight * scale;
+    dx = (softmax(x) sum(t) - t) * weight * upstream[r] * scale;
     hits[r] = 1 where the first maximum of x is the label (the first maximum of the targets), else 0.
-    A label that is no column (it was changed after it was checked) gives loss NaN and dx 0."""
+    The label ``ignore`` (if ``ignoring``) gives 0, 0 and 0. Any other that is no column gives loss NaN and dx 0 and is
+    reported, if there is a state."""
     cdef int64_t rows = op.n[0], cols = op.n[1], r = 0, last = 0
     cdef real* loss = <real*>op.p[0]
     cdef real* hits = <real*>op.p[2]
     cdef real hit = 0
     cdef const int32_t* labels = <const int32_t*>op.p[4]
     cdef const real* weights = <const real*>op.p[6]
+    cdef const real* upstream = <const real*>op.p[7]
+    cdef int64_t ignore = op.n[3] if op.n[2] else NO_LABEL, i
     cdef bint apart = op.p[1] != op.p[3] and op.p[1] != op.p[5]
     cdef Row row
     row.cols = cols
@@ -155,7 +172,13 @@ cdef void softmax_crossentropy(const Op* op, int thread, int threads) noexcept n
     row.spread = <real>(op.s[1] / cols if cols > 0 else 0)
     cdef Block block
     split(rows, thread, threads, &r, &last)
+    if labels != NULL and op.p[8] != NULL:
+        for i in range(r, last):
+            if not 0 <= labels[i] < cols and labels[i] != ignore:
+                report(<int64_t*>op.p[8], op.id, i, labels[i])
+                break
     block.cols = cols
+    block.ignore = ignore
     block.scale = <real>op.s[0]
     block.keep = row.keep
     block.spread = row.spread
@@ -167,6 +190,7 @@ cdef void softmax_crossentropy(const Op* op, int thread, int threads) noexcept n
         block.t = <const real*>op.p[5] + r * cols if op.p[5] != NULL else NULL
         block.labels = labels + r if labels != NULL else NULL
         block.weights = weights + r if weights != NULL else NULL
+        block.upstream = upstream + r if upstream != NULL else NULL
         block.rows = min(<int64_t>LANES, last - r)
         block.room = (rows - r) * cols
         block.ahead = (last - r) * cols if apart else 0
@@ -180,9 +204,9 @@ cdef void softmax_crossentropy(const Op* op, int thread, int threads) noexcept n
         row.label = labels[r] if row.t == NULL else first_largest(row.t, cols, row.room) if hits != NULL else 0
         row.ahead = (last - r) * cols if apart else 0
         row.weight = weights[r] if weights != NULL else 1
-        row.factor = row.weight * <real>op.s[0]
-        if row.label < 0 or row.label >= cols:
-            loss[r] = NAN
+        row.factor = row.weight * <real>op.s[0] * (upstream[r] if upstream != NULL else <real>1)
+        if row.label < 0 or row.label >= cols or (labels != NULL and labels[r] == ignore):
+            loss[r] = 0 if labels != NULL and labels[r] == ignore else NAN
             if hits != NULL:
                 hits[r] = 0
             if row.dx != NULL:
@@ -264,15 +288,16 @@ cdef inline void label_gradient(const Row* row, real scale) noexcept nogil:
     row.dx[row.label] -= row.keep * row.factor
 
 
-# p: loss, dx, hits, x, targets, weights. n: rows, cols. s: scale, smoothing
+# p: loss, dx, hits, x, targets, weights, upstream. n: rows, cols. s: scale, smoothing
 cdef void binary_crossentropy(const Op* op, int thread, int threads) noexcept nogil:
     """With t the targets smoothed to t (1 - smoothing) + smoothing / 2: loss[r] = weight * mean over columns of
-    max(x, 0) - x t + log(1 + exp(-|x|)); dx = (sigmoid(x) - t) * weight * scale / cols;
+    max(x, 0) - x t + log(1 + exp(-|x|)); dx = (sigmoid(x) - t) * weight * upstream[r] * scale / cols;
     hits[r] = the share of columns where x > 0 and targets > 0.5 agree."""
     cdef int64_t rows = op.n[0], cols = op.n[1], r = 0, last = 0, c, room, ahead
     cdef real* loss = <real*>op.p[0]
     cdef real* hits = <real*>op.p[2]
     cdef const real* weights = <const real*>op.p[5]
+    cdef const real* upstream = <const real*>op.p[6]
     cdef bint apart = op.p[1] != op.p[3] and op.p[1] != op.p[4]
     cdef real* dx
     cdef const real* x
@@ -288,7 +313,7 @@ cdef void binary_crossentropy(const Op* op, int thread, int threads) noexcept no
         room = (rows - r) * cols
         ahead = (last - r) * cols if apart else 0
         weight = weights[r] if weights != NULL else 1
-        factor = vsplat(weight * <real>(op.s[0] * share))
+        factor = vsplat(weight * <real>(op.s[0] * share) * (upstream[r] if upstream != NULL else <real>1))
         total = zero
         agree = zero
         c = 0
@@ -313,12 +338,13 @@ cdef void binary_crossentropy(const Op* op, int thread, int threads) noexcept no
         r += 1
 
 
-# p: loss, dx, x, targets, weights. n: rows, cols. s: scale
+# p: loss, dx, x, targets, weights, upstream. n: rows, cols. s: scale
 cdef void mean_squared_error(const Op* op, int thread, int threads) noexcept nogil:
-    """loss[r] = weight * mean over columns of (x - t)^2; dx = 2 (x - t) * weight * scale / cols."""
+    """loss[r] = weight * mean over columns of (x - t)^2; dx = 2 (x - t) * weight * upstream[r] * scale / cols."""
     cdef int64_t rows = op.n[0], cols = op.n[1], r = 0, last = 0, c, room, ahead
     cdef real* loss = <real*>op.p[0]
     cdef const real* weights = <const real*>op.p[4]
+    cdef const real* upstream = <const real*>op.p[5]
     cdef bint apart = op.p[1] != op.p[2] and op.p[1] != op.p[3]
     cdef real* dx
     cdef const real* x
@@ -333,7 +359,7 @@ cdef void mean_squared_error(const Op* op, int thread, int threads) noexcept nog
         room = (rows - r) * cols
         ahead = (last - r) * cols if apart else 0
         weight = weights[r] if weights != NULL else 1
-        factor = vsplat(weight * <real>(2 * op.s[0] * share))
+        factor = vsplat(weight * <real>(2 * op.s[0] * share) * (upstream[r] if upstream != NULL else <real>1))
         total = vsplat(0)
         c = 0
         while c < cols:

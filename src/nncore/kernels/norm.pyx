@@ -148,6 +148,21 @@ cdef void batch_norm_fold(const Op* op, int thread, int threads) noexcept nogil:
         shift[c] = (beta[c] if beta != NULL else <real>0.0) - moving_mean[c] * scale[c]
 
 
+cdef inline real sum_of_row(const real* x, int64_t cols, real centre, bint squares) noexcept nogil:
+    """The sum of x - centre over a row, or of its square: BLOCK vectors at a time."""
+    cdef vf total = vsplat(0), part, d
+    cdef int64_t c = 0, end
+    while c < cols:
+        end = min(cols, c + BLOCK * LANES)
+        part = vsplat(0)
+        while c < end:
+            d = load_part(x + c, cols - c, cols - c, centre) - vsplat(centre)
+            part = part + (d * d if squares else d)
+            c += LANES
+        total = total + part
+    return lanes_sum(total)
+
+
 # p: y, x, gamma, beta, mean, rstd, steps. n: rows, cols, n_steps. s: epsilon
 cdef void layer_norm(const Op* op, int thread, int threads) noexcept nogil:
     """y = steps((x - mean) * rstd * gamma + beta) with the mean and (biased) variance of each row (Ba et al., 2016)."""
@@ -156,23 +171,14 @@ cdef void layer_norm(const Op* op, int thread, int threads) noexcept nogil:
     cdef const real* x
     cdef real* y
     cdef int64_t rows = op.n[0], cols = op.n[1], first = 0, last = 0, block, r, c, width
-    cdef vf total, d
+    cdef vf d
     cdef real centre, deviation
     split(rows, thread, threads, &first, &last)
     for r in range(first, last):
         x = <const real*>op.p[1] + r * cols
         y = <real*>op.p[0] + r * cols
-        total = vsplat(0)
-        for block in range((cols + LANES - 1) // LANES):
-            c = block * LANES
-            total = total + load_part(x + c, cols - c, cols - c, 0)
-        centre = lanes_sum(total) / cols
-        total = vsplat(0)
-        for block in range((cols + LANES - 1) // LANES):
-            c = block * LANES
-            d = load_part(x + c, cols - c, cols - c, centre) - vsplat(centre)
-            total = total + d * d
-        deviation = <real>1.0 / real_sqrt(lanes_sum(total) / cols + <real>op.s[0])
+        centre = sum_of_row(x, cols, 0, 0) / cols
+        deviation = <real>1.0 / real_sqrt(sum_of_row(x, cols, centre, 1) / cols + <real>op.s[0])
         (<real*>op.p[4])[r] = centre
         (<real*>op.p[5])[r] = deviation
         for block in range((cols + LANES - 1) // LANES):
@@ -196,7 +202,8 @@ cdef void layer_norm_grad(const Op* op, int thread, int threads) noexcept nogil:
     cdef const real* x
     cdef real* dx
     cdef int64_t rows = op.n[0], cols = op.n[1], first = 0, last = 0, block, r, c, width
-    cdef vf sums, products, g, centre, deviation
+    cdef vf sums, products, part, part_products, g, centre, deviation
+    cdef int64_t end
     cdef real mean_g, mean_product
     split(rows, thread, threads, &first, &last)
     for r in range(first, last):
@@ -207,14 +214,21 @@ cdef void layer_norm_grad(const Op* op, int thread, int threads) noexcept nogil:
         deviation = vsplat((<const real*>op.p[5])[r])
         sums = vsplat(0)
         products = vsplat(0)
-        for block in range((cols + LANES - 1) // LANES):
-            c = block * LANES
-            width = cols - c
-            g = load_part(dy + c, width, width, 0)
-            if gamma != NULL:
-                g = g * load_part(gamma + c, width, width, 0)
-            sums = sums + g
-            products = products + g * ((load_part(x + c, width, width, 0) - centre) * deviation)
+        c = 0
+        while c < cols:
+            end = min(cols, c + BLOCK * LANES)
+            part = vsplat(0)
+            part_products = vsplat(0)
+            while c < end:
+                width = cols - c
+                g = load_part(dy + c, width, width, 0)
+                if gamma != NULL:
+                    g = g * load_part(gamma + c, width, width, 0)
+                part = part + g
+                part_products = part_products + g * ((load_part(x + c, width, width, 0) - centre) * deviation)
+                c += LANES
+            sums = sums + part
+            products = products + part_products
         mean_g = lanes_sum(sums) / cols
         mean_product = lanes_sum(products) / cols
         for block in range((cols + LANES - 1) // LANES):

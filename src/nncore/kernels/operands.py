@@ -32,20 +32,29 @@ TYPES = {
 }
 
 # Kernels that find elements by strides of their own kind, so that any layout is possible.
-STRIDED = {"copy", "reduce", "argmax", "argmin", "cumsum"}
+STRIDED = {"gemm_batched", "copy", "reduce", "argmax", "argmin", "cumsum"}
 
 _PIXELS = {"x": "batch * height * width * c", "y": "batch * oh * ow * c"}
 _GRADIENTS = {"dx": _PIXELS["x"], "dy": _PIXELS["y"]}
 _ROWS = {name: "rows * cols" for name in ("x", "y", "dx", "dy", "targets")}
 _COLUMNS = {name: "cols" for name in ("gamma", "beta", "dgamma", "dbeta", "moving_mean", "moving_variance")}
 _BY_COLUMN = _ROWS | _COLUMNS | {name: "cols" for name in ("mean", "rstd", "scale", "shift")}
-_BY_ROW = _ROWS | _COLUMNS | {name: "rows" for name in ("mean", "rstd", "loss", "hits", "labels", "weights")}
+_OF_ROWS = ("mean", "rstd", "loss", "hits", "labels", "weights", "upstream")
+_BY_ROW = _ROWS | _COLUMNS | {name: "rows" for name in _OF_ROWS}
 _BY_COUNT = {name: "count" for name in ("w", "m", "v", "g")}
 _OF_PARTS = _BY_COLUMN | {"partial": "2 * parts * cols", "factors": "3 * cols", "counts": "parts"}
 _OF_GROUPS = {
     **dict.fromkeys(("x", "y", "dx", "dy"), "batch * pixels * cols"), **_COLUMNS, "partial": "2 * batch * cols",
     "mean": "batch * groups", "rstd": "batch * groups", "room": "share",
 }  # fmt: skip
+
+
+def _batch(name: str, matrix: str) -> str:
+    """The extent of a batch of matrices, of that of one."""
+    first = f"span(outer, {name}_outer, inner, {name}_inner)"
+    return f"{first} + {matrix} - 1 if {first} and {matrix} else 0"
+
+
 _TABLE = {"table": "table_rows * cols", "dtable": "table_rows * cols", "index": "rows"}
 
 # The least number of elements behind a pointer, of the kernel's sizes; span(n, ld, m, cs) is where element
@@ -61,6 +70,12 @@ EXTENTS: dict[str, dict[str, str]] = {
         "c": "span(m, ldc, n, 1)",
         "a": "span(m, rs_a, k, cs_a)",
         "b": "k * n if packed == 1 else span(k, ldb, n, cs_b or 1)",
+        "room": "share",
+    },
+    "gemm_batched": {
+        "c": _batch("c", "span(m, ldc, n, 1)"),
+        "a": _batch("a", "span(m, rs_a, k, cs_a)"),
+        "b": _batch("b", "span(k, rs_b, n, cs_b)"),
         "room": "share",
     },
     "gemm_narrow": {"c": "m * n", "a": "span(m, lda, k, 1)", "b": "span(k, rs_b, n, cs_b)"},

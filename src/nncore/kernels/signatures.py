@@ -46,6 +46,13 @@ SIGNATURES = {
     # the same for at most 16 columns of b, whose element (p, j) is at b[p*rs_b + j*cs_b]; rows of a are lda apart
     "gemm_narrow": _signature("narrow", "c! a b steps?", "m n k lda rs_b cs_b n_steps"),
     "pack_b": _signature("gemm", "out! b", "k n rs cs"),
+    # c[i] = steps(a[i] @ b[i]) for matrices i of outer x inner, of which a_outer, a_inner... elements lie between two
+    "gemm_batched": _signature(
+        "gemm",
+        "c! a b steps? room!",
+        "m n k outer inner a_outer a_inner rs_a cs_a b_outer b_inner rs_b cs_b c_outer c_inner ldc accumulate n_steps "
+        "share",
+    ),
     # strided: nncore/strides.py makes the sizes of copy; element i of an axis of n is o (in x: x) elements from i - 1
     "copy": _signature(
         "strided",
@@ -78,10 +85,15 @@ SIGNATURES = {
     "log_softmax": _signature("softmax", "y! x", "rows cols"),
     "log_softmax_grad": _signature("softmax", "dx! dy y", "rows cols"),
     "softmax_crossentropy": _signature(
-        "loss", "loss! dx!? hits!? x labels? targets? weights?", "rows cols", "scale smoothing"
+        "loss",
+        "loss! dx!? hits!? x labels? targets? weights? upstream? state?",
+        "rows cols ignoring ignore",
+        "scale smoothing",
     ),
-    "binary_crossentropy": _signature("loss", "loss! dx!? hits!? x targets weights?", "rows cols", "scale smoothing"),
-    "mean_squared_error": _signature("loss", "loss! dx!? x targets weights?", "rows cols", "scale"),
+    "binary_crossentropy": _signature(
+        "loss", "loss! dx!? hits!? x targets weights? upstream?", "rows cols", "scale smoothing"
+    ),
+    "mean_squared_error": _signature("loss", "loss! dx!? x targets weights? upstream?", "rows cols", "scale"),
     # normalization: over the rows of each column, over the columns of each row
     "batch_norm": _signature(
         "norm",
@@ -210,12 +222,19 @@ ROWS: dict[str, tuple[str, dict[str, str]]] = {
     "log_softmax": ("rows", {"y": "cols", "x": "cols"}),
     "log_softmax_grad": ("rows", {"dx": "cols", "dy": "cols", "y": "cols"}),
     "softmax_crossentropy": (
-        "rows", {"loss": "1", "dx": "cols", "hits": "1", "x": "cols", "labels": "1", "targets": "cols", "weights": "1"},
+        "rows",
+        {
+            "loss": "1", "dx": "cols", "hits": "1", "x": "cols", "labels": "1", "targets": "cols", "weights": "1",
+            "upstream": "1",
+        },
     ),
     "binary_crossentropy": (
-        "rows", {"loss": "1", "dx": "cols", "hits": "1", "x": "cols", "targets": "cols", "weights": "1"},
+        "rows",
+        {"loss": "1", "dx": "cols", "hits": "1", "x": "cols", "targets": "cols", "weights": "1", "upstream": "1"},
     ),
-    "mean_squared_error": ("rows", {"loss": "1", "dx": "cols", "x": "cols", "targets": "cols", "weights": "1"}),
+    "mean_squared_error": (
+        "rows", {"loss": "1", "dx": "cols", "x": "cols", "targets": "cols", "weights": "1", "upstream": "1"},
+    ),
     "layer_norm": ("rows", {"y": "cols", "x": "cols", "mean": "1", "rstd": "1"}),
     "layer_norm_grad": ("rows", {"dx": "cols", "dy": "cols", "x": "cols", "mean": "1", "rstd": "1"}),
     "row_sum": ("rows", {"out": "1", "x": "ld"}),
