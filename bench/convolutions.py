@@ -22,12 +22,13 @@ from bench.roofline import fma_peak
 from bench.table import number, table
 from bench.timing import best_time
 from nncore import Program, reference_images
+from nncore.memory import SLOTS
 from nncore.windows import inside
 from nnpy import ops
-from nnpy.compiler import Feed, Request, compile_request
-from nnpy.graph import Parameter, Tensor
+from nnpy.compiler import compile_step
+from nnpy.graph import Parameter, Tensor, Variable
+from nnpy.ops.effects import assign, feed
 from nnpy.ops.geometry import Window
-from nnpy.parameters import Store
 
 WAYS = ("forward", "by input", "by weight")
 
@@ -108,15 +109,17 @@ def program(shape: Shape, way: str) -> Program:
         "by input": lambda: ops.conv_by_input(gradients, weights, side, window),
         "by weight": lambda: ops.conv_by_weight(images, gradients, window),
     }[way]()
-    given = [Feed(t, slot, "float32", array.strides[0]) for slot, (t, array) in enumerate(feeds.items())]
-    store = Store([] if way == "by weight" else [weights])
-    made = compile_request(Request(shape.batch, True, given, keep=[result]), store, nncore.new_state(shape.batch))
+    given = [feed(t, slot, "float32", array.strides[0]) for slot, (t, array) in enumerate(feeds.items())]
+    step = Variable(np.zeros(1, np.float32), "step")  # where a variable changes, weights are packed each step
+    state = nncore.new_state(shape.batch)
+    made = compile_step([*given, assign(step, step)], shape.batch, state, keep=[result])
     for slot, array in enumerate(feeds.values()):
-        made.bind(slot, array)
+        state[SLOTS + slot] = array.ctypes.data
     made.program.run()
     expected = by_numpy(way, *{"forward": (x, w), "by input": (dy, w), "by weight": (x, dy)}[way], shape)
     np.testing.assert_allclose(made.value(result), expected, rtol=0, atol=1e-4 * np.abs(expected).max())
-    return Program([op for op in made.program.records if not op.name.startswith("gather")], made.state)
+    convolving = (call.node is not None and not call.node.operation.is_effect for call in made.calls)
+    return Program([op for op, is_part in zip(made.program.records, convolving, strict=True) if is_part], made.state)
 
 
 def measure(shapes: list[Shape], threads: int, seconds: float) -> list[dict]:

@@ -16,10 +16,9 @@ from nncore.functions import FUNCTIONS, SAVES
 from nncore.kernels.signatures import SIGNATURES
 from nncore.memory import INDICES, RATES, SLOTS
 from nncore.steps import RULE_REALS
-from nnpy.compiler.fuse import Aliases
 from nnpy.compiler.lower import Lowering
+from nnpy.compiler.views import Views
 from nnpy.graph import Tensor
-from nnpy.parameters import Store
 
 ROWS, COLS, UNITS = 128, 512, 256
 COUNT = 500_000  # parameters
@@ -211,14 +210,14 @@ def test_gemm(m, k, n, orientation, guard):
     }[orientation]
     c = empty((rows, cols))
     state = nncore.new_state()
-    low = Lowering(m, Store([]), state, Aliases([]), {}, set())
-    tensors = {"output": c, "a": a, "b": b}
-    for name, array in tensors.items():
+    low = Lowering(m, c.dtype, state, Views([], m), set(), fixed=False)
+    turned = {"a": orientation == "by_weight", "b": orientation == "by_input"}
+    tensors = {}
+    for name, array in (("output", c), ("a", a.T if turned["a"] else a), ("b", b.T if turned["b"] else b)):
         tensors[name] = Tensor(array.shape)
         low.bind(tensors[name], array)
-    item = SimpleNamespace(output=tensors["output"], steps=[])
-    strides = {f"{name}_strides": tuple(s // 4 for s in array.strides) for name, array in (("a", a), ("b", b))}
-    low.gemm(item, a=tensors["a"], b=tensors["b"], m=rows, n=cols, k=depth, **strides)
+    item = SimpleNamespace(output=tensors.pop("output"), steps=[])
+    low.gemm(item, **tensors, m=rows, n=cols, k=depth, a_turned=turned["a"], b_turned=turned["b"])
     ops, _ = low.finish()
     program = nncore.Program(ops, state)
     program.run()

@@ -53,11 +53,9 @@ def _restore_threads():
 def teams(monkeypatch):
     """Programs compiled in the test give all threads of the team work, however small they are."""
     from nnpy.compiler import schedule
-    from nnpy.optimizers import base
 
     for name, value in (("_NS_PER_THREAD", 1e-3), ("_NS_OF_ONE", 0), ("_LEAST_ROWS", 1)):
         monkeypatch.setattr(schedule, name, value)
-    monkeypatch.setattr(base, "_SHARE", 1)
 
 
 @pytest.fixture

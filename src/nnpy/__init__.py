@@ -27,6 +27,7 @@ from nnpy.callbacks import (
 )
 from nnpy.config import floatx, set_floatx
 from nnpy.graph import Parameter, Tensor
+from nnpy.insight.explain import explain
 from nnpy.layers import (
     Activation,
     Add,
@@ -84,7 +85,7 @@ __all__ = [
     "LambdaCallback", "Layer", "LayerNormalization", "LearningRateScheduler", "MaxPooling1D", "MaxPooling2D", "Maximum",
     "Minimum", "Model", "ModelCheckpoint", "Multiply", "Parameter", "Reshape", "Residual", "SeparableConv2D",
     "Sequential", "SpatialDropout1D", "SpatialDropout2D", "Subtract", "Tensor", "TerminateOnNaN", "UpSampling1D",
-    "UpSampling2D", "ZeroPadding1D", "ZeroPadding2D", "activations", "callbacks", "config", "data", "floatx",
+    "UpSampling2D", "ZeroPadding1D", "ZeroPadding2D", "activations", "callbacks", "config", "data", "explain", "floatx",
     "get_num_threads", "get_seed", "initializers", "layers", "load_model", "losses", "metrics", "ops", "optimizers",
     "regularizers", "schedules", "set_floatx", "set_num_threads", "set_seed",
 ]  # fmt: skip

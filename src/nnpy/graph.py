@@ -7,27 +7,81 @@ A shape's first axis is the batch, ``None`` until a Program is made for a batch 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from nnpy.config import floatx
 
 if TYPE_CHECKING:
     from nnpy.ops.base import Operation
 
 Shape = tuple[int | None, ...]
 _counter = itertools.count()
+#: What Python's operators on tensors mean, by the functions' names; ``nnpy.ops`` fills it.
+operators: dict[str, Callable[..., Any]] = {}
+
+
+def _operator(name: str, swapped: bool = False) -> Callable[..., Any]:
+    def method(self: Tensor, *others: Any) -> Any:
+        arguments = (*others, self) if swapped else (self, *others)
+        return operators[name](*arguments)
+
+    return method
+
+
+@dataclass(frozen=True, slots=True)
+class Dim:
+    """A size that is known once the batch is: ``coefficient * batch ** power``. Shapes show it as None."""
+
+    coefficient: int = 1
+    power: int = 1
+
+    def at(self, batch: int) -> int:
+        return self.coefficient * batch**self.power
+
+
+BATCH = Dim()
+Size = int | Dim
+
+
+def size_of(sizes: Iterable[Size]) -> Size:
+    """The product of sizes."""
+    coefficient, power = 1, 0
+    for size in sizes:
+        coefficient *= size if isinstance(size, int) else size.coefficient
+        power += 0 if isinstance(size, int) else size.power
+    return Dim(coefficient, power) if power and coefficient else coefficient
+
+
+def divided(size: Size, by: Size) -> Size | None:
+    """size / by, or None if that is no whole number of elements for every batch."""
+    a, b = (s if isinstance(s, Dim) else Dim(s, 0) for s in (size, by))
+    if b.coefficient == 0 or a.coefficient % b.coefficient or a.power < b.power:
+        return None
+    coefficient, power = a.coefficient // b.coefficient, a.power - b.power
+    return Dim(coefficient, power) if power else coefficient
+
+
+def concrete(sizes: Iterable[Size], batch: int) -> tuple[int, ...]:
+    """The sizes for a batch."""
+    return tuple(size if isinstance(size, int) else size.at(batch) for size in sizes)
 
 
 class Tensor:
-    """A value in the graph. ``shape``: ``(None, ...)``, None being the batch; ``kind``: "real" or "index" (int32)."""
+    """A value in the graph. ``shape``: ``(None, ...)``, None being a size that the batch decides; ``kind``: "real",
+    "index" (int32) or "bool" (kept as real 0 and 1)."""
 
     __array_ufunc__ = None  # array + tensor is an error, not an array of tensors
 
-    def __init__(self, shape: Shape, node: Node | None = None, name: str = "", kind: str = "real"):
-        self.shape = tuple(shape)
+    def __init__(self, shape: Sequence[Any], node: Node | None = None, name: str = "", kind: str = "real"):
+        self.sizes: tuple[Size, ...] = tuple(BATCH if size is None else size for size in shape)
+        self.shape: Shape = tuple(size if isinstance(size, int) else None for size in self.sizes)
         self.node = node
         self.name = name
         self.kind = kind
@@ -37,7 +91,15 @@ class Tensor:
 
     @property
     def rank(self) -> int:
-        return len(self.shape)
+        return len(self.sizes)
+
+    ndim = rank
+
+    @property
+    def dtype(self) -> str:
+        """The name of its dtype: "float32" or "float64" (``floatx()``; a Program's is that of its model), "int32" or
+        "bool"."""
+        return {"real": floatx(), "index": "int32"}.get(self.kind, self.kind)
 
     @property
     def made_by(self) -> Node:
@@ -48,60 +110,49 @@ class Tensor:
 
     def concrete(self, batch: int) -> tuple[int, ...]:
         """The shape for a batch size."""
-        return tuple(batch if size is None else size for size in self.shape)
+        return concrete(self.sizes, batch)
 
-    def __add__(self, other):
-        from nnpy import ops
+    def __len__(self) -> int:
+        if not self.shape or self.shape[0] is None:
+            raise TypeError(f"{self!r}: has no length: the batch is not known before it runs")
+        return self.shape[0]
 
-        return ops.add(self, other) if isinstance(other, Tensor) else ops.affine(self, 1.0, other)
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
 
-    __radd__ = __add__
-
-    def __sub__(self, other):
-        from nnpy import ops
-
-        return ops.subtract(self, other) if isinstance(other, Tensor) else ops.affine(self, 1.0, -other)
-
-    def __rsub__(self, other):
-        from nnpy import ops
-
-        return ops.affine(self, -1.0, other)
-
-    def __mul__(self, other):
-        from nnpy import ops
-
-        return ops.multiply(self, other) if isinstance(other, Tensor) else ops.affine(self, other, 0.0)
-
-    __rmul__ = __mul__
-
-    def __truediv__(self, other):
-        from nnpy import ops
-
-        return ops.divide(self, other) if isinstance(other, Tensor) else ops.affine(self, 1.0 / other, 0.0)
-
-    def __neg__(self):
-        from nnpy import ops
-
-        return ops.affine(self, -1.0, 0.0)
+    def __bool__(self) -> bool:
+        raise TypeError(
+            f"{self!r}: has no truth value while the graph is made; nnpy.ops.where(condition, x, y) chooses by element"
+        )
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name or self.number} {self.shape}>"
 
+    __add__, __radd__ = _operator("add"), _operator("add", True)
+    __sub__, __rsub__ = _operator("subtract"), _operator("subtract", True)
+    __mul__, __rmul__ = _operator("multiply"), _operator("multiply", True)
+    __truediv__, __rtruediv__ = _operator("divide"), _operator("divide", True)
+    __matmul__, __rmatmul__ = _operator("matmul"), _operator("matmul", True)
+    __pow__, __rpow__ = _operator("power"), _operator("power", True)
+    __lt__, __le__, __gt__, __ge__ = (_operator(name) for name in ("less", "less_equal", "greater", "greater_equal"))
+    __neg__, __abs__, __getitem__ = _operator("negative"), _operator("abs"), _operator("getitem")
 
-class Parameter(Tensor):
-    """A tensor that a layer owns and an optimizer changes (or, not ``trainable``, a kernel: running statistics).
 
-    ``value`` is the array itself; once the model is built it is a view of the model's flat buffer. It may be set, to an
-    array of its shape; ``numpy()`` is a copy.
+class Variable(Tensor):
+    """An array that outlives a step. ``role``: "weight" (an optimizer changes it), "statistic", "slot" (of an
+    optimizer), "accumulator" (of a metric) or "state" (carried from step to step).
+
+    ``value`` is the array itself; it may be set, to an array of its shape; ``numpy()`` is a copy.
     """
 
-    def __init__(self, value: np.ndarray, name: str, trainable: bool = True):
-        super().__init__(value.shape, None, name)
+    def __init__(self, value: np.ndarray, name: str, role: str = "state", kind: str = "real"):
+        super().__init__(value.shape, None, name, kind)
         self.value = value
-        self.trainable = trainable
-        self.owner: Any = None  # the layer that made it
-        self.l1 = 0.0  # regularization: loss += l1 * sum(|w|) + l2 * sum(w^2)
-        self.l2 = 0.0
+        self.role = role
+
+    @property
+    def dtype(self) -> str:
+        return self.value.dtype.name
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Not a property: a prediction reads the values of all parameters, and an attribute is quicker to read.
@@ -110,7 +161,7 @@ class Parameter(Tensor):
         super().__setattr__(name, value)
 
     def _checked(self, value: Any) -> np.ndarray:
-        """``value`` as an array of the parameter's shape and of real numbers. TypeError, ValueError otherwise."""
+        """``value`` as an array of the variable's shape and of real numbers. TypeError, ValueError otherwise."""
         array = np.asarray(value)
         if array.dtype.kind not in "fiub":
             raise TypeError(f"{self.name}: expected real numbers, got dtype {array.dtype}")
@@ -130,6 +181,20 @@ class Parameter(Tensor):
         return np.array(self.value, dtype, copy=copy)
 
 
+class Parameter(Variable):
+    """A variable of a layer: what an optimizer changes, or, not ``trainable``, a kernel: running statistics.
+
+    Once the model is built its value is a view of the model's flat buffer. ``regularizer``: what adds a penalty on it
+    to the loss.
+    """
+
+    def __init__(self, value: np.ndarray, name: str, trainable: bool = True):
+        super().__init__(value, name, "weight")
+        self.trainable = trainable
+        self.owner: Any = None  # the layer that made it
+        self.regularizer: Any = None
+
+
 class Node:
     """One operation applied to tensors. ``attributes`` are its constants; ``scope``: the path of layers that made it,
     "model/block/dense"."""
@@ -139,6 +204,7 @@ class Node:
         self.inputs = tuple(inputs)
         self.attributes = attributes or {}
         self.scope = path()
+        self.number = next(_counter)
         self.outputs: tuple[Tensor, ...] = ()
 
     @property
@@ -215,6 +281,12 @@ def record(effect: Node) -> Node:
 
 def apply(operation: Operation, inputs: Iterable[Tensor], **attributes) -> Tensor:
     """Make a node; the shape rule checks the inputs. Returns the first output; all are ``.made_by.outputs``."""
+    return make(operation, inputs, **attributes).outputs[0]
+
+
+def make(operation: Operation, inputs: Iterable[Tensor], **attributes) -> Node:
+    """The node itself. Raises TypeError for inputs that are no tensors, or class numbers where reals are computed with,
+    ValueError for shapes that do not fit."""
     inputs = tuple(inputs)
     for position, tensor in enumerate(inputs):
         if not isinstance(tensor, Tensor):
@@ -226,17 +298,18 @@ def apply(operation: Operation, inputs: Iterable[Tensor], **attributes) -> Tenso
             "without its dtype, Input takes integers too and converts them"
         )
     results = operation.infer(node)
-    node.outputs = tuple(
-        Tensor(shape, node, f"{node.scope}/{operation.name}" if node.scope else operation.name) for shape in results
-    )
-    return node.outputs[0]
+    kinds = operation.kinds(node)
+    name = f"{node.scope}/{operation.name}" if node.scope else operation.name
+    node.outputs = tuple(Tensor(shape, node, name, kinds) for shape in results)
+    return node
 
 
-def ordered(outputs: Iterable[Tensor]) -> list[Node]:
+def ordered(outputs: Iterable[Tensor | Node]) -> list[Node]:
     """The nodes that ``outputs`` depend on, operands first (iterative: depth is not bounded by Python's stack)."""
     done: set[int] = set()
     order: list[Node] = []
-    stack: list[tuple[Node, bool]] = [(t.node, False) for t in reversed(list(outputs)) if t.node is not None]
+    roots = [made for t in outputs if (made := t if isinstance(t, Node) else t.node) is not None]
+    stack: list[tuple[Node, bool]] = [(node, False) for node in reversed(roots)]
     while stack:
         node, expanded = stack.pop()
         if id(node) in done:
@@ -248,3 +321,8 @@ def ordered(outputs: Iterable[Tensor]) -> list[Node]:
         stack.append((node, True))
         stack.extend((t.node, False) for t in reversed(node.inputs) if t.node is not None and id(t.node) not in done)
     return order
+
+
+def count_of(sizes: Iterable[Size], batch: int) -> int:
+    """Elements of a shape at a batch size, 1 where there are none: what a mean divides by."""
+    return max(1, prod(concrete(sizes, batch)))

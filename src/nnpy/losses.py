@@ -5,12 +5,13 @@ Names and defaults are Keras 3's. The objective is the mean over the samples of 
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import numpy as np
 
 from nnpy import ops
-from nnpy.checks import flag, real, shown
+from nnpy.checks import flag, integer, real, shown
 from nnpy.data.inputs import column
 from nnpy.graph import Shape, Tensor
 from nnpy.registry import Configurable, find, snake
@@ -19,7 +20,11 @@ _EPSILON = 1e-7  # probabilities are kept this far from 0 where their logits are
 
 
 class Loss(Configurable):
-    """Base of losses. ``target_kind``: "index" for targets that are class numbers, "real" for numbers."""
+    """Base of losses. ``target_kind``: "index" for targets that are class numbers, "real" for numbers.
+
+    A loss of your own defines ``call(y_true, y_pred)``, written with ``nnpy.ops``: the losses of rows, of shape (batch,)
+    or (batch, steps) and so on, whose mean is taken.
+    """
 
     group = "loss"
     target_kind = "real"
@@ -27,13 +32,22 @@ class Loss(Configurable):
     def __init__(self, *, name: str | None = None):
         self.name = name or snake(type(self).__name__)
 
-    def __call__(self, y_true: Tensor, y_pred: Tensor, weights: Tensor | None = None) -> Tensor:
-        """The loss of every sample, shape (None,). ``weights``: (None,), factors of the samples' losses."""
-        raise NotImplementedError(f"{type(self).__name__}: a loss must define __call__(y_true, y_pred, weights)")
+    def __call__(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        """The loss of every row. TypeError for numbers: a loss becomes part of a compiled step."""
+        symbolic(self, y_true, y_pred)
+        return self.call(y_true, y_pred)
+
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        """The loss of every row, as operations on tensors."""
+        raise NotImplementedError(f"{type(self).__name__}: a loss must define call(y_true, y_pred)")
 
     def target_shape(self, output_shape: Shape) -> Shape:
         """The shape of targets for a prediction of ``output_shape``, both with the batch."""
         return output_shape
+
+    def valid(self, y_true: Tensor) -> Tensor | None:
+        """Which rows count, as truth values; None: all."""
+        return None
 
     def check_targets(self, y: Any, output_shape: Shape, name: str = "y") -> np.ndarray:
         """The user's targets as an array of ``target_shape``, checked.
@@ -45,8 +59,9 @@ class Loss(Configurable):
         expected = output_shape[1:]
         if y.ndim == 1 and expected == (1,):
             y = y.reshape(-1, 1)
-        if y.shape[1:] != expected or y.ndim != len(output_shape):
-            raise ValueError(f"{self}: expected {name} of shape {('n', *expected)}, like the output, got {y.shape}")
+        if y.ndim != len(output_shape) or any(e not in (None, n) for n, e in zip(y.shape[1:], expected, strict=True)):
+            shape = described(("n", *expected))
+            raise ValueError(f"{self}: expected {name} of shape {shape}, like the output, got {y.shape}")
         refuse(y, ~np.isfinite(y) if y.dtype.kind == "f" else None, f"{self}: expected {name} to be finite")
         return y
 
@@ -57,9 +72,8 @@ class Loss(Configurable):
 class MeanSquaredError(Loss):
     """The mean over a sample's outputs of (y_true - y_pred)^2."""
 
-    def __call__(self, y_true, y_pred, weights=None):
-        symbolic(self, y_true, y_pred, weights)
-        return ops.mean_squared_error(y_pred, y_true, weights)
+    def call(self, y_true, y_pred):
+        return ops.mean_squared_error(y_pred, y_true)
 
 
 class BinaryCrossentropy(Loss):
@@ -74,15 +88,14 @@ class BinaryCrossentropy(Loss):
         self.from_logits = flag("BinaryCrossentropy", "from_logits", from_logits)
         self.label_smoothing = real("BinaryCrossentropy", "label_smoothing", label_smoothing, least=0, most=1)
 
-    def __call__(self, y_true, y_pred, weights=None):
-        symbolic(self, y_true, y_pred, weights)
-        return ops.binary_crossentropy(self.logits(y_pred), y_true, weights, self.label_smoothing)
+    def call(self, y_true, y_pred):
+        return ops.binary_crossentropy(self.logits(y_pred), y_true, self.label_smoothing)
 
     def logits(self, y_pred: Tensor) -> Tensor:
         """What the sigmoid of is the prediction."""
         if self.from_logits:
             return y_pred
-        behind = logits_behind(y_pred, "sigmoid")
+        behind = ops.losses.behind(y_pred, "sigmoid")
         if behind is not None:
             return behind
         return ops.subtract(_safe_log(y_pred), _safe_log(ops.affine(y_pred, -1.0, 1.0)))
@@ -105,18 +118,18 @@ class CategoricalCrossentropy(Loss):
         self.from_logits = flag("CategoricalCrossentropy", "from_logits", from_logits)
         self.label_smoothing = real("CategoricalCrossentropy", "label_smoothing", label_smoothing, least=0, most=1)
 
-    def __call__(self, y_true, y_pred, weights=None):
-        symbolic(self, y_true, y_pred, weights)
+    def call(self, y_true, y_pred):
         _check_classes(self, y_pred.shape)
         logits = categorical_logits(y_pred, self.from_logits)
-        return ops.softmax_crossentropy(logits, targets=y_true, weights=weights, smoothing=self.label_smoothing)
+        return ops.softmax_crossentropy(logits, y_true, self.label_smoothing)
 
     def check_targets(self, y, output_shape, name="y"):
         _check_classes(self, output_shape)
         y = real_array(y, name, str(self))
-        if y.ndim == 1 or y.shape[1:] == (1,):
+        if y.ndim == len(output_shape) - 1 or y.shape[1:] == (*output_shape[1:-1], 1):
             raise ValueError(
-                f"{self}: expected {name} of shape ('n', {output_shape[1]}), one-hot or probabilities, got {y.shape}; "
+                f"{self}: expected {name} of shape {described(('n', *output_shape[1:]))}, one-hot or probabilities, got "
+                f"{y.shape}; "
                 "for class numbers use SparseCategoricalCrossentropy"
             )
         y = super().check_targets(y, output_shape, name)
@@ -125,38 +138,50 @@ class CategoricalCrossentropy(Loss):
 
 
 class SparseCategoricalCrossentropy(Loss):
-    """-log(p[y]): the cross-entropy with targets that are class numbers 0 ... classes - 1, shape (n,) or (n, 1).
+    """-log(p[y]): the cross-entropy with targets that are class numbers 0 ... classes - 1, of the output's shape without
+    the classes, or with 1 in their place: (n,), (n, steps), (n, height, width).
 
     ``from_logits=False``: the model ends in a softmax; the loss is computed from what goes into it, which is stable.
+    ``ignore_class``: rows of this label (it need not be a class: -1, say) count neither in the loss nor in its mean.
     """
 
     target_kind = "index"
 
-    def __init__(self, from_logits: bool = False, *, name: str | None = None):
+    def __init__(self, from_logits: bool = False, ignore_class: int | None = None, *, name: str | None = None):
         super().__init__(name=name)
         self.from_logits = flag("SparseCategoricalCrossentropy", "from_logits", from_logits)
+        self.ignore_class = (
+            None if ignore_class is None else integer("SparseCategoricalCrossentropy", "ignore_class", ignore_class)
+        )
 
-    def __call__(self, y_true, y_pred, weights=None):
-        symbolic(self, y_true, y_pred, weights)
+    def call(self, y_true, y_pred):
         _check_classes(self, y_pred.shape)
-        return ops.softmax_crossentropy(categorical_logits(y_pred, self.from_logits), labels=y_true, weights=weights)
+        logits = categorical_logits(y_pred, self.from_logits)
+        return ops.softmax_crossentropy(logits, y_true, ignore_class=self.ignore_class)
 
     def target_shape(self, output_shape):
-        return output_shape[:1]
+        return output_shape[:-1]
+
+    def valid(self, y_true: Tensor) -> Tensor | None:
+        if self.ignore_class is None:
+            return None
+        return ops.not_equal(y_true, self.ignore_class)
 
     def check_targets(self, y, output_shape, name="y"):
         _check_classes(self, output_shape)
-        classes = output_shape[1]
+        rows, classes = output_shape[1:-1], output_shape[-1]
         y = real_array(y, name, str(self))
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = y.reshape(-1)
-        if y.ndim != 1:
+        if y.ndim == len(output_shape) and y.shape[-1] == 1 and y.shape[1:-1] == rows:
+            y = y.reshape(y.shape[:-1])
+        if y.ndim != len(output_shape) - 1 or any(e not in (None, n) for n, e in zip(y.shape[1:], rows, strict=True)):
             hint = "; for one-hot targets use CategoricalCrossentropy" if y.shape[1:] == output_shape[1:] else ""
-            raise ValueError(f"{self}: expected {name} of shape ('n',), class numbers, got {y.shape}{hint}")
+            expected = described(("n", *rows))
+            raise ValueError(f"{self}: expected {name} of shape {expected}, class numbers, got {y.shape}{hint}")
         if y.dtype.kind == "f":
             refuse(y, ~(np.floor(y) == y), f"{self}: expected {name} to be whole class numbers")
         message = f"{self}: expected {name} in 0 ... {classes - 1}, the output has {classes} classes"
-        refuse(y, (y < 0) | (y >= classes), message)
+        strange = (y < 0) | (y >= classes)
+        refuse(y, strange if self.ignore_class is None else strange & (y != self.ignore_class), message)
         return y
 
 
@@ -199,38 +224,55 @@ def refuse(y: np.ndarray, bad: np.ndarray | None, message: str) -> None:
         raise ValueError(f"{message}, got {y[row, *place].item()} in row {int(row)}{column(bad.shape[1:], place)}")
 
 
-def logits_behind(y_pred: Tensor, function: str) -> Tensor | None:
-    """What went into the softmax or sigmoid that gave ``y_pred``; None if something else did."""
-    node = y_pred.node
-    if node is None or y_pred is not node.outputs[0]:
-        return None
-    name = node.operation.name
-    if name == function or (name == "activation" and node.attributes["kind"] == function):
-        return node.inputs[0]
-    return None
-
-
 def categorical_logits(y_pred: Tensor, from_logits: bool) -> Tensor:
     """What the softmax of is the prediction. Probabilities of another origin are normalised, as in Keras."""
     if from_logits:
         return y_pred
-    behind = logits_behind(y_pred, "softmax")
+    behind = ops.losses.behind(y_pred, "softmax")
     return _safe_log(y_pred) if behind is None else behind
 
 
 def _safe_log(p: Tensor) -> Tensor:
     """log(max(p, epsilon))."""
-    return ops.log(ops.affine(ops.activation(ops.affine(p, 1.0, -_EPSILON), "relu"), 1.0, _EPSILON))
+    return ops.log(ops.maximum(p, _EPSILON))
 
 
 def _check_classes(loss: Loss, output_shape: Shape) -> None:
-    if len(output_shape) != 2 or output_shape[1] is None or output_shape[1] < 2:
-        raise ValueError(f"{loss}: expected an output of shape (batch, classes), 2 classes or more, got {output_shape}")
+    if len(output_shape) < 2 or output_shape[-1] is None or output_shape[-1] < 2:
+        raise ValueError(
+            f"{loss}: expected an output of shape (batch, ..., classes), 2 classes or more, got {output_shape}"
+        )
+
+
+def described(shape: tuple) -> str:
+    """A shape as errors print it."""
+    return (
+        "(" + ", ".join("any" if size is None else str(size) for size in shape) + ("," if len(shape) == 1 else "") + ")"
+    )
+
+
+class FunctionLoss(Loss):
+    """A plain function of (y_true, y_pred), written with ``nnpy.ops``, as a loss. JSON cannot hold it."""
+
+    def __init__(self, function: Any, *, name: str | None = None):
+        super().__init__(name=name or getattr(function, "__name__", "loss"))
+        self.function = function
+
+    def __str__(self):
+        return self.name
+
+    def call(self, y_true, y_pred):
+        return self.function(y_true, y_pred)
+
+    def get_config(self) -> dict[str, Any]:
+        raise TypeError(f"loss {self.name}: a function cannot be stored; derive a class from nnpy.losses.Loss")
 
 
 def get(value: Any) -> Loss:
     """A loss from its name ("mse", "sparse_categorical_crossentropy"), class, configuration, or itself."""
-    refuse_function("loss", Loss, value, "__call__(self, y_true, y_pred, weights=None)")
+    if inspect.isfunction(value) or inspect.ismethod(value):
+        return FunctionLoss(value)
+    refuse_function("loss", Loss, value, "call(self, y_true, y_pred)")
     return find(Loss, value, {"mse": "MeanSquaredError"})
 
 

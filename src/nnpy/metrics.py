@@ -1,24 +1,47 @@
-"""Metrics: a number for each sample as operations on tensors; the metric is their mean. And reports on predictions.
+"""Metrics: accumulators that a compiled step adds to, and what their totals mean. And reports on predictions.
 
 Where the loss's kernel finds the same number on its way, the metric costs nothing.
 """
 
 from __future__ import annotations
 
+import inspect
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from nnpy import losses, ops
 from nnpy.checks import integer, real, shown
-from nnpy.graph import Tensor
+from nnpy.graph import Node, Shape, Tensor, Variable
+from nnpy.ops import effects
 from nnpy.registry import Configurable, find, snake
 
 
-class Metric(Configurable):
-    """Base of metrics. Called on the targets' tensor (the loss's), the prediction's, and what the loss is.
+@dataclass(frozen=True)
+class Accumulator:
+    """An array of float64 that begins at ``initial``. ``merge``: how those of slices, streams and ranks become one:
+    "sum", "max" or "min"."""
 
-    ``direction``: "max" or "min", which is better; None: callbacks that compare values have to be told."""
+    shape: tuple[int, ...]
+    merge: str = "sum"
+    initial: float = 0.0
+
+    def new(self) -> np.ndarray:
+        return np.full(self.shape, self.initial)
+
+    def merged(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        """Both together."""
+        return {"sum": np.add, "max": np.maximum, "min": np.minimum}[self.merge](one, other)
+
+
+class Metric(Configurable):
+    """Base of metrics: ``accumulators``, what a step does to them, and the ``result`` of their totals.
+
+    ``direction``: "max" or "min", which of two values is better; None: callbacks that compare values have to be told.
+    """
 
     group = "metric"
     direction: str | None = None
@@ -26,11 +49,23 @@ class Metric(Configurable):
     def __init__(self, name: str | None = None):
         self.name = name or snake(type(self).__name__)
 
-    def __call__(
-        self, y_true: Tensor, y_pred: Tensor, loss: losses.Loss | None = None, loss_tensor: Tensor | None = None
-    ) -> Tensor:
-        """The metric of every sample, shape (None,). ``loss_tensor``: the loss's result, if its parts may be reused."""
-        raise NotImplementedError(f"{self}: a metric must define __call__(y_true, y_pred)")
+    def resolve(self, y_true: Tensor, y_pred: Tensor, loss: losses.Loss | None = None) -> Metric:
+        """The metric that it stands for, for these tensors under this loss."""
+        return self
+
+    def accumulators(self, output_shape: Shape) -> Mapping[str, Accumulator]:
+        """Those it needs, by name, for a prediction of ``output_shape``."""
+        raise NotImplementedError(f"{self}: a metric must define accumulators(output_shape)")
+
+    def update(
+        self, variables: Mapping[str, Variable], y_true: Tensor, y_pred: Tensor, weights: Tensor | None = None
+    ) -> Sequence[Node]:
+        """The effects that add a batch. ``weights``: of the rows (all axes but the last)."""
+        raise NotImplementedError(f"{self}: a metric must define update(variables, y_true, y_pred, weights)")
+
+    def result(self, totals: Mapping[str, np.ndarray]) -> Any:
+        """The metric's value."""
+        raise NotImplementedError(f"{self}: a metric must define result(totals)")
 
     def __str__(self) -> str:
         return f"{type(self).__name__} {self.name!r}"
@@ -42,30 +77,62 @@ class Metric(Configurable):
             raise ValueError(f"{self}: expected targets that are {what}, the loss takes {has}")
 
 
-class SparseCategoricalAccuracy(Metric):
-    """The share of samples whose largest output is that of their class number."""
+class MeanMetric(Metric):
+    """The mean of a number for every row: a subclass defines ``call(y_true, y_pred)``."""
+
+    def __call__(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        """The metric of every row (all axes but the last). TypeError for numbers."""
+        losses.symbolic(self, y_true, y_pred)
+        return self.call(y_true, y_pred)
+
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        raise NotImplementedError(f"{type(self).__name__}: a metric must define call(y_true, y_pred)")
+
+    def accumulators(self, output_shape):
+        return {"mean": Accumulator((2,))}
+
+    def update(self, variables, y_true, y_pred, weights=None):
+        values = self(y_true, y_pred)
+        if not isinstance(values, Tensor) or values.rank == 0:
+            raise TypeError(f"metric {self}: expected call() to return a Tensor of a value a row, got {shown(values)}")
+        if weights is None:
+            return [effects.accumulate(variables["mean"], values)]
+        weights = ops.broadcast_to(weights, values.sizes)
+        return [effects.accumulate(variables["mean"], ops.multiply(values, weights), weights)]
+
+    def result(self, totals):
+        total, count = totals["mean"]
+        return float(total / count) if count else math.nan if total else 0.0
+
+
+class SparseCategoricalAccuracy(MeanMetric):
+    """The share of rows whose largest output is that of their class number."""
 
     direction = "max"
+    _ignored: int | None = None  # the label that the loss ignores
 
-    def __call__(self, y_true, y_pred, loss=None, loss_tensor=None):
+    def resolve(self, y_true, y_pred, loss=None):
+        made = type(self)(self.name)
+        made._ignored = getattr(loss, "ignore_class", None)
+        return made
+
+    def call(self, y_true, y_pred):
         self._expect(y_true, "index", "class numbers")
-        found = _hits_of(loss_tensor, "softmax_crossentropy", y_true, y_pred, "softmax")
-        return ops.hits(y_pred, labels=y_true) if found is None else found
+        return ops.correct(y_pred, y_true, self._ignored)
 
 
-class CategoricalAccuracy(Metric):
-    """The share of samples whose largest output is that of their largest target."""
+class CategoricalAccuracy(MeanMetric):
+    """The share of rows whose largest output is that of their largest target."""
 
     direction = "max"
 
-    def __call__(self, y_true, y_pred, loss=None, loss_tensor=None):
+    def call(self, y_true, y_pred):
         self._expect(y_true, "real", "of the output's shape (one-hot)")
-        found = _hits_of(loss_tensor, "softmax_crossentropy", y_true, y_pred, "softmax")
-        return ops.hits(y_pred, targets=y_true) if found is None else found
+        return ops.correct(y_pred, y_true)
 
 
-class BinaryAccuracy(Metric):
-    """The share of a sample's outputs that are on the targets' side of ``threshold``.
+class BinaryAccuracy(MeanMetric):
+    """The share of a row's outputs that are on the targets' side of ``threshold``.
 
     ``threshold=None``: 0.5, or 0 under a loss with ``from_logits=True``. (Keras takes 0.5 there too, which is wrong.)
     """
@@ -76,64 +143,87 @@ class BinaryAccuracy(Metric):
         super().__init__(name)
         self.threshold = None if threshold is None else real("BinaryAccuracy", "threshold", threshold)
 
-    def __call__(self, y_true, y_pred, loss=None, loss_tensor=None):
-        self._expect(y_true, "real", "of the output's shape, 0 or 1")
+    def resolve(self, y_true, y_pred, loss=None):
         default = 0.0 if getattr(loss, "from_logits", False) else 0.5
-        threshold = default if self.threshold is None else self.threshold
-        if threshold == default:
-            found = _hits_of(loss_tensor, "binary_crossentropy", y_true, y_pred, "sigmoid")
-            if found is not None:
-                return found
-        behind = losses.logits_behind(y_pred, "sigmoid") if threshold == 0.5 else None
-        return ops.binary_hits(y_pred, y_true, threshold) if behind is None else ops.binary_hits(behind, y_true)
+        return type(self)(default if self.threshold is None else self.threshold, self.name)
+
+    def call(self, y_true, y_pred):
+        self._expect(y_true, "real", "of the output's shape, 0 or 1")
+        threshold = 0.5 if self.threshold is None else self.threshold
+        behind = ops.losses.behind(y_pred, "sigmoid") if threshold == 0.5 else None
+        return ops.binary_correct(y_pred, y_true, threshold) if behind is None else ops.binary_correct(behind, y_true)
 
 
-class Accuracy(Metric):
+class Accuracy(MeanMetric):
     """ "accuracy": the one of the three above that suits. Sparse for class numbers; binary for one output or under
     BinaryCrossentropy (where Keras takes categorical for several outputs); categorical for the rest."""
 
     direction = "max"
 
-    def resolve(self, y_true: Tensor, y_pred: Tensor, loss: losses.Loss | None = None) -> Metric:
-        """The metric that it stands for."""
+    def resolve(self, y_true, y_pred, loss=None):
         losses.symbolic(self, y_true, y_pred)
         if y_true.kind == "index":
-            return SparseCategoricalAccuracy(self.name)
+            return SparseCategoricalAccuracy(self.name).resolve(y_true, y_pred, loss)
         if y_pred.shape[-1] == 1 or isinstance(loss, losses.BinaryCrossentropy):
-            return BinaryAccuracy(name=self.name)
+            return BinaryAccuracy(name=self.name).resolve(y_true, y_pred, loss)
         return CategoricalAccuracy(self.name)
 
-    def __call__(self, y_true, y_pred, loss=None, loss_tensor=None):
-        return self.resolve(y_true, y_pred, loss)(y_true, y_pred, loss, loss_tensor)
 
-
-class MeanSquaredError(Metric):
-    """The mean over a sample's outputs of (y_true - y_pred)^2."""
+class MeanSquaredError(MeanMetric):
+    """The mean over a row's outputs of (y_true - y_pred)^2."""
 
     direction = "min"
 
-    def __call__(self, y_true, y_pred, loss=None, loss_tensor=None):
+    def call(self, y_true, y_pred):
         self._expect(y_true, "real", "of the output's shape")
-        node = None if loss_tensor is None else loss_tensor.node
-        if node is not None and node.operation.name == "mean_squared_error" and node.inputs == (y_pred, y_true):
-            return loss_tensor
         return ops.mean_squared_error(y_pred, y_true)
 
 
-def _hits_of(
-    loss_tensor: Tensor | None, operation: str, y_true: Tensor, y_pred: Tensor, function: str
-) -> Tensor | None:
-    """The hits that the loss's kernel counts, if it compares the same prediction with the same targets."""
-    node = None if loss_tensor is None else loss_tensor.node
-    if node is None or node.operation.name != operation or len(node.inputs) < 2 or node.inputs[1] is not y_true:
-        return None
-    same = node.inputs[0] is y_pred or node.inputs[0] is losses.logits_behind(y_pred, function)
-    return node.outputs[2] if same else None
+class ConfusionMatrix(Metric):
+    """Counts of shape (classes, classes), an array: row the true class, column the predicted one (the largest output)."""
+
+    _ignored: int | None = None  # the label that the loss ignores
+
+    def resolve(self, y_true, y_pred, loss=None):
+        made = type(self)(self.name)
+        made._ignored = getattr(loss, "ignore_class", None)
+        return made
+
+    def accumulators(self, output_shape):
+        if not output_shape or not isinstance(output_shape[-1], int) or output_shape[-1] < 2:
+            raise ValueError(f"{self}: expected an output of shape (batch, ..., classes), got {output_shape}")
+        return {"counts": Accumulator((output_shape[-1],) * 2)}
+
+    def update(self, variables, y_true, y_pred, weights=None):
+        losses.symbolic(self, y_true, y_pred)
+        labels = y_true if y_true.kind == "index" else ops.argmax(y_true, -1)
+        predicted = ops.argmax(y_pred, -1)
+        weights = None if weights is None else ops.broadcast_to(weights, predicted.sizes)
+        return [effects.accumulate_confusion(variables["counts"], labels, predicted, weights, self._ignored)]
+
+    def result(self, totals):
+        return np.array(totals["counts"])
+
+
+class FunctionMetric(MeanMetric):
+    """The mean of a plain function of (y_true, y_pred), written with ``nnpy.ops``. JSON cannot hold it."""
+
+    def __init__(self, function: Any, name: str | None = None):
+        super().__init__(name or getattr(function, "__name__", "metric"))
+        self.function = function
+
+    def call(self, y_true, y_pred):
+        return self.function(y_true, y_pred)
+
+    def get_config(self) -> dict[str, Any]:
+        raise TypeError(f"metric {self.name}: a function cannot be stored; derive a class from nnpy.metrics.MeanMetric")
 
 
 def get(value: Any) -> Metric:
     """A metric from its name ("accuracy", "mse"), class, configuration, or itself. A name given becomes its name."""
-    losses.refuse_function("metric", Metric, value, "__call__(self, y_true, y_pred, loss=None, loss_tensor=None)")
+    if inspect.isfunction(value) or inspect.ismethod(value):
+        return FunctionMetric(value)
+    losses.refuse_function("metric", Metric, value, "call(self, y_true, y_pred)")
     metric = find(Metric, value, {"acc": "Accuracy", "mse": "MeanSquaredError"})
     if isinstance(value, str):
         metric.name = value
@@ -199,6 +289,17 @@ def _class_numbers(name: str, values: Any) -> np.ndarray:
 
 
 __all__ = [
-    "Accuracy", "BinaryAccuracy", "CategoricalAccuracy", "MeanSquaredError", "Metric", "SparseCategoricalAccuracy",
-    "classification_report", "confusion_matrix", "get",
+    "Accumulator",
+    "Accuracy",
+    "BinaryAccuracy",
+    "CategoricalAccuracy",
+    "ConfusionMatrix",
+    "FunctionMetric",
+    "MeanMetric",
+    "MeanSquaredError",
+    "Metric",
+    "SparseCategoricalAccuracy",
+    "classification_report",
+    "confusion_matrix",
+    "get",
 ]  # fmt: skip

@@ -31,7 +31,7 @@ from nnpy.structure import (
     trace,
 )
 from nnpy.training.engine import Engine
-from nnpy.training.settings import Settings, logs_of
+from nnpy.training.settings import Settings
 from nnpy.training.training import Training
 
 if TYPE_CHECKING:
@@ -386,7 +386,7 @@ class Model(Layer):
     def metrics_names(self) -> list[str]:
         """What ``evaluate`` gives, in its order: "loss", each output's loss where there are several, the metrics."""
         engine = self.engine
-        return list(logs_of(self.settings.resolve(self), engine.totals["test"]))
+        return list(engine.logs("test", engine.totals["test"]))
 
     @property
     def compiled(self) -> bool:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 import nncore
-from nncore import Ref
 from nnpy.graph import Parameter
 
 _PAD = 16  # elements: every parameter starts on a cache line
@@ -17,8 +16,7 @@ class Store:
     """``values`` and ``gradients``: flat arrays of ``size`` elements; a parameter's ``value`` becomes a view of the
     first.
 
-    Trainable parameters come first, matrices before vectors, else in order; ``ranges()`` are the stretches that an
-    optimizer updates (padding is zero, has zero gradient, and stays so).
+    Trainable parameters come first, matrices before vectors, else in order.
     """
 
     def __init__(self, parameters: Sequence[Parameter], dtype="float32"):
@@ -46,17 +44,13 @@ class Store:
         """The gradient of a parameter: a view of the flat buffer."""
         return self.view(self.gradients, parameter)
 
-    def ref(self, parameter: Parameter) -> Ref:
-        return nncore.ref(parameter.value)
-
-    def ranges(self, skipped: Container[Parameter] = ()) -> Iterator[tuple[int, int]]:
-        """(first, last) of every stretch of neighbouring trainable parameters that are not ``skipped``, in elements."""
+    def stretches(self, parameters: Iterable[Parameter]) -> Iterator[tuple[int, int]]:
+        """(first, last) in elements of every run of neighbours among ``parameters``, padding included: it is zero, has
+        zero gradient and stays so."""
         start = end = 0
-        for parameter in self.parameters:
+        for parameter in sorted(parameters, key=lambda p: self.offsets[p]):
             first = self.offsets[parameter]
             last = first + -(-parameter.value.size // _PAD) * _PAD
-            if not parameter.trainable or parameter in skipped:
-                continue
             if first != end:
                 if end > start:
                     yield start, end

@@ -11,35 +11,16 @@ from functools import cached_property
 from itertools import chain
 from typing import Any
 
-from nnpy import graph, ops, tree
+from nnpy import graph, tree
 from nnpy.graph import Node, Parameter, Shape, Tensor
 from nnpy.layers.base import Layer
 from nnpy.layers.calling import Call, Calling, run, tracing
 from nnpy.layers.inputs import InputLayer
+from nnpy.ops import stored
 from nnpy.registry import from_json, snake, to_json
 
 _MOST_SHAPES = 16  # whose structures are kept
 
-# Operations outside of layers (x + y, 2 * x) that a file can hold: the function of ops of that name makes them again.
-_STORED = frozenset(
-    [
-        "abs",
-        "activation",
-        "add",
-        "affine",
-        "divide",
-        "log",
-        "log_softmax",
-        "matmul",
-        "maximum",
-        "minimum",
-        "multiply",
-        "softmax",
-        "sqrt",
-        "square",
-        "subtract",
-    ]
-)
 Again = Callable[[Sequence[Tensor]], "Traced"]
 
 
@@ -391,12 +372,9 @@ def describe(structure: Structure) -> dict[str, Any]:
         if isinstance(call, Call):
             args, kwargs = tree.to_json(call.args, reference), tree.to_json(call.kwargs, reference)
             calls.append({"layer": layers[call.layer], "args": args, "kwargs": kwargs})
-        elif call.operation.name in _STORED:
-            attributes = {name: to_json(value, call.operation.name) for name, value in call.attributes.items()}
-            taken = [tree.to_json(tensor, reference) for tensor in call.inputs]
-            calls.append({"operation": call.operation.name, "inputs": taken, "attributes": attributes})
         else:
-            raise TypeError(f"cannot store the operation {call.operation.name!r} outside of a layer: make it a Layer")
+            taken = [tree.to_json(tensor, reference) for tensor in call.inputs]
+            calls.append({"inputs": taken, **stored.to_json(call)})
         where.update((tensor, [number, position]) for position, tensor in enumerate(call.outputs))
     keys = {"input_keys": list(structure.input_keys), "output_keys": list(structure.output_keys)}
     return {
@@ -424,10 +402,7 @@ def rebuild(value: dict[str, Any]) -> tuple[Any, Any]:
             layer = layers[call["layer"]]
             result = layer(*tree.from_json(call["args"], tensor), **tree.from_json(call["kwargs"], tensor))
             made[number] = tree.tensors(result)
-        elif call["operation"] in _STORED:
-            taken = tree.from_json(call["inputs"], tensor)
-            made[number] = [getattr(ops, call["operation"])(*taken, **call["attributes"])]
         else:
-            raise ValueError(f"unknown operation {call['operation']!r}")
+            made[number] = stored.from_json(call, tree.from_json(call["inputs"], tensor))
     outputs = [made[number][position] for number, position in value["outputs"]]
     return pack(inputs, value.get("input_keys", ())), pack(outputs, value.get("output_keys", ()))

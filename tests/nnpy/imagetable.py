@@ -29,7 +29,7 @@ def _group_norm(x, gamma, beta):
 
 def _conv_block(x, w, b, other):
     """What a residual block ends in."""
-    y = ops.activation(ops.add(ops.bias_add(ops.conv(x, w, SAME), b), other), "relu")
+    y = ops.activation(ops.add(ops.add(ops.conv(x, w, SAME), b), other), "relu")
     return ops.max_pool(y, Window((2, 2), (2, 2)))
 
 

@@ -5,11 +5,12 @@ import pytest
 
 import nncore
 import nnpy as nn
+from nncore.memory import SLOTS
 from nnpy import ops
-from nnpy.compiler import Feed, Request, compile_request
+from nnpy.compiler import SWITCHES, compile_step, differentiate, specialise
 from nnpy.compiler.memory import Buffer, plan
-from nnpy.graph import Parameter, Tensor
-from nnpy.parameters import Store
+from nnpy.graph import Parameter, Tensor, Variable
+from nnpy.ops import effects
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((96, 40)).astype("f")
@@ -55,7 +56,7 @@ def test_update_behind_the_gemm_is_the_update_at_the_end(make, shared):
 def test_dense_forward_is_one_gemm_with_bias_and_activation_inside():
     names = [op.name for op in _records(_trained(nn.SGD(0.1)))]
     assert "chain" not in names  # nothing is left of bias, tanh and its gradient
-    assert names.count("column_sum") == 2  # the bias gradients
+    assert names.count("reduce") == 2  # the bias gradients
     assert names.count("gemm") == 5  # two forward, two weight gradients, one input gradient
 
 
@@ -138,6 +139,16 @@ def test_frozen_normalization_is_inference_while_training():
         np.testing.assert_array_equal(a, b)
 
 
+def run(given, arrays, batch, keep=(), dtype="float32", **options):
+    """One step on arrays at the slots."""
+    state = nncore.new_state(batch)
+    executable = compile_step(given, batch, state, dtype, keep=list(keep), **options)
+    for slot, array in enumerate(arrays):
+        state[SLOTS + slot] = array.ctypes.data
+    executable.program.run()
+    return executable
+
+
 def test_gathers_any_dtype_and_any_stride():
     x, w = Tensor((None, 3)), Parameter(np.eye(3, dtype="f"), "w")
     out = ops.matmul(x, w)
@@ -147,22 +158,118 @@ def test_gathers_any_dtype_and_any_stride():
         np.arange(24, dtype=np.int64).reshape(8, 3)[::2],
     ):
         rows = len(source)
-        state, result = nncore.new_state(rows), np.empty((rows, 3), "f")
-        request = Request(rows, False, [Feed(x, 0, source.dtype.name, source.strides[0])], outputs=[(out, 1)])
-        executable = compile_request(request, Store([w]), state)
-        executable.bind(0, source)
-        executable.bind(1, result)
-        executable.program.run()
+        result = np.empty((rows, 3), "f")
+        run(
+            [effects.feed(x, 0, source.dtype.name, source.strides[0]), effects.emit(out, 1)], [source, result], rows
+        )  # fmt: skip
         np.testing.assert_array_equal(result, source)
 
 
-def test_a_loss_that_is_none_is_refused():
+def test_only_a_scalar_is_differentiated():
     w = Parameter(np.ones((2, 2), "f"), "w")
-    y = ops.square(w)
-    with pytest.raises(TypeError, match="output of a loss operation"):
-        compile_request(
-            Request(2, True, (), objective=[(y, 1.0)], keep_gradients=True), Store([w]), nncore.new_state(2)
-        )
+    with pytest.raises(ValueError, match=r"differentiate: expected a scalar, got <Tensor .*: take the mean or the sum"):
+        differentiate(ops.square(w), [w])
+
+
+def test_what_a_scalar_does_not_depend_on_has_no_gradient():
+    w, v = (Parameter(np.ones((2, 2), "f"), name) for name in "wv")
+    found = differentiate(ops.sum(ops.square(w)), [w, v])
+    assert w in found and v not in found
+
+
+def test_variables_change_at_the_end_of_a_step():
+    """Who reads them in the step sees what they were at its beginning."""
+    state = Variable(np.array([1.0, 2.0], "f"), "state")
+    double, sums = ops.multiply(state, 2.0), Variable(np.zeros(2), "sums", "accumulator")
+    executable = run([effects.assign(state, double), effects.accumulate(sums, double)], [], 1, keep=[double])
+    np.testing.assert_array_equal(state.value, [2, 4])
+    np.testing.assert_array_equal(executable.value(double), [2, 4])
+    np.testing.assert_array_equal(sums.value, [6, 2])
+    executable.program.run()
+    np.testing.assert_array_equal(state.value, [4, 8])
+    np.testing.assert_array_equal(sums.value, [18, 4])
+
+
+def test_two_variables_change_places():
+    a, b = (Variable(np.full(3, number, "f"), name) for name, number in (("a", 1), ("b", 2)))
+    run([effects.assign(a, b), effects.assign(b, a)], [], 1)
+    np.testing.assert_array_equal(a.value, [2] * 3)
+    np.testing.assert_array_equal(b.value, [1] * 3)
+
+
+def test_effects_read_variables_before_they_change():
+    """A variable turned round in its own memory, and one that is summed and changed."""
+    state, sums = Variable(np.arange(4, dtype="f"), "state"), Variable(np.zeros(2), "sums", "accumulator")
+    run([effects.assign(state, ops.flip(state, 0)), effects.accumulate(sums, state)], [], 1)
+    np.testing.assert_array_equal(state.value, [3, 2, 1, 0])
+    np.testing.assert_array_equal(sums.value, [6, 4])
+
+
+def test_a_product_with_a_variable_that_changes_is_of_each_step():
+    """What does not change is packed once a run, and this is not."""
+    x, state = Tensor((None, 300)), Variable(np.ones((300, 900), "f"), "state")
+    y = ops.matmul(x, state)
+    source, total = np.ones((400, 300), "f"), Variable(np.zeros(2), "total", "accumulator")
+    given = [effects.feed(x, 0, "float32", source.strides[0]), effects.accumulate(total, ops.mean(y, keepdims=True))]
+    twice = effects.assign(state, ops.multiply(state, 2.0))
+    nn_state = nncore.new_state(200)
+    executable = compile_step([*given, twice], 200, nn_state)
+    nn_state[SLOTS] = source.ctypes.data
+    executable.program.run(2)
+    np.testing.assert_allclose(total.value, [300 + 600, 2])
+
+
+@pytest.mark.parametrize(
+    "make, error, text",
+    [
+        (lambda v: effects.assign(Tensor((3,)), v), TypeError, "assign: expected a variable, got"),
+        (lambda v: effects.assign(v, Tensor((2,))), ValueError, r"expected a value of shape \(3,\) for v, got \(2,\)"),
+        (lambda v: effects.accumulate(v, v), ValueError, r"expected a variable of shape \(2,\) and dtype float64"),
+    ],
+)
+def test_effects_that_do_not_fit(make, error, text):
+    with pytest.raises(error, match=text):
+        make(Variable(np.zeros(3, "f"), "v"))
+
+
+def _step(without=()):
+    """The weights, and the loss, after three steps of a network with most kinds of layers."""
+    nn.set_seed(1)
+    layers = [
+        nn.Conv2D(4, 3, padding="same"), nn.BatchNormalization(), nn.Activation("relu"), nn.MaxPooling2D(2),
+        nn.Flatten(), nn.Dense(12, activation="tanh"), nn.LayerNormalization(), nn.Dense(5),
+    ]  # fmt: skip
+    model = nn.Sequential([nn.Input((8, 8, 3)), *layers])
+    model.compile(nn.SGD(0.1, momentum=0.9), nn.losses.SparseCategoricalCrossentropy(True), metrics=["accuracy"])
+    compile_one = model.engine._compile
+    model.engine._compile = lambda *arguments: compile_one(*arguments, without=without)
+    x = np.random.default_rng(2).standard_normal((32, 8, 8, 3)).astype("f")
+    logs = [model.train_on_batch(x, Y[:32], return_dict=True) for _ in range(3)]
+    return model.get_weights(), [tuple(log.values()) for log in logs], len(_records(model))
+
+
+@pytest.mark.parametrize("switch", SWITCHES)
+def test_passes_can_be_left_out(switch):
+    weights, logs, count = _step()
+    other, others, more = _step([switch])
+    np.testing.assert_allclose(others, logs, rtol=1e-5)
+    for a, b in zip(weights, other, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    if switch in ("fuse", "share_losses"):
+        assert more > count
+
+
+def test_unknown_passes_are_refused():
+    with pytest.raises(ValueError, match=r"compile_step: unknown passes \['fusing'\]; there are share_losses, fuse"):
+        compile_step([], 1, nncore.new_state(), without=["fusing"])
+
+
+def test_specialise_leaves_the_graph_as_it_was():
+    x = Tensor((None, 3))
+    y = ops.dropout(x, 0.5)
+    tensors, _ = specialise([y], training=False)
+    assert tensors[y] is x and y.node.inputs == (x,)
+    assert specialise([y], training=True)[0][y] is y
 
 
 def test_row_steps_do_not_fuse_across_a_reshape(rng):

@@ -193,7 +193,7 @@ def test_bad_x_is_refused_before_work(net, what):
 
 BAD_Y = {
     "length": (Y[:9], ValueError, r"y: expected as many samples as x, 10, got 9"),
-    "one-hot": (np.eye(3)[Y], ValueError, r"expected y of shape \('n',\), class numbers, got \(10, 3\); for one-hot targets"),
+    "one-hot": (np.eye(3)[Y], ValueError, r"expected y of shape \(n,\), class numbers, got \(10, 3\); for one-hot targets"),
     "too large": (np.where(np.arange(10) == 4, 3, Y), ValueError, r"expected y in 0 ... 2, the output has 3 classes, got 3 in row 4"),
     "negative": (np.where(np.arange(10) == 6, -1, Y), ValueError, r"got -1 in row 6"),
     "fraction": (np.where(np.arange(10) == 2, 0.5, Y), ValueError, r"whole class numbers, got 0.5 in row 2"),

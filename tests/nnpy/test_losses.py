@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from running import compiled, start, value
 
-from nnpy import losses
+from nnpy import losses, ops
 from nnpy.layers import Activation, Input
 from nnpy.registry import from_json, to_json
 
@@ -61,23 +61,26 @@ IDS = [f"{loss}-{function}-{number}" for number, (loss, _, function, _) in enume
 class Case:
     """A loss of the logits, compiled with its gradient by them."""
 
-    def __init__(self, loss, targets, function, dtype, weighted=False, logits=LOGITS):
+    def __init__(self, loss, targets, function, dtype, weighted=None, logits=LOGITS):
         self.logits = logits.astype(dtype)
         self.x = Input(logits.shape[1:])
         self.prediction = self.x if function is None else Activation(function)(self.x)
         kind = "int64" if loss.target_kind == "index" else dtype
         y_true = Input(targets.shape[1:], dtype=kind)
         feeds = {self.x: self.logits, y_true: targets.astype(kind)}
-        weights = None
-        if weighted:
-            weights = Input(())
-            feeds[weights] = WEIGHTS.astype(dtype)
-        self.loss = loss(y_true, self.prediction, weights)
-        outputs = list(dict.fromkeys([self.x, self.prediction, self.loss]))
-        self.step = compiled(outputs, feeds, dtype, True, objective=[(self.loss, 1.0)], keep_gradients=True)
+        self.loss = loss(y_true, self.prediction)
+        if weighted is not None:
+            weights = Input(weighted.shape[1:])
+            feeds[weights] = weighted.astype(dtype)
+            self.loss = ops.multiply(self.loss, weights)
+        outputs = [self.loss] if self.prediction is self.x else [self.prediction, self.loss]
+        self.step = compiled(outputs, feeds, dtype, True, loss=self.loss, by=[self.x])
 
     def run(self):
         return start(self.step).value(self.loss).copy()
+
+    def predicted(self):
+        return self.logits if self.prediction is self.x else self.step.value(self.prediction)
 
     def gradient(self):
         self.run()
@@ -94,13 +97,13 @@ def test_values(row, dtype, tolerance):
     loss, targets, function, reference = row
     case = Case(loss, targets, function, dtype)
     got = case.run()
-    prediction = case.step.value(case.prediction)
+    prediction = case.predicted()
     assert got.shape == (ROWS,) and got.dtype == dtype
     np.testing.assert_allclose(got, reference(targets, prediction.astype(np.float64)), rtol=tolerance, atol=tolerance)
-    np.testing.assert_allclose(Case(loss, targets, function, dtype, True).run(), got * WEIGHTS, rtol=tolerance)
+    np.testing.assert_allclose(Case(loss, targets, function, dtype, WEIGHTS).run(), got * WEIGHTS, rtol=tolerance)
 
 
-@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("weighted", [None, WEIGHTS], ids=["", "weighted"])
 def test_gradients(row, weighted):
     """The objective is the mean over the samples; torch's tolerances."""
     loss, targets, function, _ = row
@@ -152,6 +155,50 @@ def test_probabilities_of_zero_give_a_finite_loss():
     assert got[0] == pytest.approx(-np.log(1e-7), rel=1e-4)
 
 
+@pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["", "weighted"])
+def test_rows_of_any_rank(weights):
+    """The losses of rows are those of the same rows in a matrix, and so are the gradients."""
+    logits = RNG.standard_normal((2, 3, CLASSES))
+    labels = RNG.integers(CLASSES, size=(2, 3))
+    shares = RNG.dirichlet(np.ones(CLASSES), (2, 3))
+    for loss, targets in (
+        (SPARSE(from_logits=True), labels), (CATEGORICAL(from_logits=True, label_smoothing=0.1), shares),
+        (BINARY(from_logits=True), shares), (losses.MeanSquaredError(), shares),
+    ):  # fmt: skip
+        flat = targets.reshape(6, *targets.shape[2:])
+        deep_weights = None if weights is None else weights.reshape(2, 3)
+        deep = Case(loss, targets, None, "float64", deep_weights, logits)
+        rows = Case(loss, flat, None, "float64", weights, logits.reshape(6, CLASSES))
+        np.testing.assert_array_equal(deep.run(), rows.run().reshape(2, 3))
+        np.testing.assert_array_equal(deep.gradient(), rows.gradient().reshape(2, 3, CLASSES))
+
+
+def test_ignored_labels_have_no_loss_and_no_gradient():
+    labels = np.where(np.arange(ROWS) % 3 == 1, -1, LABELS)
+    ignored = labels == -1
+    loss = SPARSE(from_logits=True, ignore_class=-1)
+    case = Case(loss, labels, None, "float64")
+    got, all_of_them = case.run(), Case(SPARSE(from_logits=True), LABELS, None, "float64")
+    np.testing.assert_array_equal(got, np.where(ignored, 0, all_of_them.run()))
+    np.testing.assert_array_equal(case.gradient(), np.where(ignored[:, None], 0, all_of_them.gradient()))
+    y_true = Input((), dtype="int64")
+    np.testing.assert_array_equal(value(loss.valid(y_true), {y_true: labels}), ~ignored)
+    assert SPARSE().valid(y_true) is None
+
+
+def test_a_function_is_a_loss():
+    def absolute(y_true, y_pred):
+        return ops.mean(ops.abs(y_true - y_pred), axis=-1)
+
+    loss = losses.get(absolute)
+    case = Case(loss, SHARES, None, "float64")
+    np.testing.assert_allclose(case.run(), np.abs(SHARES - LOGITS).mean(1))
+    np.testing.assert_allclose(case.gradient(), np.sign(LOGITS - SHARES) / (ROWS * CLASSES))
+    assert loss.name == "absolute"
+    with pytest.raises(TypeError, match=r"loss absolute: a function cannot be stored; derive a class from nnpy"):
+        to_json(loss)
+
+
 @pytest.mark.parametrize(
     "name, kind",
     [("mse", losses.MeanSquaredError), ("mean_squared_error", losses.MeanSquaredError), ("binary_crossentropy", BINARY),
@@ -190,12 +237,18 @@ def test_configuration_round_trip():
         (CATEGORICAL(), [[0, 1], [1, 0]], (None, 2), [[0, 1], [1, 0]]),
         (losses.MeanSquaredError(), [1.5, 2.5], (None, 1), [[1.5], [2.5]]),
         (losses.MeanSquaredError(), np.ones((2, 3, 4)), (None, 3, 4), np.ones((2, 3, 4))),
+        (losses.MeanSquaredError(), np.ones((2, 3, 4)), (None, None, 4), np.ones((2, 3, 4))),
+        (SPARSE(), [[[0], [2]]], (None, 2, 3), [[0, 2]]),
+        (SPARSE(), [[0, 2]], (None, None, 3), [[0, 2]]),
+        (SPARSE(ignore_class=-1), [0, -1, 2], (None, 3), [0, -1, 2]),
+        (CATEGORICAL(), [np.eye(3)], (None, 3, 3), [np.eye(3)]),
     ],
 )
 def test_targets_accepted(loss, y, shape, expected):
     got = loss.check_targets(np.array(y), shape)
     np.testing.assert_array_equal(got, expected)
-    assert got.shape[1:] == loss.target_shape(shape)[1:]
+    assert len(got.shape) == len(loss.target_shape(shape))
+    assert all(size in (None, n) for size, n in zip(loss.target_shape(shape), got.shape, strict=True))
 
 
 NAN, INF = float("nan"), float("inf")
@@ -205,16 +258,21 @@ REFUSED = [
     (SPARSE(), [0, 1.5], (None, 5), "expected y to be whole class numbers, got 1.5 in row 1"),
     (SPARSE(), [0, NAN], (None, 5), "expected y to be whole class numbers, got nan in row 1"),
     (SPARSE(), [0, INF], (None, 5), "got inf in row 1"),
-    (SPARSE(), np.eye(5), (None, 5), r"expected y of shape \('n',\).*got \(5, 5\); for one-hot targets use Categ"),
-    (SPARSE(), [0, 0], (None, 1), r"expected an output of shape \(batch, classes\), 2 classes or more, got \(None, 1"),
+    (SPARSE(), np.eye(5), (None, 5), r"expected y of shape \(n,\).*got \(5, 5\); for one-hot targets use Categ"),
+    (SPARSE(), [0, 0], (None, 1), r"an output of shape \(batch, \.\.\., classes\), 2 classes or more, got \(None, 1"),
     (SPARSE(), [], (None, 5), "expected y to have at least one row"),
     (CATEGORICAL(), [0, 1], (None, 5), "for class numbers use SparseCategoricalCrossentropy"),
-    (CATEGORICAL(), np.eye(4), (None, 5), r"expected y of shape \('n', 5\), like the output, got \(4, 4\)"),
+    (CATEGORICAL(), np.eye(4), (None, 5), r"expected y of shape \(n, 5\), like the output, got \(4, 4\)"),
     (CATEGORICAL(), [[0.5, 1.5]], (None, 2), r"expected y to be in \[0, 1\], got 1.5 in row 0"),
     (BINARY(), [1, -1], (None, 1), r"expected y to be in \[0, 1\], got -1 in row 1"),
     (BINARY(), [[1], [NAN]], (None, 1), "expected y to be finite, got nan in row 1"),
     (losses.MeanSquaredError(), [[1.0, 2.0], [INF, 0.0]], (None, 2), "expected y to be finite, got inf in row 1"),
-    (losses.MeanSquaredError(), [1.0, 2.0], (None, 2), r"expected y of shape \('n', 2\), like the output, got \(2,\)"),
+    (losses.MeanSquaredError(), [1.0, 2.0], (None, 2), r"expected y of shape \(n, 2\), like the output, got \(2,\)"),
+    (SPARSE(), np.zeros((2, 4), int), (None, 3, 5), r"expected y of shape \(n, 3\), class numbers, got \(2, 4\)"),
+    (SPARSE(), np.zeros((2, 3, 5)), (None, 3, 5), r"got \(2, 3, 5\); for one-hot targets use Categorical"),
+    (SPARSE(), [[0, 1], [2, 5]], (None, 2, 5), r"got 5 in row 1, column 1"),
+    (SPARSE(ignore_class=-1), [0, -2], (None, 5), r"expected y in 0 \.\.\. 4, .*got -2 in row 1"),
+    (CATEGORICAL(), np.zeros((2, 3)), (None, 3, 5), "for class numbers use SparseCategoricalCrossentropy"),
     (losses.MeanSquaredError(), 1.0, (None, 2), r"expected y to have at least one row, got shape \(\)"),
 ]
 

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from running import compiled, start, value
 
-from nnpy import losses, metrics
-from nnpy.graph import ordered
+import nnpy as nn
+from nnpy import losses, metrics, ops
 from nnpy.layers import Activation, Input
+from nnpy.ops import effects
+from nnpy.registry import to_json
 
 RNG = np.random.default_rng(0)
 SCORES = RNG.standard_normal((50, 4)).astype(np.float32)
@@ -51,12 +53,11 @@ def test_values(metric, loss, function, targets, expected, training):
     y_true = Input(targets.shape[1:], dtype=str(targets.dtype))
     y_pred = x if function is None else Activation(function)(x)
     feeds = {x: SCORES, y_true: targets}
-    metric = metrics.get(metric)
-    np.testing.assert_allclose(value(metric(y_true, y_pred, loss), feeds), expected, rtol=1e-5, atol=1e-6)
-    result = loss(y_true, y_pred)
-    beside = metric(y_true, y_pred, loss, result)
+    metric = metrics.get(metric).resolve(y_true, y_pred, loss)
+    np.testing.assert_allclose(value(metric(y_true, y_pred), feeds), expected, rtol=1e-5, atol=1e-6)
+    result, beside = loss(y_true, y_pred), metric(y_true, y_pred)
     assert beside.shape == (None,)
-    step = start(compiled([beside, result], feeds, training=training, objective=[(result, 1.0)]))
+    step = start(compiled([beside, result], feeds, training=training, loss=result))
     np.testing.assert_allclose(step.value(beside), expected, rtol=1e-5, atol=1e-6)
 
 
@@ -76,8 +77,18 @@ def test_what_the_loss_finds_is_not_computed_again(metric, loss, function, targe
     y_true = Input(targets.shape[1:], dtype=str(targets.dtype))
     y_pred = x if function is None else Activation(function)(x)
     result = loss(y_true, y_pred)
-    beside = metrics.get(metric)(y_true, y_pred, loss, result)
-    assert len(ordered([beside, result])) == len(ordered([result]))
+    beside = metrics.get(metric).resolve(y_true, y_pred, loss)(y_true, y_pred)
+    feeds = {x: SCORES, y_true: targets}
+    alone, both = (
+        compiled(outputs, feeds, training=True, loss=result, by=[x]) for outputs in ([result], [beside, result])
+    )
+    names = [[op.name for op in step.executable.program.records] for step in (alone, both)]
+    assert names[0] == names[1]
+    apart = compiled([beside, result], feeds, training=True, loss=result, by=[x], without=["share_losses"])
+    assert len(apart.executable.program.records) > len(names[0])
+    for tensor in (beside, result):
+        np.testing.assert_array_equal(start(both).value(tensor), start(apart).value(tensor))
+    np.testing.assert_array_equal(both.gradient(x), apart.gradient(x))
 
 
 def test_one_output_is_binary():
@@ -85,7 +96,8 @@ def test_one_output_is_binary():
     x, y_true = Input((1,)), Input((1,))
     scores, bits = SCORES[:, :1].copy(), BITS[:, :1].copy()
     metric = metrics.get("accuracy")
-    got = value(metric(y_true, x, losses.MeanSquaredError()), {x: scores, y_true: bits})
+    metric = metric.resolve(y_true, x, losses.MeanSquaredError())
+    got = value(metric(y_true, x), {x: scores, y_true: bits})
     np.testing.assert_array_equal(got, ((scores > 0.5) == bits)[:, 0])
 
 
@@ -114,6 +126,99 @@ def test_refuses():
         metrics.get("acuracy")
     with pytest.raises(TypeError, match="BinaryAccuracy: expected threshold to be a finite number, got 'x'"):
         metrics.BinaryAccuracy("x")
+
+
+def measured(loss, targets, metric, weights=None, batch_size=16):
+    """What ``evaluate`` says of the metric, unweighted and weighted, of a model that gives its inputs."""
+    x = Input(SCORES.shape[1:])
+    net = nn.Model(x, Activation("linear")(x))
+    net.compile("sgd", loss, metrics=[metric], weighted_metrics=[metric])
+    logs = net.evaluate(SCORES, targets, sample_weight=weights, batch_size=batch_size, return_dict=True, verbose=0)
+    return logs[metric.name], logs[f"weighted_{metric.name}"]
+
+
+W = RNG.uniform(0, 2, 50)
+
+
+def test_weights_count_in_weighted_metrics_alone():
+    plain, weighted = measured(SPARSE(True), LABELS, SPARSE_ACCURACY("hits"), W)
+    assert plain == pytest.approx(RIGHT.mean()) and weighted == pytest.approx((W * RIGHT).sum() / W.sum(), rel=1e-6)
+
+
+@pytest.mark.parametrize("targets", [LABELS, ONE_HOT], ids=["labels", "one-hot"])
+def test_confusion_matrix_of_a_step(targets):
+    loss = SPARSE(True) if targets is LABELS else losses.CategoricalCrossentropy(True)
+    plain, weighted = measured(loss, targets, metrics.ConfusionMatrix("matrix"), W)
+    predicted = SCORES.argmax(1)
+    np.testing.assert_array_equal(plain, metrics.confusion_matrix(LABELS, predicted, 4))
+    expected = np.zeros((4, 4))
+    np.add.at(expected, (LABELS, predicted), W)
+    np.testing.assert_allclose(weighted, expected, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"expected an output of shape \(batch, \.\.\., classes\), got \(None, 1\)"):
+        metrics.ConfusionMatrix().accumulators((None, 1))
+
+
+def test_a_function_is_a_metric():
+    def spread(y_true, y_pred):
+        return ops.max(y_pred, axis=-1)
+
+    metric = metrics.get(spread)
+    plain, weighted = measured("mse", BITS, metric, W)
+    assert metric.name == "spread"
+    assert plain == pytest.approx(SCORES.max(1).mean(), rel=1e-5)
+    assert weighted == pytest.approx((W * SCORES.max(1)).sum() / W.sum(), rel=1e-5)
+    with pytest.raises(TypeError, match=r"metric spread: a function cannot be stored; derive a class from nnpy"):
+        to_json(metric)
+
+
+class Extremes(metrics.Metric):
+    """The number of rows, and the largest sum of one."""
+
+    def accumulators(self, output_shape):
+        return {"rows": metrics.Accumulator((2,)), "matrix": metrics.Accumulator((4, 4))}
+
+    def update(self, variables, y_true, y_pred, weights=None):
+        rows = ops.sum(y_true, axis=-1)
+        labels = ops.argmax(y_true, -1)
+        return [
+            effects.accumulate(variables["rows"], rows),
+            effects.accumulate_confusion(variables["matrix"], labels, labels),
+        ]
+
+    def result(self, totals):
+        return {"sum": totals["rows"][0], "count": totals["rows"][1], "trace": np.trace(totals["matrix"])}
+
+
+def test_a_metric_of_several_accumulators():
+    plain, weighted = measured("mse", ONE_HOT, Extremes("extremes"))
+    assert plain == weighted == {"sum": 50, "count": 50, "trace": 50}
+
+
+def test_ignored_rows_count_in_no_metric():
+    labels = np.where(np.arange(50) % 4 == 1, -1, LABELS)
+    kept = labels >= 0
+    plain, weighted = measured(SPARSE(True, ignore_class=-1), labels, SPARSE_ACCURACY("hits"), W)
+    matrix, _ = measured(SPARSE(True, ignore_class=-1), labels, metrics.ConfusionMatrix("matrix"))
+    np.testing.assert_array_equal(matrix, metrics.confusion_matrix(LABELS[kept], SCORES.argmax(1)[kept], 4))
+    assert plain == pytest.approx(RIGHT[kept].mean(), rel=1e-6)
+    assert weighted == pytest.approx((W * RIGHT)[kept].sum() / W[kept].sum(), rel=1e-6)
+
+
+def test_metrics_of_rows_of_any_rank():
+    x = Input((5, 4))
+    net = nn.Model(x, Activation("linear")(x))
+    net.compile("sgd", SPARSE(True), metrics=["accuracy", metrics.ConfusionMatrix("matrix")])
+    x, y = SCORES.reshape(10, 5, 4), LABELS.reshape(10, 5)
+    logs = net.evaluate(x, y, batch_size=4, return_dict=True, verbose=0)
+    assert logs["accuracy"] == pytest.approx(RIGHT.mean())
+    np.testing.assert_array_equal(logs["matrix"], metrics.confusion_matrix(LABELS, SCORES.argmax(1), 4))
+
+
+def test_accumulators_merge_by_their_rule():
+    for merge, expected in (("sum", 7.0), ("max", 5.0), ("min", 2.0)):
+        accumulator = metrics.Accumulator((3,), merge, initial=1.5)
+        np.testing.assert_array_equal(accumulator.new(), [1.5] * 3)
+        np.testing.assert_array_equal(accumulator.merged(np.full(3, 2.0), np.full(3, 5.0)), [expected] * 3)
 
 
 TRUE = np.array([0, 0, 0, 1, 1, 2, 2, 2, 2, 2])

@@ -4,6 +4,7 @@ import importlib
 
 import numpy as np
 import pytest
+from arraytable import TABLE as ARRAYS
 from imagetable import TABLE as IMAGES
 from optable import TABLE, Graph, central_differences
 
@@ -13,7 +14,7 @@ from nnpy import ops
 from nnpy.graph import Parameter
 from nnpy.ops import normalization
 
-ROWS = {row.name: row for row in (*TABLE, *IMAGES)}
+ROWS = {row.name: row for row in (*TABLE, *IMAGES, *ARRAYS)}
 THREADS = (1, 2, 3, 7)
 
 
@@ -132,7 +133,7 @@ def test_random_graphs(seed, threads, teams):
 
     def normalized(a, row, rng):
         """A normalization of ``a``, or of its rows cut in two, and something element-wise around it."""
-        rows = ops.reshape(a, (2, 3)) if rng.integers(2) else a
+        rows = ops.reshape(a, (-1, 2, 3)) if rng.integers(2) else a
         scale = rows.shape[-1] == 6
         if rng.integers(2):
             rows = ops.activation(rows, "tanh")
@@ -161,7 +162,7 @@ def test_random_graphs(seed, threads, teams):
                 i = int(rng.integers(3))
                 values.append(
                     ops.activation(
-                        ops.bias_add(ops.matmul(a, square[i]), bias[i]), str(rng.choice(["tanh", "gelu", "silu"]))
+                        ops.add(ops.matmul(a, square[i]), bias[i]), str(rng.choice(["tanh", "gelu", "silu"]))
                     )
                 )
             elif choice == 3:

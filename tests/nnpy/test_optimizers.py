@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 import nncore
-from nncore import Program
-from nncore.memory import RATES
+from nncore.memory import LOCAL, RATES, SLOTS
 from nnpy import optimizers, schedules
-from nnpy.graph import Parameter
+from nnpy.compiler import compile_step
+from nnpy.graph import Parameter, Tensor
+from nnpy.ops.effects import feed
 from nnpy.optimizers import SGD, Adam, AdamW
 from nnpy.parameters import Store
 from nnpy.registry import from_json, to_json
@@ -36,12 +37,18 @@ def train(optimizer, values, gradients, dtype="float32", frozen=()):
     parameters = [Parameter(np.array(v, dtype), f"p{i}", i not in frozen) for i, v in enumerate(values)]
     store = Store(parameters, dtype)
     state = nncore.new_state()
-    program = Program(optimizer.updater(store, state).ops(), state)
+    given = {p: Tensor(p.shape, None, f"{p.name}/gradient") for p in parameters if p.trainable}
+    fed = [np.empty((1, *p.shape), dtype) for p in given]
+    feeds = [feed(t, slot, dtype, fed[slot].nbytes) for slot, t in enumerate(given.values())]
+    program = compile_step([*feeds, *optimizer.effects(given, store)], 1, state, dtype).program
     rates = optimizer.rates(0, len(gradients))
     state[RATES] = rates.ctypes.data
-    for step in gradients:
-        for parameter, gradient in zip(parameters, step, strict=True):
-            store.gradient(parameter)[...] = gradient
+    for slot, array in enumerate(fed):
+        state[SLOTS + slot] = array.ctypes.data
+    for number, step in enumerate(gradients):
+        state[nncore.memory.ROW], state[LOCAL] = 0, number
+        for array, gradient in zip(fed, (g for p, g in zip(parameters, step, strict=True) if p in given), strict=True):
+            array[0] = gradient
         program.run()
     return [parameter.value.copy() for parameter in parameters], store
 

@@ -44,9 +44,9 @@ def of_function(f):
     [
         (lambda: flat() + "one", TypeError, "a Tensor or a finite number"),
         (lambda: flat() * True, TypeError, "a Tensor or a finite number"),
-        (lambda: flat() + np.ones(4), TypeError, "a Tensor or a finite number"),
-        (lambda: np.ones(4) + flat(), TypeError, "a Tensor or a finite number"),
-        (lambda: nn.Dense(2, name="hidden")(classes()), TypeError, "hidden: expected real numbers, got the indices"),
+        (lambda: flat() + np.array(["a"] * 4), TypeError, "constant: expected real numbers, got"),
+        (lambda: flat() + np.ones(3), ValueError, r"add: expected shapes that broadcast together, got \(None, 4\) and \(3,\)"),
+        (lambda: nn.BatchNormalization(name="hidden")(classes()), TypeError, "hidden: expected real numbers, got the indices"),
         (lambda: nn.activations.get("leaky_relu")(negative_slope=-1.0), ValueError, "leaky_relu: expected negative_slope >= 0"),
         (lambda: nn.Sequential(nn.Dense(3)), TypeError, "Sequential: expected a list of layers, as .a, b., got Dense"),
         (lambda: nn.Sequential(nn.Dense(3), nn.Dense(2)), TypeError, "Sequential: expected a list of layers"),
@@ -79,20 +79,32 @@ def test_refused(make, error, text):
 
 
 class Halved(nn.losses.Loss):
-    """Ends in a factor, of which the gradient is not known."""
-
-    def __call__(self, y_true, y_pred, weights=None):
-        return 0.5 * nn.ops.mean_squared_error(y_pred, y_true, weights)
+    def call(self, y_true, y_pred):
+        return 0.5 * nn.ops.mean_squared_error(y_pred, y_true)
 
 
-class Unweighted(nn.losses.Loss):
-    def __call__(self, y_true, y_pred, weights=None):
+class OfSquares(nn.losses.Loss):
+    def call(self, y_true, y_pred):
         return nn.ops.mean_squared_error(nn.ops.square(y_pred), y_true)
 
 
-class OfRows(nn.metrics.Metric):
-    def __call__(self, y_true, y_pred, loss=None, loss_tensor=None):
-        return y_pred
+class Number(nn.losses.Loss):
+    def call(self, y_true, y_pred):
+        return 1.0
+
+
+class Scalar(nn.losses.Loss):
+    def call(self, y_true, y_pred):
+        return nn.ops.mean(y_true - y_pred)
+
+
+class Mean(nn.metrics.MeanMetric):
+    def call(self, y_true, y_pred):
+        return nn.ops.mean(y_pred)
+
+
+class Unfinished(nn.metrics.Metric):
+    pass
 
 
 def compiled_with(loss, **options):
@@ -102,25 +114,45 @@ def compiled_with(loss, **options):
 
 
 @pytest.mark.parametrize(
-    "make, text",
+    "make, error, text",
     [
-        (lambda: compiled_with(Halved()), r"Sequential 'net': output 'out': loss Halved: expected __call__ to return the result of nnpy.ops.mean_squared_error.* got that of 'affine'.*loss_weights"),
-        (lambda: compiled_with({"out": Halved()}), "loss Halved: expected"),
-        (lambda: compiled_with(Unweighted()).fit(X, X[:, :2], sample_weight=np.ones(6), verbose=0), "loss Unweighted: it leaves out the sample weights: pass weights"),
-        (lambda: compiled_with("mse", metrics=[OfRows()]), r"output 'out': metric OfRows 'of_rows': expected __call__ to return a Tensor of shape \(None,\), got"),
-        (lambda: compiled_with(lambda a, b: a - b), r"expected loss to be a name or a Loss, got function .*; derive a class from nnpy.losses.Loss and write __call__\(self, y_true, y_pred, weights=None\) with nnpy.ops"),
-        (lambda: compiled_with("mse", metrics=[lambda a, b: a]), r"expected metric to be a name or a Metric, .* derive a class from nnpy.metrics.Metric"),
+        (lambda: compiled_with(Number()), TypeError, r"Sequential 'net': output 'out': loss Number: expected call\(y_true, y_pred\) to return a Tensor, got 1.0"),
+        (lambda: compiled_with(lambda a, b: None), TypeError, r"loss <lambda>: expected call\(y_true, y_pred\) to return a Tensor, got None"),
+        (lambda: compiled_with({"out": Scalar()}), ValueError, r"output 'out': loss Scalar: expected call\(y_true, y_pred\) to return the losses of rows, of shape \(batch, ...\), got \(\)"),
+        (lambda: compiled_with(nn.losses.Loss()), NotImplementedError, r"output 'out': Loss: a loss must define call\(y_true, y_pred\)"),
+        (lambda: compiled_with("mse", metrics=[Mean()]), TypeError, r"output 'out': metric Mean 'mean': expected call\(\) to return a Tensor of a value a row, got"),
+        (lambda: compiled_with("mse", metrics=[lambda a, b: 3]), TypeError, r"output 'out': metric FunctionMetric '<lambda>': expected call\(\) to return a Tensor of a value a row, got 3"),
+        (lambda: compiled_with("mse", metrics=[Unfinished()]), NotImplementedError, r"output 'out': Unfinished 'unfinished': a metric must define accumulators\(output_shape\)"),
+        (lambda: compiled_with(print), TypeError, r"expected loss to be a name or a Loss, got builtin_function_or_method .*derive a class from nnpy.losses.Loss and write call\(self, y_true, y_pred\) with nnpy.ops"),
+        (lambda: compiled_with("mse", metrics=[print]), TypeError, r"expected metric to be a name or a Metric, .* derive a class from nnpy.metrics.Metric"),
+        (lambda: compiled_with("mse", metrics=["sparse_categorical_accuracy"]), ValueError, r"output 'out': .*expected targets that are class numbers, the loss takes numbers"),
     ],
 )  # fmt: skip
-def test_losses_and_metrics_of_ones_own(make, text):
-    with pytest.raises(TypeError, match=text):
+def test_losses_and_metrics_of_ones_own(make, error, text):
+    with pytest.raises(error, match=text):
         make()
 
 
 def test_a_loss_of_ones_own_trains():
-    net = compiled_with(Unweighted())
+    net = compiled_with(OfSquares())
     net.fit(X, X[:, :2], verbose=0)
     assert net.evaluate(X, X[:, :2], verbose=0) == 0
+
+
+@pytest.mark.parametrize("weights", [None, np.arange(6.0)], ids=["", "weighted"])
+def test_a_loss_may_end_in_anything_and_is_weighted_by_the_objective(rng, weights):
+    x, y = rng.normal(size=(6, 4)), rng.normal(size=(6, 2))
+    nets = [compiled_with(loss) for loss in ("mse", Halved(), lambda t, p: nn.ops.mean(nn.ops.square(t - p), -1) / 2)]
+    for net in nets:
+        net.set_weights(nets[0].get_weights())
+    values = [net.evaluate(x, y, sample_weight=weights, verbose=0) for net in nets]
+    np.testing.assert_allclose(values, [values[0], values[0] / 2, values[0] / 2], rtol=1e-5)
+    nets[0].optimizer.learning_rate = 0.005  # half of sgd's
+    for net in nets:
+        net.fit(x, y, sample_weight=weights, verbose=0)
+    for net in nets[1:]:
+        for a, b in zip(net.get_weights(), nets[0].get_weights(), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize(
@@ -212,7 +244,7 @@ def test_losses_that_cannot_be_meant_are_told(make, loss, text, caplog):
         *((make, loss) for make in (mean_of_two, custom_end, transitions) for loss in (SPARSE(), CE(), BINARY())),
         (lambda: behind(nn.Dropout(0.5), "softmax"), SPARSE()),
         (lambda: behind(nn.Activation("softmax"), None), SPARSE()),
-        (lambda: ends_in("softmax"), Unweighted()),
+        (lambda: ends_in("softmax"), OfSquares()),
     ],
 )  # fmt: skip
 def test_losses_that_may_be_meant_are_not(make, loss, caplog):
@@ -252,6 +284,19 @@ def test_tensors_and_numbers(rng):
         np.testing.assert_allclose(value(y, {x: data.astype("float32")}), expected, rtol=1e-5)
 
 
+def test_tensors_and_arrays(rng):
+    """Arrays are constants, on either side; integers are computed with as reals."""
+    x, row = nn.Input((4,)), np.array([1.0, 2.0, 4.0, 8.0])
+    data = rng.normal(size=(5, 4))
+    for y, expected in ((x + row, data + row), (row - x, row - data), (x / row, data / row), (row.astype(int) * x, row * data)):
+        np.testing.assert_allclose(value(y, {x: data.astype("float32")}), expected, rtol=1e-5)
+    given, numbers = classes(), rng.integers(0, 9, (5, 4)).astype("int32")
+    layer = nn.Dense(2)
+    y = layer(given)
+    kernel, bias = layer.get_weights()
+    np.testing.assert_allclose(value(y, {given: numbers}), numbers @ kernel + bias, rtol=1e-5, atol=1e-5)
+
+
 def test_checkpoint_without_a_folder_is_refused_before_training(tmp_path):
     net = trained()
     before = net.get_weights()
@@ -279,11 +324,12 @@ def test_frozen_normalization_is_what_it_was_at_compile(rng):
     assert np.array_equal(moving, layer.moving_mean.value)
 
 
-def test_accuracy_of_more_than_one_row_of_scores_is_refused():
+def test_accuracy_of_many_rows_of_scores_is_their_share(rng):
     net = nn.Sequential([nn.Input((4,)), nn.Dense(12), nn.Reshape((3, 4))])
-    with pytest.raises(ValueError, match=r"expected scores of shape \(batch, classes\), got \(None, 3, 4\)"):
-        net.compile("sgd", "mse", metrics=["categorical_accuracy"])
-        net.fit(X, np.zeros((6, 3, 4)), verbose=0)
+    net.compile("sgd", "mse", metrics=["categorical_accuracy"])
+    x, y = rng.normal(size=(6, 4)), np.eye(4)[rng.integers(4, size=(6, 3))]
+    logs = net.evaluate(x, y, return_dict=True, verbose=0)
+    assert logs["categorical_accuracy"] == pytest.approx((net.predict(x).argmax(-1) == y.argmax(-1)).mean())
 
 
 def test_targets_beyond_the_models_numbers():

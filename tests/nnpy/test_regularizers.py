@@ -6,7 +6,7 @@ from running import compiled, start
 
 import nncore
 import nnpy as nn
-from nnpy import regularizers
+from nnpy import ops, regularizers
 from nnpy.layers import Dense, Input
 from nnpy.losses import MeanSquaredError
 from nnpy.registry import from_json, to_json
@@ -24,10 +24,12 @@ def test_gradient(regularizer, l1, l2):
         x, t = Input((4,)), Input((3,))
         layer = Dense(3, kernel_initializer="orthogonal", kernel_regularizer=used)
         loss = MeanSquaredError()(t, layer(x))
+        if used is not None:
+            loss = ops.add(loss, used(layer.kernel))
         if weights:
             layer.set_weights(weights)
         weights = layer.get_weights()
-        step = compiled([], {x: data, t: target}, "float64", True, objective=[(loss, 1.0)], keep_gradients=True)
+        step = compiled([], {x: data, t: target}, "float64", True, loss=loss)
         gradients.append([start(step).gradient(p).copy() for p in layer.weights])
     kernel = weights[0].astype(np.float64)
     np.testing.assert_allclose(gradients[1][0] - gradients[0][0], l1 * np.sign(kernel) + 2 * l2 * kernel, atol=1e-12)
@@ -65,6 +67,13 @@ def regularized(dtype="float32"):
     return net
 
 
+def penalty(net):
+    """By hand, of the layers of ``regularized``."""
+    kernel, bias, gamma = (w.astype(np.float64) for w in net.get_weights()[:3])
+    both = 1e-3 * np.abs(kernel).sum() + 0.02 * np.square(kernel).sum()
+    return both + 0.01 * np.abs(bias).sum() + 0.01 * np.square(gamma).sum()
+
+
 @pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-5), ("float64", 1e-12)])
 def test_the_loss_of_an_epoch_is_the_mean_of_its_batches(rng, dtype, tolerance):
     """Each batch's penalty is that of the weights before its update; a smaller batch counts by its samples."""
@@ -73,7 +82,7 @@ def test_the_loss_of_an_epoch_is_the_mean_of_its_batches(rng, dtype, tolerance):
     net = regularized(dtype)
     for start_, size in zip((0, 32, 64), sizes, strict=True):
         rows = slice(start_, start_ + size)
-        penalties.append(net.engine.penalty())
+        penalties.append(penalty(net))
         logs = net.train_on_batch(x[rows], y[rows], return_dict=True)
         assert logs["loss"] - logs["mse"] == pytest.approx(penalties[-1], rel=100 * tolerance)
         seen.append(logs["loss"])
@@ -102,14 +111,31 @@ def test_the_penalty_is_the_same_at_any_thread_count(rng):
 
 def test_only_models_with_regularizers_pay(rng):
     x, y = rng.normal(size=(8, 20)), rng.normal(size=(8, 2))
-    plain = nn.Sequential([Input((20,)), Dense(2)])
-    plain.compile("sgd", "mse")
     names = []
-    for net in (plain, regularized()):
+    for used in (None, "l2"):
+        net = nn.Sequential([Input((20,)), Dense(2, kernel_regularizer=used)])
+        net.compile("sgd", "mse")
         net.fit(x, y, verbose=0)
-        ops = [op.name for ready in net.engine._programs.values() for op in ready.program.records]
-        names.append([name for name in ops if "penalty" in name])
-    assert names == [[], ["penalty"] * 3 + ["accumulate_penalty"]]
+        names.append([op.name for ready in net.engine._programs.values() for op in ready.program.records])
+    assert names[0].count("accumulate") == 1 and names[1].count("accumulate") == 2
+    assert len(names[1]) > len(names[0]) + 1
+
+
+def test_a_penalty_of_ones_own(rng):
+    class Distance(regularizers.Regularizer):
+        """The squared distance of every weight to 1."""
+
+        def penalty(self, weights):
+            return ops.sum(ops.square(weights - 1.0))
+
+    x, y = rng.normal(size=(8, 4)), np.zeros((8, 3))
+    assert Distance()(np.zeros((2, 3))) == pytest.approx(6)
+    net = nn.Sequential([Input((4,)), Dense(3, kernel_regularizer=Distance(), use_bias=False)])
+    net.compile(nn.SGD(0.1), "mse")
+    net.set_weights([np.zeros((4, 3))])
+    assert net.evaluate(x, y, verbose=0) == pytest.approx(12)
+    net.fit(x, y, batch_size=8, verbose=0)  # the loss is flat at zero: the penalty alone pulls
+    np.testing.assert_allclose(net.get_weights()[0], 0.2, rtol=1e-6)
 
 
 def test_a_frozen_weight_counts_as_in_evaluation(rng):

@@ -13,6 +13,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 import nnpy as nn
+from nnpy.graph import Node
 
 
 def network():
@@ -270,7 +271,7 @@ class Scale(nn.Layer):
     def call(self, x):
         for _ in range(self.power):
             x = nn.ops.square(x)
-        return nn.ops.bias_add(x, self.offset)
+        return nn.ops.add(x, self.offset)
 
 
 def test_own_layers_and_activations(rng, tmp_path):
@@ -417,3 +418,32 @@ def test_a_part_of_the_optimizers_state_is_refused(tmp_path):
     save_file(tensors, path, metadata)
     with pytest.raises(ValueError, match="the file lacks optimizer/velocity/hidden/bias, optimizer/"):
         nn.load_model(path)
+
+
+def test_operations_outside_of_layers(tmp_path, rng):
+    """Slices, joins, reductions, comparisons, constants, what depends on the batch's size, and random numbers."""
+    x = nn.Input((6,))
+    h = nn.Dense(6)(x)
+    parts = nn.ops.split(nn.ops.reshape(h, (-1, 3, 2)), 3, axis=1)
+    y = nn.ops.squeeze(nn.ops.transpose(nn.ops.concatenate(parts[::-1], 2), (0, 2, 1)), 2)[:, ::-1]
+    y = nn.ops.where(y > 0, y, np.arange(6) / 7) - nn.ops.mean(h, axis=0, keepdims=True)
+    y = nn.ops.dropout(nn.ops.clip(y, -1, 1) / nn.ops.norm(y, axis=-1, keepdims=True), 0.25)
+    y = y * nn.ops.cast(nn.ops.not_equal(nn.ops.argmax(y, -1, keepdims=True), 2), "float32") + nn.ops.full((6,), 0.5)
+    net = nn.Model(x, y)
+    net.save(tmp_path / "net.safetensors")
+    again = nn.load_model(tmp_path / "net.safetensors")
+    data = rng.normal(size=(8, 6)).astype("float32")
+    np.testing.assert_array_equal(again.predict(data), net.predict(data))
+    assert [call.operation.name for call in again.structure.calls if isinstance(call, Node)] == [
+        call.operation.name for call in net.structure.calls if isinstance(call, Node)
+    ]
+    for model in (net, again):
+        model.compile("sgd", "mse")
+    assert again.train_on_batch(data, data) == pytest.approx(net.train_on_batch(data, data))
+
+
+def test_operations_that_no_file_holds(tmp_path):
+    x = nn.Input((6,))
+    net = nn.Model(x, nn.ops.custom(x, lambda x: x * x, lambda x: 2 * x))
+    with pytest.raises(TypeError, match="cannot store the operation 'custom' outside of a layer: make it a Layer"):
+        net.save(tmp_path / "net.safetensors")

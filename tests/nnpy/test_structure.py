@@ -84,7 +84,7 @@ def test_two_weights_of_one_name():
             self.a, self.b = self.add_weight((4,), "ones", "w"), self.add_weight((4,), "zeros", "w")
 
         def call(self, x):
-            return ops.bias_add(ops.bias_add(x, self.a), self.b)
+            return ops.add(ops.add(x, self.a), self.b)
 
     assert names(nn.Sequential([nn.Input((4,)), Twice(name="t")])) == ["t/w", "t/w:1"]
 
@@ -492,7 +492,7 @@ class Gate(nn.Layer):
         self.scale = self.add_weight((self.units,), "ones", "scale")
 
     def call(self, x, options, training=False):
-        y = ops.bias_add(self.inner(x), self.scale) * options["factor"]
+        y = ops.add(self.inner(x), self.scale) * options["factor"]
         return y * 2.0 if training else y
 
 

@@ -6,20 +6,19 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from nnpy.graph import Node, Parameter, Tensor
-from nnpy.ops.base import Elementwise, StepSpec
-from nnpy.ops.elementwise import unfused
-from nnpy.ops.linear import BY_WEIGHT
+from nnpy.compiler.views import Views
+from nnpy.graph import Node, Tensor, Variable
+from nnpy.ops.base import StepSpec
 
 _WIDE = 32  # narrower weights are updated faster as part of the flat buffer than row by row
+_TEMPORARIES = 8  # tiles that a chain can keep beside the one it works on
 
 
 @dataclass(eq=False)
 class Item:
     """``node``'s kernel, then ``steps``; ``output`` is the last step's result. A chain reads ``source`` instead.
 
-    ``columns``: what a row has for the steps that work by column; None where no step has yet decided (in a chain).
-    A reshape between two steps does not change it.
+    ``columns``: what a row of a kernel's result has; None for a chain, which may cut its rows as it likes.
     """
 
     node: Node
@@ -27,67 +26,38 @@ class Item:
     steps: list[StepSpec] = field(default_factory=list)
     source: Tensor | None = None
     columns: int | None = None
+    temporaries: int = 0
 
-    @classmethod
-    def of_kernel(cls, node: Node) -> Item:
-        return cls(node, node.output, columns=node.output.shape[-1] if node.output.shape else 1)
-
-    @classmethod
-    def of_steps(cls, node: Node, steps: list[StepSpec]) -> Item:
-        item = cls(node, node.output, source=node.inputs[0])
-        item.extend(steps, node.output)
-        return item
-
-    def extend(self, steps: list[StepSpec], output: Tensor) -> None:
-        """More steps, of which ``output`` is the result."""
-        if by_column(steps):
-            self.columns = output.shape[-1]
-        self.steps += steps
-        self.output = output
-
-    def fits(self, steps: list[StepSpec], tensor: Tensor) -> bool:
-        """Steps that work by column need the columns that the item has."""
-        return not by_column(steps) or self.columns is None or self.columns == tensor.shape[-1]
+    @property
+    def is_chain(self) -> bool:
+        return self.source is not None
 
     @property
     def open(self) -> bool:
         """Whether more steps can follow."""
-        return self.source is not None or self.node.operation.takes_steps
+        return self.is_chain or self.node.operation.takes_steps
+
+    def reads(self) -> Iterable[Tensor]:
+        """All tensors that it reads."""
+        yield from (self.source,) if self.source is not None else self.node.inputs
+        for step in self.steps:
+            yield from step.operands()
 
 
-def by_column(steps: Iterable[StepSpec]) -> bool:
-    return any(step.by_column for step in steps)
-
-
-class Aliases:
-    """Which tensors are the same memory in other shapes."""
-
-    def __init__(self, order: Sequence[Node]):
-        self.roots: dict[Tensor, Tensor] = {}
-        self.nodes: set[Node] = set()
-        for node in order:
-            if node.operation.is_alias:
-                self.roots[node.output] = self.root(node.inputs[0])
-                self.nodes.add(node)
-
-    def root(self, tensor: Tensor) -> Tensor:
-        return self.roots.get(tensor, tensor)
-
-
-def parameters_first(order: Sequence[Node]) -> list[Node]:
-    """What depends on parameters alone (a folded normalization, a penalty's gradient) moves to the front, so that it
+def variables_first(order: Sequence[Node]) -> list[Node]:
+    """What depends on variables alone (a folded normalization, a penalty's gradient) moves to the front, so that it
     can be an operand of any fused step."""
-    early: dict[Tensor, None] = {}
+    early: set[Tensor] = set()
     for node in order:
-        if all(isinstance(t, Parameter) or t in early for t in node.inputs):
-            early.update(dict.fromkeys(node.outputs))
-    return sorted(order, key=lambda node: node.output not in early)
+        if not node.operation.is_effect and all(isinstance(t, Variable) or t in early for t in node.inputs):
+            early.update(node.outputs)
+    return sorted(order, key=lambda node: not (node.outputs and node.outputs[0] in early))
 
 
-def fuse(order: Sequence[Node], aliases: Aliases, held: Iterable[Tensor]) -> list[Item]:
+def fuse(order: Sequence[Node], views: Views, held: Iterable[Tensor], fuses: bool = True) -> list[Item]:
     """Items in order. ``held`` tensors are read from outside and must exist in memory."""
-    root = aliases.root
-    uses = Counter(root(t) for node in order if node not in aliases.nodes for t in node.inputs)
+    root, batch = views.root, views.batch
+    uses = Counter(root(t) for node in order if node not in views.aliases for t in node.inputs)
     uses.update(root(t) for t in held)
     items: list[Item] = []
     made_at: dict[Tensor, int] = {}  # the item that makes a tensor; leaves are not in it
@@ -101,49 +71,132 @@ def fuse(order: Sequence[Node], aliases: Aliases, held: Iterable[Tensor]) -> lis
 
     for node in order:
         operation = node.operation
-        if node in aliases.nodes:
+        if node in views.aliases:
             continue
-        if not isinstance(operation, Elementwise) or unfused(node):
-            emit(Item.of_kernel(node), node.outputs)
+        if not operation.is_elementwise:
+            shape = node.outputs[0].concrete(batch) if node.outputs else ()
+            emit(Item(node, node.outputs[0] if node.outputs else None, columns=shape[-1] if shape else 1), node.outputs)
             continue
         best: tuple[int, int] | None = None
-        for primary in range(len(node.inputs) if operation.commutative else 1):
-            at = head_of.get(root(node.inputs[primary]))
-            if at is None:
+        for primary in range(len(node.inputs) if operation.commutative else 1) if fuses else ():
+            taken = node.inputs[primary]
+            at = head_of.get(root(taken))
+            if at is None or not views.is_whole(taken):
                 continue
-            steps = operation.steps(node, primary)
-            early = all(made_at.get(root(t), -1) < at for step in steps for t in step.operands())
-            if early and items[at].fits(steps, node.inputs[primary]) and (best is None or at > best[0]):
+            if views.of(taken).shape != views.of(node.output).shape:
+                continue  # it is broadcast up
+            early = all(
+                made_at.get(root(t), -1) < at for step in operation.steps(node, primary) for t in step.operands()
+            )
+            if early and (best is None or at > best[0]):
                 best = (at, primary)
         if best is None:
-            emit(Item.of_steps(node, operation.steps(node, 0)), node.outputs)
+            primary = _widest(node, views) if operation.commutative else 0
+            emit(Item(node, node.output, steps_of(node, primary, views), source=node.inputs[primary]), node.outputs)
             continue
         at, primary = best
         item, taken = items[at], root(node.inputs[primary])
         if uses[taken] > 1:
             item.steps.append(StepSpec("store", p=taken))
-        item.extend(operation.steps(node, primary), node.output)
+        item.steps += steps_of(node, primary, views)
+        item.output = node.output
         del head_of[taken]
         made_at[node.output] = at
         head_of[node.output] = at
     return items
 
 
-def fuse_updates(items: Sequence[Item], gradients: dict[Parameter, Tensor], step_of, root) -> set[Parameter]:
-    """The optimizer's step goes right behind a weight gradient where nothing later reads the weight; which it did.
+def steps_of(node: Node, primary: int, views: Views) -> list[StepSpec]:
+    """A node's steps, which know the shape that they are done in."""
+    shape = views.of(node.output).shape
+    return [step.replaced(at=shape) for step in node.operation.steps(node, primary)]
 
-    ``step_of``: the ``nncore.Step`` that updates a parameter.
-    """
-    last_use: dict[Parameter, int] = {}
+
+def _widest(node: Node, views: Views) -> int:
+    """The input that a chain reads best: one that is not broadcast, and of such the last."""
+    shape = views.of(node.output).shape
+    return max(range(len(node.inputs)), key=lambda i: (views.of(node.inputs[i]).shape == shape, -i))
+
+
+def join_chains(items: list[Item], views: Views, held: Iterable[Tensor]) -> list[Item]:
+    """A chain whose result one later chain alone reads becomes part of that one: its result stays in a tile."""
+    root = views.root
+    readers: dict[Tensor, set[int]] = {}
     for position, item in enumerate(items):
-        reads = [*item.node.inputs, *(t for step in item.steps for t in step.operands())]
-        last_use.update((t, position) for t in reads if isinstance(t, Parameter))
-    made_at = {root(item.output): position for position, item in enumerate(items) if item.node.operation is BY_WEIGHT}
-    done = set()
-    for parameter, gradient in gradients.items():
-        position = made_at.get(root(gradient), -1)
-        if position >= last_use.get(parameter, -1) and position >= 0 and parameter.value.shape[-1] >= _WIDE:
-            step = step_of(parameter)
-            items[position].steps.append(StepSpec(step.kind, ready=step))
-            done.add(parameter)
-    return done
+        for tensor in item.reads():
+            readers.setdefault(root(tensor), set()).add(position)
+    kept = {root(t) for t in held}
+    gone: set[int] = set()
+    for position, item in enumerate(items):
+        result = item.output
+        if not item.is_chain or result in kept or len(readers.get(result, ())) != 1:
+            continue
+        if any(step.kind == "store" for step in item.steps):
+            continue  # what it stores may be read before
+        (at,) = readers[result]
+        into = items[at]
+        shape = views.of(result).shape
+        if not into.is_chain or views.of(into.output).shape != shape:
+            continue
+        uses = [t for t in into.reads() if root(t) is result]
+        number = into.temporaries + item.temporaries
+        whole = all(views.is_whole(t) and views.of(t).shape == shape for t in uses)
+        if not whole or number >= _TEMPORARIES or _hazard(items, position, at, views):
+            continue
+        _join(item, into, result, views)
+        for tensor in item.reads():
+            readers[root(tensor)].discard(position)
+            readers[root(tensor)].add(at)
+        gone.add(position)
+    return [item for position, item in enumerate(items) if position not in gone]
+
+
+def _hazard(items: Sequence[Item], start: int, end: int, views: Views) -> bool:
+    """Whether something between two items changes a variable that the first one reads."""
+    reads = {views.root(t) for t in items[start].reads()}
+    between = items[start + 1 : end]
+    return any(v in reads for item in between for v in item.node.operation.mutated(item.node))
+
+
+def _join(item: Item, into: Item, result: Tensor, views: Views) -> None:
+    root = views.root
+    place = into.temporaries + item.temporaries
+    shapes = [(each.steps[0].at if each.steps else views.of(each.output).shape) for each in (item, into)]
+    mine = [StepSpec("load", p=item.source, at=shapes[0]), *item.steps, StepSpec("save", temporary=place)]
+    theirs = [StepSpec("load", p=into.source, at=shapes[1]), *into.steps]
+
+    def through(step: StepSpec) -> StepSpec:
+        """The step, with the temporary in place of the tensor."""
+        for name in ("p", "q"):
+            tensor = getattr(step, name)
+            if isinstance(tensor, Tensor) and root(tensor) is result:
+                step = step.replaced(**{name: place})
+        return step
+
+    into.steps = [*mine, *(through(step) for step in theirs)]
+    into.temporaries = place + 1
+
+
+def fuse_updates(items: Sequence[Item], views: Views) -> list[Item]:
+    """The optimizer's step goes right behind a weight gradient where nothing later reads the weight; which items are
+    left. Updates that clipping has to scale first stay where they are."""
+    last_use: dict[Tensor, int] = {}
+    made_at: dict[Tensor, int] = {}
+    for position, item in enumerate(items):
+        for tensor in item.reads():
+            if isinstance(views.root(tensor), Variable) and not item.node.operation.is_effect:
+                last_use[views.root(tensor)] = position
+        if item.node.operation.updates_behind:
+            made_at[item.output] = position
+    left = []
+    for item in items:
+        node = item.node
+        gradient = node.inputs[0] if node.operation.name == "update" else None
+        if gradient is not None and len(node.inputs) == 1 and views.is_whole(gradient):
+            parameter = node.attributes["parameter"]
+            position = made_at.get(views.root(gradient), -1)
+            if position >= last_use.get(parameter, -1) and position >= 0 and parameter.value.shape[-1] >= _WIDE:
+                items[position].steps.append(StepSpec("update", update=node))
+                continue
+        left.append(item)
+    return left

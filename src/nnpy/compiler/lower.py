@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 
 import nncore
-from nncore import Op, Operand, Ref, Step, kernels
+from nncore import Op, Operand, Ref, Step, kernels, reductions, strides
 from nncore.costs import costs
 from nncore.ops import ALL
-from nnpy.compiler.fuse import Aliases, Item
+from nnpy.compiler.fuse import Item
 from nnpy.compiler.memory import Buffer, Slot, plan
 from nnpy.compiler.schedule import Call, schedule
-from nnpy.graph import Node, Parameter, Tensor
+from nnpy.compiler.views import Address, View, Views, address, broadcast_strides, merged
+from nnpy.graph import Node, Tensor, Variable, count_of
 from nnpy.ops.base import StepSpec, Sums
-from nnpy.parameters import Store
+from nnpy.ops.shape import contiguous
 
 _MANY_ROWS = 192
 _IN_CACHE = 1 << 19
@@ -32,160 +33,328 @@ def _block_columns(core) -> int:
     return max(256, min(core.NC * core.NR, nncore.cache_sizes()["L2"] // core.KC_BYTES))
 
 
-def _rooms() -> int:
+def _workspaces() -> int:
     """How many threads can pack a GEMM's operand on the way: each has memory for it."""
     return max(8, os.cpu_count() or 1, nncore.get_num_threads())
 
 
 class Lowering:
-    """What operations' ``lower`` methods see: shapes for a batch size, buffers of tensors, and ``call``."""
+    """What operations' ``lower`` methods see: shapes for a batch size, buffers of tensors, and kernel calls."""
 
-    def __init__(
-        self,
-        batch: int,
-        store: Store,
-        state: np.ndarray,
-        aliases: Aliases,
-        scales: dict[Node, float],
-        used: set[Tensor],
-        fixed: bool = False,
-    ):
-        """``fixed``: the parameters stay as they are while a run lasts: nothing trains them."""
-        self.sums: dict[Node, Sums] = {}  # what convolutions have gathered for later nodes
+    def __init__(self, batch: int, dtype: np.dtype, state: np.ndarray, views: Views, used: set[Tensor], fixed: bool):
+        """``used``: roots that something reads. ``fixed``: the parameters stay as they are while a run lasts: nothing
+        trains them."""
         self.batch = batch
-        self.fixed = fixed
-        self.store = store
-        self.state = state
-        self.dtype = store.dtype
+        self.dtype = np.dtype(dtype)
         self.costs = costs(self.dtype)  # the work of a call is why it is given threads
+        self.state = state
+        self.fixed = fixed
+        self.views = views
+        self.sums: dict[Node, Sums] = {}  # what convolutions have gathered for later nodes
         self.calls: list[Call] = []
-        self._aliases = aliases
-        self._scales = scales
+        self.node: Node | None = None  # whose calls these are
         self._used = used
         self._buffers: dict[Tensor, Buffer] = {}
         self._all: list[Buffer] = []
-        self._streams: dict[Node, int] = {}
+        self._streams: dict[Any, int] = {}
         self._summed: dict[Tensor, tuple[Node, Tensor, dict[str, Tensor]]] = {}
+        self._copies: dict[Tensor, Slot] = {}
 
     # -- what an operation may ask --
     def count(self, tensor: Tensor) -> int:
         """Elements of a tensor at this batch size."""
         return prod(tensor.concrete(self.batch))
 
-    def loss_scale(self, node: Node) -> float | None:
-        """What a loss node's gradient is multiplied by; None where no gradient is asked for."""
-        return self._scales.get(node)
+    def itemsize(self, tensor: Tensor) -> int:
+        return 4 if tensor.kind == "index" else self.dtype.itemsize
 
     def announce(self, node: Node) -> None:
         """The node will be lowered: what makes its input may gather sums for it."""
         summed = node.operation.summed(node)
-        if summed is not None:
-            self._summed.setdefault(self._aliases.root(summed[0]), (node, *summed))
+        if summed is not None and self.views.is_whole(summed[0]):
+            self._summed.setdefault(self.views.root(summed[0]), (node, *summed))
 
     def summed(self, output: Tensor) -> tuple[Node, dict[str, Tensor]] | None:
         """The later node that needs sums of ``output``'s columns (``Operation.summed``), to be left in ``sums``."""
-        node, tensor, arguments = self._summed.get(self._aliases.root(output), (None, output, {}))
+        node, tensor, arguments = self._summed.get(self.views.root(output), (None, output, {}))
         return (node, arguments) if node is not None and tensor.shape[-1] == output.shape[-1] else None
 
     def is_used(self, tensor: Tensor) -> bool:
-        return self._aliases.root(tensor) in self._used
+        return self.views.root(tensor) in self._used
 
     def buffer(self, tensor: Tensor) -> Buffer:
-        root = self._aliases.root(tensor)
+        """The memory of a tensor's root."""
+        root = self.views.root(tensor)
         if root not in self._buffers:
-            if isinstance(root, Parameter):
-                self._buffers[root] = Buffer(0, external=self.store.ref(root))
+            if isinstance(root, Variable):
+                self._buffers[root] = Buffer(0, external=nncore.ref(root.value))
             else:
-                size = np.dtype(np.int32).itemsize if root.kind == "index" else self.dtype.itemsize
-                self._buffers[root] = self._add(Buffer(max(1, self.count(root)) * size))
+                self._buffers[root] = self._add(Buffer(max(1, self.count(root)) * self.itemsize(root)))
         return self._buffers[root]
 
     def bind(self, tensor: Tensor, array: np.ndarray) -> None:
         """Let a tensor's memory be ``array``."""
-        self._buffers[self._aliases.root(tensor)] = Buffer(0, external=nncore.ref(array))
+        self._buffers[self.views.root(tensor)] = Buffer(0, external=nncore.ref(array))
 
     def is_bound(self, tensor: Tensor) -> bool:
-        root = self._aliases.root(tensor)
-        return isinstance(root, Parameter) or (root in self._buffers and self._buffers[root].external is not None)
+        root = self.views.root(tensor)
+        return isinstance(root, Variable) or (root in self._buffers and self._buffers[root].external is not None)
 
     def slot(self, tensor: Tensor) -> Slot:
-        buffer = self.buffer(tensor)
-        return Slot(buffer, 0, buffer.external.nbytes if buffer.external is not None else buffer.nbytes)
+        """The contiguous memory of a tensor; a copy where it is a view that is not contiguous."""
+        view = self.views.of(tensor)
+        if not view.is_contiguous:
+            return self._copy_of(tensor, view)
+        size = self.itemsize(view.root)
+        return Slot(self.buffer(tensor), view.offset * size, prod(view.shape) * size)
 
-    def at(self, tensor: Tensor, elements: int) -> Slot:
-        """A tensor's memory from an element on."""
-        slot, start = self.slot(tensor), elements * self.dtype.itemsize
-        return Slot(slot.buffer, start, slot.nbytes - start)
+    def root_slot(self, tensor: Tensor) -> Slot:
+        """All of the memory of a tensor's root."""
+        root = self.views.root(tensor)
+        return Slot(self.buffer(root), 0, self.count(root) * self.itemsize(root))
 
     def scratch(self, nbytes: int) -> Slot:
         buffer = self._add(Buffer(max(1, nbytes)))
         return Slot(buffer, 0, nbytes)
 
-    def stream(self, node: Node) -> int:
-        """The number of a node's random stream."""
-        return self._streams.setdefault(node, len(self._streams))
+    def stream(self, key: Any) -> int:
+        """The number of a random stream: two nodes that draw never share one."""
+        return self._streams.setdefault(key, len(self._streams))
+
+    def number_streams(self, nodes: Sequence[Node]) -> None:
+        """In the order of the graph, which does not depend on the order in which it was made."""
+        for node in nodes:
+            if node.operation.is_random:
+                self.stream(node.attributes["stream"])
+
+    def matrix(self, tensor: Tensor, rows: int, cols: int) -> tuple[Slot, int, int]:
+        """A tensor as a matrix: its memory, and elements from row to row and from column to column."""
+        view = self.views.of(tensor)
+        place, inner = len(view.shape), 1
+        while place and inner < cols:
+            place -= 1
+            inner *= view.shape[place]
+        if inner == cols and not view.is_contiguous:
+            down = merged(view.shape[:place], view.strides[:place])
+            along = merged(view.shape[place:], view.strides[place:])
+            steps = (down[0][1] if down else 1, along[0][1] if along else 1)
+            if len(down) <= 1 and len(along) <= 1 and min(steps) > 0 and 1 in steps:
+                return self._from(view), *steps
+        return self.slot(tensor), cols, 1
+
+    def _from(self, view: View) -> Slot:
+        """The memory of a view's root from its first element on."""
+        whole, size = self.root_slot(view.root), self.itemsize(view.root)
+        return Slot(whole.buffer, view.offset * size, whole.nbytes - view.offset * size)
+
+    def middle(self, x: Tensor, axes: Sequence[int]) -> tuple[Slot, int, int, int]:
+        """(memory, outer, mid, inner) of a contiguous array whose middle axis is ``axes``, in order."""
+        shape, last = x.concrete(self.batch), axes[-1]
+        mid = prod(shape[a] for a in axes)
+        between = [a for a in range(axes[0], last + 1) if a not in axes and shape[a] != 1]
+        if not between:
+            return self.slot(x), prod(shape[: axes[0]]), mid, prod(shape[last + 1 :])
+        view = self.views.of(x)
+        order = [*(a for a in range(x.rank) if a not in axes), *axes]
+        turned = View(
+            view.root, view.offset, tuple(shape[a] for a in order), tuple(view.strides[a] for a in order)
+        )  # fmt: skip
+        return self._copy(turned), prod(shape) // max(1, mid), mid, 1
 
     # -- what it may emit --
     def call(
         self, kernel: str, *, work: int, steps: Sequence[StepSpec] = (), step_ld: int = 0, of_parameters: bool = False,
-        **arguments,
+        shape: Sequence[int] = (), **arguments,
     ) -> None:  # fmt: skip
         """A kernel of nncore. ``work``: element visits, from which the number of threads follows. ``of_parameters``: it
         reads parameters alone, so that where these stay as they are one step of a run has to do it."""
-        call = self._emit(kernel, work / self.costs.visits, arguments, steps, step_ld)
+        call = self._emit(kernel, work / self.costs.visits, arguments, steps, step_ld, shape)
         call.once = of_parameters and self.fixed
 
     def kernel(self, name: str, flops: int, arguments: dict, steps: Sequence[StepSpec] = (), step_ld: int = 0) -> None:
         """A kernel whose ``flops`` count, not its visits."""
-        self._emit(name, flops / self.costs.flops, arguments, steps, step_ld)
+        self._emit(name, flops / self.costs.flops, arguments, steps, step_ld).flops = flops
 
-    def gemm(self, item: Item, *, a, b, m: int, n: int, k: int, a_strides, b_strides) -> None:
-        """item.output = steps(a @ b)."""
+    def fill(self, out: Tensor, value: float) -> None:
+        """``value`` everywhere."""
+        count = self.count(out)
+        self.call("fill", out=out, rows=1, cols=count, ld=count, value=value, work=count // 2)
+
+    def cast(self, out: Tensor, x: Tensor) -> None:
+        """Between reals and indices."""
+        count = self.count(x)
+        name = "int_to_real" if x.kind == "index" else "real_to_int"
+        self.call(name, out=out, x=x, rows=1, cols=count, ld_out=count, ld_x=count, work=count)
+
+    def copy(self, out: Tensor, x: Tensor, offset: int, out_strides: Sequence[int]) -> None:
+        """x into ``out``, from element ``offset`` on with these strides."""
+        view = self.views.of(x)
+        slot = self.slot(out)
+        self._strided(slot, view, out_strides, offset)
+
+    def _strided(self, out: Slot, view: View, out_strides: Sequence[int], offset: int = 0) -> None:
+        sizes = strides.copy_sizes(
+            view.shape, out_strides, view.strides, out_offset=offset, x_offset=view.offset,
+            itemsize=self.itemsize(view.root),
+        )  # fmt: skip
+        self.call("copy", out=out, x=self.root_slot(view.root), work=2 * prod(view.shape), **sizes)
+
+    def _copy(self, view: View) -> Slot:
+        slot = self.scratch(prod(view.shape) * self.itemsize(view.root))
+        self._strided(slot, view, contiguous(view.shape))
+        return slot
+
+    def _copy_of(self, tensor: Tensor, view: View) -> Slot:
+        if tensor not in self._copies:
+            self._copies[tensor] = self._copy(view)
+        return self._copies[tensor]
+
+    def reduce(self, kind: str, out: Tensor, x: Slot, outer: int, mid: int, inner: int, scale: float) -> None:
+        """out[outer, inner] = scale * the reduction of x[outer, mid, inner]."""
+        some = reductions.stages(kind, outer, mid, inner, scale=scale)
+        for number, sizes in enumerate(some):
+            last = number == len(some) - 1
+            parts = 1 if last else -(-mid // int(sizes["chunk"]))
+            target = out if last else self.scratch(outer * parts * inner * self.dtype.itemsize)
+            visits = sizes["outer"] * sizes["mid"] * sizes["inner"]
+            self.call("reduce", out=target, x=x, work=int(visits) // (1 if kind == "logsumexp" else 4), **sizes)
+            x = target if isinstance(target, Slot) else x
+
+    def gemm(
+        self, item: Item, *, a: Tensor, b: Tensor, m: int, n: int, k: int, a_turned: bool = False,
+        b_turned: bool = False,
+    ) -> None:  # fmt: skip
+        """item.output = steps(a @ b); ``turned``: the operand's memory holds the transposed matrix."""
+        memory_a, *steps_a = self.matrix(a, *((k, m) if a_turned else (m, k)))
+        memory_b, *steps_b = self.matrix(b, *((n, k) if b_turned else (k, n)))
+        rs_a, cs_a = reversed(steps_a) if a_turned else steps_a
+        rs_b, cs_b = reversed(steps_b) if b_turned else steps_b
         core = kernels.family("gemm", self.dtype)
-        if a_strides[0] == 1 and b_strides[1] == 1 and n <= core.LANES < m and not item.steps:
-            self._turned_gemm(item.output, a, b, m, n, k)
+        if rs_a == 1 and cs_b == 1 and n <= core.LANES < m and not item.steps and (cs_a, rs_b) == (m, n):
+            self._turned_gemm(item.output, memory_a, memory_b, m, n, k)
             return
-        nanoseconds = 2 * m * n * k / self.costs.flops
-        if a_strides[1] == 1 and n <= kernels.family("narrow", self.dtype).FASTER and k >= 8 * n:
-            strides = dict(lda=a_strides[0], rs_b=b_strides[0], cs_b=b_strides[1])
-            arguments = dict(c=item.output, a=a, b=b, m=m, n=n, k=k, **strides)
-            self._emit("gemm_narrow", nanoseconds, arguments, item.steps, n)
+        flops = 2 * m * n * k
+        if cs_a == 1 and n <= kernels.family("narrow", self.dtype).FASTER and k >= 8 * n:
+            arguments = dict(c=item.output, a=memory_a, b=memory_b, m=m, n=n, k=k, lda=rs_a, rs_b=rs_b, cs_b=cs_b)
+            self.kernel("gemm_narrow", flops, arguments, item.steps, n)
             return
-        arguments = dict(m=m, n=n, k=k, rs_a=a_strides[0], cs_a=a_strides[1], ldc=n, block=_block_columns(core))
-        if b_strides[1] == 1 and (m < _MANY_ROWS or k * n * self.dtype.itemsize <= _IN_CACHE):
-            arguments.update(b=b, ldb=b_strides[0])  # read in place as fast as a packed one
-        elif self.fixed and isinstance(b, Parameter):
+        arguments = dict(m=m, n=n, k=k, rs_a=rs_a, cs_a=cs_a, ldc=n, block=_block_columns(core))
+        if cs_b == 1 and (m < _MANY_ROWS or k * n * self.dtype.itemsize <= _IN_CACHE):
+            arguments.update(b=memory_b, ldb=rs_b)  # read in place as fast as a packed one
+        elif self.fixed and isinstance(self.views.root(b), Variable):
             packed = self.scratch(-(-n // core.NR) * core.NR * k * self.dtype.itemsize)
-            strides = dict(rs=b_strides[0], cs=b_strides[1])
-            self.call("pack_b", out=packed, b=b, k=k, n=n, work=2 * n * k, of_parameters=True, **strides)
+            self.call("pack_b", out=packed, b=memory_b, k=k, n=n, rs=rs_b, cs=cs_b, work=2 * n * k, of_parameters=True)
             arguments.update(b=packed, packed=1)
         else:
             panels = -(-n // core.NR) * core.NR  # columns, padded to whole panels
-            arguments.update(b=b, packed=2, ldb=b_strides[0], cs_b=b_strides[1], room=self.scratch(0))
+            arguments.update(b=memory_b, packed=2, ldb=rs_b, cs_b=cs_b, room=self.scratch(0))
             arguments["share"] = min(core.ROOM, panels * min(k, core.KC))  # what a thread needs at most
-        self._emit("gemm", nanoseconds, dict(c=item.output, a=a, **arguments), item.steps, n)
+        self.kernel("gemm", flops, dict(c=item.output, a=memory_a, **arguments), item.steps, n)
 
-    def _turned_gemm(self, output, a, b, m: int, n: int, k: int) -> None:
+    def _turned_gemm(self, output: Tensor, a: Slot, b: Slot, m: int, n: int, k: int) -> None:
         """output = a @ b for a narrow b: as its transpose b' @ a', whose rows fill the vectors."""
         turned = self.scratch(m * n * self.dtype.itemsize)
         arguments = dict(c=turned, a=b, b=a, m=n, n=m, k=k, rs_a=1, cs_a=n, ldb=m, ldc=m)
-        self._emit("gemm", 2 * m * n * k / self.costs.flops, arguments, (), m)
+        self.kernel("gemm", 2 * m * n * k, arguments, (), m)
         self.call("transpose", out=output, x=turned, rows=n, cols=m, work=4 * m * n)
+
+    def batched_gemm(self, out: Tensor, a: Tensor, b: Tensor) -> None:
+        """out = a @ b of matrices in the last two axes, the others broadcast."""
+        *lead, m, n = out.concrete(self.batch)
+        k = a.concrete(self.batch)[-1]
+        sides = [self._matrices(tensor, lead) for tensor in (a, b)]
+        groups = [axes for axes in (self._two_axes(lead, [steps[:-2] for _, steps in sides]),) if axes is not None]
+        if not groups:  # more than two axes that do not merge: as contiguous ones
+            copies = [self._copy_broadcast(tensor, lead) for tensor in (a, b)]
+            sides = copies
+            groups = [self._two_axes(lead, [steps[:-2] for _, steps in sides])]
+        assert groups[0] is not None
+        (outer, inner), ((ao, ai), (bo, bi)) = groups[0]
+        (memory_a, steps_a), (memory_b, steps_b) = sides
+        core = kernels.family("gemm", self.dtype)
+        panels = -(-n // core.NR) * core.NR
+        arguments = dict(
+            c=out, a=memory_a, b=memory_b, m=m, n=n, k=k, outer=outer, inner=inner, a_outer=ao, a_inner=ai,
+            rs_a=steps_a[-2], cs_a=steps_a[-1], b_outer=bo, b_inner=bi, rs_b=steps_b[-2], cs_b=steps_b[-1],
+            c_outer=inner * m * n, c_inner=m * n, ldc=n, room=self.scratch(0),
+            share=min(core.ROOM, panels * min(k, core.KC)),
+        )  # fmt: skip
+        self.kernel("gemm_batched", 2 * outer * inner * m * n * k, arguments, (), n)
+
+    def _matrices(self, tensor: Tensor, lead: Sequence[int]) -> tuple[Slot, tuple[int, ...]]:
+        """A tensor's memory and its strides with the leading axes of ``lead``."""
+        view = self.views.of(tensor)
+        if min(view.strides, default=0) < 0:
+            return self._copy_broadcast(tensor, view.shape[:-2])
+        return self._from(view), broadcast_strides(view, (*lead, *view.shape[-2:]))
+
+    def _copy_broadcast(self, tensor: Tensor, lead: Sequence[int]) -> tuple[Slot, tuple[int, ...]]:
+        view = self.views.of(tensor)
+        shape = (*lead, *view.shape[-2:])
+        wide = View(view.root, view.offset, shape, broadcast_strides(view, shape))
+        return self._copy(wide), contiguous(shape)
+
+    @staticmethod
+    def _two_axes(lead: Sequence[int], sides: Sequence[Sequence[int]]) -> Any:
+        """((outer, inner), strides of each side) if the leading axes merge to two; None if not."""
+        axes: list[tuple[int, list[int]]] = []
+        for size, *steps in zip(lead, *sides, strict=True):
+            if size == 1:
+                continue
+            if axes and all(before == size * step for before, step in zip(axes[-1][1], steps, strict=True)):
+                axes[-1] = (axes[-1][0] * size, steps)
+            else:
+                axes.append((size, list(steps)))
+        if len(axes) > 2:
+            return None
+        none = (1, [0] * len(sides))
+        (outer, first), (inner, second) = [*[none] * (2 - len(axes)), *axes]
+        return (outer, inner), [(a, b) for a, b in zip(first, second, strict=True)]
 
     def chain(self, item: Item) -> None:
         """item.output = steps(item.source)."""
-        count, cols = self.count(item.output), item.columns
-        if cols is None:  # no step cares where a row ends: a row for each sample, which threads can share
-            cols = count // max(1, self.batch) if item.output.shape[:1] == (None,) else count
         assert item.source is not None
-        self.rows(item.output, item.source, cols, item.steps)
+        shape = self.views.of(item.output).shape
+        steps, source = list(item.steps), item.source
+        x: Tensor | None = source
+        if not self.views.of(source).is_contiguous or self.count(source) != prod(shape) or item.temporaries:
+            x = None
+            if not item.temporaries:
+                steps = [StepSpec("load", p=source, at=steps[0].at if steps else shape), *steps]
+        cols = self._columns(shape, steps)
+        self._rows(item.output, x, cols, steps, shape)
+
+    def _columns(self, shape: Sequence[int], steps: Sequence[StepSpec]) -> int:
+        """How long rows may be for all operands to be read where they are: as long as a sample, if all are whole."""
+        count = prod(shape)
+        best = max(1, count // max(1, shape[0])) if len(shape) > 1 else count
+        candidates = {best}
+        for each in {shape, *(step.at for step in steps if step.at)}:
+            cols = 1
+            for size in reversed(each):
+                cols *= size
+                if cols <= best:
+                    candidates.add(cols)
+        where = [
+            (step.at or shape, broadcast_strides(self.views.of(t), step.at or shape))
+            for step in steps
+            for t in step.operands()
+        ]
+        for cols in sorted(candidates, reverse=True):
+            if cols and all(address(*each, cols) is not None for each in where):
+                return cols
+        return max(1, shape[-1] if shape else 1)
 
     def rows(self, out: Tensor, x: Tensor, cols: int, steps: Sequence[StepSpec]) -> None:
         """out = steps(x), both of rows of so many columns."""
-        count = self.count(x)
+        self._rows(out, x, cols, steps, x.concrete(self.batch))
+
+    def _rows(self, out: Tensor, x: Tensor | None, cols: int, steps: Sequence[StepSpec], shape: Sequence[int]) -> None:
+        count = prod(shape)
+        given = {} if x is None else {"x": x}
         self.call(
-            "chain", out=out, x=x, rows=count // max(1, cols), cols=cols, ld_out=cols, ld_x=cols,
-            work=count * (1 + len(steps)), steps=steps, step_ld=cols,
+            "chain", out=out, rows=count // max(1, cols), cols=cols, ld_out=cols, ld_x=cols,
+            work=count * (1 + len(steps)), steps=steps, step_ld=cols, shape=shape, **given,
         )  # fmt: skip
 
     def scalar_function(self, compiled, output: Tensor, inputs: Sequence[Tensor]) -> None:
@@ -194,9 +363,10 @@ class Lowering:
         arguments = {"out": output, "count": count, **{f"x{i}": t for i, t in enumerate(inputs)}}
         self._record(Call("custom", arguments, nanoseconds=4 * count, function=compiled))
 
-    def finish(self) -> tuple[list[Op], np.ndarray]:
-        """Schedule the calls and plan their memory; the Ops and the arena they work in."""
-        self.calls = schedule(self.calls, self.batch)
+    def finish(self, arena: Any = None, phases: bool = True, reuse: bool = True) -> tuple[list[Op], np.ndarray]:
+        """Schedule the calls and plan their memory; the Ops and the arena they work in. ``arena``: a function that gives
+        one of at least so many bytes. ``phases``: calls may be reordered; ``reuse``: buffers may share memory."""
+        self.calls = schedule(self.calls, self.batch, phases)
         for position, call in enumerate(self.calls):
             if "room" in call.arguments:
                 nbytes = call.arguments["share"] * call.threads * self.dtype.itemsize
@@ -209,8 +379,9 @@ class Lowering:
         if nncore.debug_build():
             for buffer in self._all:  # each in an allocation of its own, so that AddressSanitizer sees its ends
                 buffer.external = nncore.ref(nncore.aligned(buffer.nbytes, np.uint8))
-        arena = nncore.aligned(plan(self._all, len(self.calls)), np.uint8)
-        return [self._build(call, arena) for call in self.calls], arena
+        nbytes = plan(self._all, len(self.calls), reuse)
+        memory = nncore.aligned(nbytes, np.uint8) if arena is None else arena(nbytes)
+        return [self._build(call, memory) for call in self.calls], memory
 
     def view(self, tensor: Tensor, arena: np.ndarray) -> np.ndarray:
         """A tensor's values as an array, after ``finish``."""
@@ -227,25 +398,62 @@ class Lowering:
         self._all.append(buffer)
         return buffer
 
-    def _emit(self, kernel: str, nanoseconds: float, arguments: dict, specs: Sequence[StepSpec], ld: int) -> Call:
-        steps = []
-        for spec in specs:
-            values: dict[str, Any] = dict(width=ld, s0=spec.s0, s1=spec.s1)
-            if spec.p is not None:
-                values["p"] = spec.p
-            if spec.q is not None:
-                values["q"] = spec.q
-            if spec.stream is not None:
-                values.update(state=self.state, index=self.stream(spec.stream))
-            steps.append((spec, values))
-        most = _rooms() if "room" in arguments else ALL
+    def _emit(
+        self, kernel: str, nanoseconds: float, arguments: dict, specs: Sequence[StepSpec], ld: int,
+        shape: Sequence[int] = (),
+    ) -> Call:  # fmt: skip
+        if specs and not shape:
+            rows = self.node.outputs[0].concrete(self.batch) if self.node is not None else ()
+            shape = rows if prod(rows) % max(1, ld) == 0 else ()
+        steps = [(spec, self._step(spec, ld, shape)) for spec in specs]
+        most = _workspaces() if "room" in arguments else ALL
         return self._record(Call(kernel, arguments, steps, nanoseconds, most))
 
+    def _step(self, spec: StepSpec, ld: int, shape: Sequence[int]) -> dict[str, Any]:
+        """The arguments of a ``nncore.Step``; operands are (memory, Address) or the number of a temporary tile."""
+        if spec.update is not None:
+            given = spec.update.attributes
+            return {"update": given["optimizer"].step(given["store"], given["parameter"], self.state)}
+        values: dict[str, Any] = dict(
+            width=ld, s0=spec.s0 / (max(1, count_of(spec.per, self.batch)) if spec.per else 1), s1=spec.s1
+        )
+        for name in ("p", "q"):
+            operand = getattr(spec, name)
+            if operand is None:
+                continue
+            if isinstance(operand, Tensor):
+                values[name] = self._operand(operand, ld, spec.at or shape, spec.kind)
+            elif isinstance(operand, int):
+                values[name] = operand
+            else:
+                values[name] = (operand, Address(0))
+        if spec.stream is not None:
+            values.update(state=self.state, index=self.stream(spec.stream))
+        if spec.kind == "save":
+            values["p"] = spec.temporary
+        return values
+
+    def _operand(self, tensor: Tensor, ld: int, shape: Sequence[int], kind: str) -> tuple[Slot, Address]:
+        view = self.views.of(tensor)
+        if kind == "store":
+            return self.slot(tensor), Address(ld)
+        if kind == "norm_grad":
+            return self.slot(tensor), Address(ld)
+        filled = tuple(shape)
+        if prod(view.shape) == prod(filled) and view.is_contiguous:
+            return self.slot(tensor), Address(ld)
+        steps = broadcast_strides(view, filled)
+        found = address(filled, steps, ld)
+        if found is not None:
+            return self._from(view), found
+        wide = View(view.root, view.offset, filled, steps)
+        return self._copy(wide), Address(ld)
+
     def _record(self, call: Call) -> Call:
-        for values in (call.arguments, *(values for _, values in call.steps)):
-            for name, value in values.items():
-                if isinstance(value, Tensor):
-                    values[name] = self.slot(value)
+        for name, value in call.arguments.items():
+            if isinstance(value, Tensor):
+                call.arguments[name] = self.slot(value)
+        call.node = self.node
         self.calls.append(call)
         return call
 
@@ -258,14 +466,6 @@ class Lowering:
             base = Ref(arena.ctypes.data + buffer.offset, buffer.nbytes, arena)
         return Ref(base.address + value.offset, value.nbytes, base.owner)
 
-    def _step(self, spec: StepSpec, values: dict[str, Any], arena: np.ndarray) -> Step:
-        found = dict(values)
-        for name, at in (("p", spec.p_at), ("q", spec.q_at)):
-            if name in values:
-                at = at._replace(ld=values["width"]) if at.ld is None else at
-                found[name] = Operand(self._ref(values[name], arena), *at)
-        return Step(spec.kind, **found)
-
     def _build(self, call: Call, arena: np.ndarray) -> Op:
         arguments = {name: self._ref(value, arena) for name, value in call.arguments.items()}
         if call.function is not None:
@@ -274,5 +474,19 @@ class Lowering:
                 call.name, call.function.address, writes=[out], reads=list(arguments.values()), sizes=[count],
                 threads=call.threads, keep=call.function,
             )  # fmt: skip
-        steps = [spec.ready or self._step(spec, values, arena) for spec, values in call.steps]
+        steps = [self._build_step(spec, values, arena) for spec, values in call.steps]
         return Op(call.name, dtype=self.dtype, threads=call.threads, once=call.once, steps=steps, **arguments)
+
+    def _build_step(self, spec: StepSpec, values: dict[str, Any], arena: np.ndarray) -> Step:
+        if spec.update is not None:
+            return values["update"]
+        made = {}
+        for name, value in values.items():
+            if isinstance(value, tuple):
+                memory, where = value
+                made[name] = Operand(self._ref(memory, arena), *where)
+            elif name in ("p", "q"):
+                made[name] = Operand(temp=value)
+            else:
+                made[name] = value
+        return Step(spec.kind, **made)

@@ -7,6 +7,7 @@ pass, say, before the threads meet.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from nncore import Step
 from nncore.kernels.signatures import ROWS, SIGNATURES
 from nncore.refs import Ref, ref
 from nnpy.compiler.memory import Buffer, Slot
@@ -39,6 +41,8 @@ class Call:
     threads: int = 1
     function: Any = None  # of nncore.jit, in place of a kernel from the tables
     once: bool = False  # only in the first step of a run
+    node: Any = None  # of the graph, whose call it is
+    flops: int = 0  # where they are counted
 
     def slots(self) -> Iterable[tuple[Slot, bool]]:
         """The memory that it touches; whether it is written."""
@@ -47,12 +51,11 @@ class Call:
             if isinstance(value, Slot | np.ndarray):
                 yield _slot(value), name in written
         for spec, values in self.steps:
-            if spec.ready is not None:  # the optimizer's
-                for memory, writes, _ in spec.ready.memory():
-                    yield _slot(memory), writes
             for value in values.values():
-                if isinstance(value, Slot | np.ndarray):
-                    yield _slot(value), spec.kind == "store"
+                if isinstance(value, Step):  # the optimizer's
+                    yield from ((_slot(memory), writes) for memory, writes, *_ in value.memory())
+                elif isinstance(value, tuple):
+                    yield _slot(value[0]), spec.kind == "store"
 
 
 def _slot(memory: Slot | np.ndarray | Ref) -> Slot:
@@ -69,10 +72,11 @@ _WRITTEN = {
 }
 
 
-def schedule(calls: Sequence[Call], batch: int) -> list[Call]:
-    """The calls in a good order, their ``threads`` set, and ``by_rows`` where they are part of a phase."""
+def schedule(calls: Sequence[Call], batch: int, phases: bool = True) -> list[Call]:
+    """The calls in a good order, their ``threads`` set, and ``by_rows`` where they are part of a phase. Without
+    ``phases`` they keep their order."""
     ordered = list(calls)
-    if len(ordered) <= _REORDERED_CALLS and sum(call.nanoseconds for call in ordered) <= _REORDERED_NS:
+    if phases and len(ordered) <= _REORDERED_CALLS and sum(call.nanoseconds for call in ordered) <= _REORDERED_NS:
         ordered = _phases_first(ordered, batch)
     for rows, group in groupby(ordered, key=lambda call: _rows(call, batch)):
         some = list(group)
@@ -146,18 +150,19 @@ def _place(slot: Slot) -> int:
 def _phases_first(calls: list[Call], batch: int) -> list[Call]:
     """The calls that share out rows as early as they can come, so that they come together."""
     count = len(calls)
-    writers: dict[int, list[int]] = {}
-    readers: dict[int, list[int]] = {}
+    writers: dict[Any, list[int]] = {}
+    readers: dict[Any, list[int]] = {}
     needs: list[set[int]] = [set() for _ in calls]
-    for position, call in enumerate(calls):
-        for slot, written in call.slots():
-            for key in _keys(slot.buffer):
-                needs[position].update(writers.get(key, ()))
-                if written:
-                    needs[position].update(readers.get(key, ()))
-        for slot, written in call.slots():
-            for key in _keys(slot.buffer):
-                (writers if written else readers).setdefault(key, []).append(position)
+    touched = [[(slot, written) for slot, written in call.slots()] for call in calls]
+    keys = _Keys(slot for some in touched for slot, _ in some)
+    for position, some in enumerate(touched):
+        parts = [(key, written) for slot, written in some for key in keys.of(slot)]
+        for key, written in parts:
+            needs[position].update(writers.get(key, ()))
+            if written:
+                needs[position].update(readers.get(key, ()))
+        for key, written in parts:
+            (writers if written else readers).setdefault(key, []).append(position)
         needs[position].discard(position)
     by_rows = [_rows(call, batch) > 0 for call in calls]
     urgent = list(by_rows)  # those that a call of a phase waits for
@@ -177,6 +182,20 @@ def _phases_first(calls: list[Call], batch: int) -> list[Call]:
     return order
 
 
-def _keys(buffer: Buffer) -> list[int]:
-    """What stands for a buffer: itself, or the memory of a parameter, whose views do not overlap partly."""
-    return [id(buffer) if buffer.external is None else buffer.external.address]
+class _Keys:
+    """What stands for memory: a buffer of the arena as a whole; of memory that exists already (weights, and flat buffers
+    that hold many of them) the pieces between all ends that occur."""
+
+    def __init__(self, slots: Iterable[Slot]):
+        ends = set()
+        for slot in slots:
+            if slot.buffer.external is not None:
+                start = _place(slot)
+                ends.update((start, start + slot.nbytes))
+        self.ends = sorted(ends)
+
+    def of(self, slot: Slot) -> Iterable[Any]:
+        if slot.buffer.external is None:
+            return [id(slot.buffer)]
+        start = _place(slot)
+        return self.ends[bisect_left(self.ends, start) : bisect_left(self.ends, start + slot.nbytes)]

@@ -1,35 +1,56 @@
-"""Specialisation: the graph as inference sees it. Dropout goes, normalization becomes a scale and a shift."""
+"""Rewriting a graph: the graph as inference sees it, where dropout goes and normalization is a scale and a shift."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
-from nnpy.compiler.differentiate import by_creation
-from nnpy.graph import Node, Tensor, apply, ordered, scope
+from nnpy.compiler.differentiate import in_order
+from nnpy.graph import Node, Tensor, make, scope
+
+Replacement = Callable[[Node, list[Tensor]], "Sequence[Tensor] | None"]
 
 
-def specialise(tensors: Iterable[Tensor], training: bool) -> dict[Tensor, Tensor]:
-    """For each of ``tensors`` the one that takes its place. The graph itself is not changed.
+def rewrite(
+    roots: Iterable[Tensor | Node], replacement: Replacement
+) -> tuple[dict[Tensor, Tensor], dict[Node, Node]]:
+    """What takes the place of each tensor and each node (effects) among ``roots``. The graph itself is not changed.
 
-    While training only layers that are frozen are replaced.
+    ``replacement(node, inputs)``: for the outputs of a node others, made of its inputs as they are now; None: it stays.
     """
-    tensors = list(tensors)
+    roots = list(roots)
     final: dict[Tensor, Tensor] = {}
-    for node in by_creation(ordered(tensors)):
+    nodes: dict[Node, Node] = {}
+    for node in in_order(roots):
         inputs = [final.get(t, t) for t in node.inputs]
         with scope(node.scope):
-            replaced = not training or node.attributes.get("frozen", _never)()
-            replacement = node.operation.inference(node, inputs) if replaced else None
-            if replacement is not None:
-                final[node.output] = replacement
-            elif any(new is not old for new, old in zip(inputs, node.inputs, strict=True)):
-                final.update(zip(node.outputs, _again(node, inputs).outputs, strict=True))
-    return {t: final.get(t, t) for t in tensors}
+            replaced = replacement(node, inputs)
+            if replaced is None and any(new is not old for new, old in zip(inputs, node.inputs, strict=True)):
+                nodes[node] = again(node, inputs)
+                replaced = nodes[node].outputs
+        if replaced is not None:
+            final.update(zip(node.outputs, replaced, strict=False))
+    return (
+        {t: final.get(t, t) for t in roots if isinstance(t, Tensor)},
+        {n: nodes.get(n, n) for n in roots if isinstance(n, Node)},
+    )
 
 
-def _never() -> bool:
-    return False
+def again(node: Node, inputs: Sequence[Tensor]) -> Node:
+    """The same operation on other inputs, at the same place in the order of things."""
+    made = make(node.operation, inputs, **node.attributes)
+    made.number = node.number
+    return made
 
 
-def _again(node: Node, inputs: list[Tensor]) -> Node:
-    return apply(node.operation, inputs, **node.attributes).made_by
+def specialise(
+    roots: Iterable[Tensor | Node], training: bool
+) -> tuple[dict[Tensor, Tensor], dict[Node, Node]]:
+    """The graph for inference. While training only what is frozen is replaced."""
+
+    def replacement(node: Node, inputs: list[Tensor]) -> Sequence[Tensor] | None:
+        if training and not node.operation.frozen(node):
+            return None
+        replaced = node.operation.inference(node, inputs)
+        return None if replaced is None else [replaced]
+
+    return rewrite(roots, replacement)

@@ -11,7 +11,7 @@ import numpy as np
 import nncore
 from nncore.memory import BATCH, DRAW, EPOCH
 from nnpy.checks import flag
-from nnpy.compiler import Request, compile_request
+from nnpy.compiler import compile_step, differentiate, specialise
 from nnpy.graph import Tensor
 from nnpy.locks import at_rest, making
 from nnpy.structure import weight_names
@@ -99,56 +99,52 @@ def probe(model: Model, x: Any, y: Any = None, training: bool = False) -> Probe:
     state = nncore.new_state(samples.count, model.training.seed)
     state[DRAW], state[EPOCH] = model.training.draw, model.training.epoch
     tensors: list[Tensor] = list(structure.inputs)
-    options: dict[str, Any] = {}
-    store = engine.readable()
-    if y is not None:
-        objective = engine.objective(samples.weighted, structure)
+    store = engine.claim() if y is not None or training else engine.readable()
+    objective = None if y is None else engine.objective(samples.weighted, structure)
+    wanted: list[Tensor] = list(named.values())
+    if objective is not None:
         tensors += objective.targets
-        totals = np.zeros((len(objective.losses), 2))
-        options = dict(
-            objective=objective.losses,
-            totals=[(loss, totals[i], None) for i, (loss, _) in enumerate(objective.losses)],
-            keep_gradients=True,
-        )
-    if y is not None or training:
-        store = engine.claim()
-    request = Request(samples.count, training, feeds(tensors, samples.sources), keep=list(named.values()), **options)
+        scalar, _ = objective.with_penalties(engine.parameters, structure.losses)
+        wanted.append(scalar)
+    final, _ = specialise(wanted, training)
+    slopes: dict[Tensor, Tensor] = {}
+    if objective is not None:
+        trained = [p for p in model.weights if p.trainable]
+        slopes = differentiate(final[scalar], [*trained, *final.values()])
+    keep = {final[t] for t in wanted}
+    keep |= {slopes[t] for t in (*trained, *(final[t] for t in named.values())) if t in slopes} if slopes else set()
     with making(model):
-        executable = compile_request(request, store, state)
+        executable = compile_step(
+            feeds(tensors, samples.sources, training), samples.count, state, store.dtype, list(keep)
+        )  # fmt: skip
     bind(state, samples.arrays, {BATCH: samples.count})
+    with _undisturbed(model):
+        executable.run()
     result = Probe()
-    with _undisturbed(model, store if y is not None else None):
-        executable.program.run(1)
-        for name, tensor in named.items():
-            result.activations[name] = np.array(executable.value(tensor))
-            gradient = executable.gradient(tensor) if y is not None else None
-            if gradient is not None:
-                result.gradients[name] = np.array(gradient)
-        if y is not None:
-            for parameter, name in weight_names(model).items():
-                if parameter.trainable:
-                    result.parameter_gradients[name] = np.array(store.gradient(parameter))
-            losses = zip(objective.losses, totals, strict=True)
-            result.loss = (
-                sum(weight * float(total / count) for (_, weight), (total, count) in losses) + engine.penalty()
-            )
+    for name, tensor in named.items():
+        result.activations[name] = np.array(executable.value(final[tensor]))
+        if final[tensor] in slopes:
+            result.gradients[name] = np.array(executable.value(slopes[final[tensor]]))
+    if objective is not None:
+        for parameter, name in weight_names(model).items():
+            if parameter.trainable:
+                slope = slopes.get(parameter)
+                result.parameter_gradients[name] = (
+                    np.zeros_like(parameter.value) if slope is None else np.array(executable.value(slope))
+                )
+        result.loss = float(executable.value(final[scalar]))
     result._explain({name: parameter.trainable for parameter, name in weight_names(model).items()})
     return result
 
 
 @contextmanager
-def _undisturbed(model: Model, store: Any) -> Iterator[None]:
-    """Inside, a step may move statistics and write gradients, zero at first: they are put back."""
+def _undisturbed(model: Model) -> Iterator[None]:
+    """Inside, a step may move statistics: they are put back."""
     with at_rest(model.weights):
         moving = [parameter for parameter in model.weights if not parameter.trainable]
         before = [parameter.value.copy() for parameter in moving]
-        gradients = None if store is None else store.gradients.copy()
         try:
-            if store is not None:
-                store.gradients[:] = 0
             yield
         finally:
             for parameter, value in zip(moving, before, strict=True):
                 parameter.value[...] = value
-            if store is not None:
-                store.gradients[:] = gradients

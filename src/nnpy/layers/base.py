@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from nnpy import graph, initializers, ops, regularizers, tree
+from nnpy import graph, initializers, regularizers, tree
 from nnpy.checks import flag, shown
 from nnpy.checks import shape as checked_shape
 from nnpy.config import floatx
@@ -20,7 +20,7 @@ from nnpy.graph import Parameter, Tensor
 from nnpy.layers import calling
 from nnpy.layers.calling import Call, Calling
 from nnpy.locks import at_rest, making
-from nnpy.ops.shape import open_result
+from nnpy.ops.shape import open_result, view_of
 from nnpy.registry import Configurable, from_json, reference, refuse_arguments, snake, to_json
 
 logger = logging.getLogger("nnpy")
@@ -188,9 +188,7 @@ class Layer(Configurable):
         trainable = flag(str(self), "trainable", trainable)
         parameter = Parameter(value, f"{self.name}/{name}", trainable and self._trainable)
         penalty = regularizers.get(regularizer)
-        if penalty is not None:
-            penalty.apply(parameter)
-        parameter.owner = self
+        parameter.regularizer, parameter.owner = penalty, self
         self._own.append((parameter, trainable))
         return parameter
 
@@ -206,12 +204,12 @@ class Layer(Configurable):
         return variable
 
     def add_loss(self, loss: Any) -> None:
-        """Inside ``call``: add a tensor to the loss that is trained, a scalar or one number for each sample. TypeError
-        for what is no such tensor, RuntimeError outside of a call."""
+        """Inside ``call``: add a tensor to the loss that is trained, a scalar or numbers of each sample, whose mean is
+        taken. TypeError for what is no such tensor, RuntimeError outside of a call."""
         if not isinstance(loss, Tensor):
             raise TypeError(f"{self}: add_loss: expected a Tensor, got {shown(loss)}")
-        if loss.shape not in ((), (None,)):
-            raise ValueError(f"{self}: add_loss: expected shape () or (None,), one a sample, got {loss.shape}")
+        if loss.shape and loss.shape[0] is not None:
+            raise ValueError(f"{self}: add_loss: expected shape () or (None, ...), of each sample, got {loss.shape}")
         scope = graph.current_scope()
         if scope is None:
             raise RuntimeError(f"{self}: add_loss: expected to be called inside of a layer's call")
@@ -580,7 +578,7 @@ def _builds(build: Callable[..., Any]) -> Callable[..., Any]:
 
 def same(tensor: Tensor) -> Tensor:
     """Another tensor that is the same memory."""
-    return ops.reshape(tensor, tensor.shape[1:])  # type: ignore[arg-type]
+    return view_of(tensor, tensor.sizes)
 
 
 def _shapes(value: Any) -> Any:

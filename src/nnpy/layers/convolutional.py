@@ -62,7 +62,7 @@ class _Convolution(ImageLayer):
 
     def end(self, image: Tensor) -> Tensor:
         """Bias and activation."""
-        y = image if self.bias is None else ops.bias_add(image, self.bias)
+        y = image if self.bias is None else ops.add(image, self.bias)
         return self.activation(self.as_given(y))
 
 
@@ -120,7 +120,7 @@ class Conv2D(_Convolution):
     def call(self, inputs):
         kernel: Tensor = self.kernel
         if self.rank == 1:  # that of an image of one row
-            kernel = ops.reshape_whole(kernel, (1, *self.kernel.value.shape))
+            kernel = ops.expand_dims(kernel, 0)
         return self.end(ops.conv(self.as_image(inputs), kernel, self.window(inputs.shape, self.groups)))
 
 
@@ -267,7 +267,7 @@ class DepthwiseConv2D(_Convolution):
     def depthwise(self, inputs: Tensor, kernel: Parameter) -> Tensor:
         """The convolution alone: one group for each channel."""
         rows, columns, channels, times = kernel.value.shape
-        grouped = ops.reshape_whole(kernel, (rows, columns, 1, channels * times))
+        grouped = ops.reshape(kernel, (rows, columns, 1, channels * times))
         return ops.conv(inputs, grouped, self.window(inputs.shape, channels))
 
 

@@ -63,7 +63,7 @@ class Dense(Layer):
     def call(self, inputs):
         y = ops.matmul(inputs, self.kernel)
         if self.bias is not None:
-            y = ops.bias_add(y, self.bias)
+            y = ops.add(y, self.bias)
         return self.activation(y)
 
 

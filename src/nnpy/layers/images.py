@@ -90,7 +90,7 @@ class UpSampling2D(ImageLayer):
         self.interpolation = interpolation
 
     def call(self, inputs):
-        return self.as_given(ops.repeat(self.as_image(inputs), self._pair(self.size)))
+        return self.as_given(ops.repeat_pixels(self.as_image(inputs), self._pair(self.size)))
 
 
 class UpSampling1D(UpSampling2D):

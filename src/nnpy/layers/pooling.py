@@ -88,7 +88,7 @@ class _GlobalPooling(ImageLayer):
     def call(self, inputs):
         image = self.as_image(inputs)
         y = type(self).function(image, Window(image.concrete(1)[1:3]))  # type: ignore[arg-type]
-        return self.as_given(y) if self.keepdims else ops.reshape(y, y.concrete(1)[3:])
+        return self.as_given(y) if self.keepdims else ops.flatten(y)
 
 
 class GlobalMaxPooling2D(_GlobalPooling):

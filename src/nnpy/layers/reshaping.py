@@ -46,4 +46,4 @@ class Reshape(Layer):
     def call(self, inputs):
         known = prod(size for size in self.target_shape if size != -1)
         left = prod(inputs.shape[1:]) // known
-        return ops.reshape(inputs, tuple(left if size == -1 else size for size in self.target_shape))
+        return ops.reshape(inputs, (inputs.sizes[0], *(left if size == -1 else size for size in self.target_shape)))

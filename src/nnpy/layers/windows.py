@@ -99,11 +99,11 @@ class ImageLayer(Layer):
 
     def as_image(self, inputs: Tensor) -> Tensor:
         """A sequence as an image of one row."""
-        return inputs if self.rank == 2 else ops.reshape(inputs, (1, *inputs.concrete(1)[1:]))
+        return inputs if self.rank == 2 else ops.expand_dims(inputs, 1)
 
     def as_given(self, image: Tensor) -> Tensor:
         """Back again."""
-        return image if self.rank == 2 else ops.reshape(image, image.concrete(1)[2:])
+        return image if self.rank == 2 else ops.squeeze(image, 1)
 
     def _image(self, shape: Sequence[Any]) -> Pair:
         """Height and width of an input shape."""

@@ -1,36 +1,97 @@
-"""Operations on tensors: the functions that layers and losses are written with."""
+"""Operations on tensors: the functions that layers, losses and metrics are written with. Names and arguments are those of
+``keras.ops``, where it has them."""
 
+from nnpy.graph import operators as _operators
+from nnpy.ops.base import Operation
+from nnpy.ops.broadcasting import broadcast_to, mean, repeat, sum, tile
+from nnpy.ops.constants import affine, constant
 from nnpy.ops.conv import conv, conv_by_input, conv_by_weight
+from nnpy.ops.effects import assign
 from nnpy.ops.elementwise import (
     abs,
     activation,
     add,
-    affine,
+    cast,
+    ceil,
+    clip,
+    cos,
     custom,
     divide,
     dropout,
+    equal,
+    erf,
+    exp,
+    expm1,
+    floor,
+    greater,
+    greater_equal,
+    isfinite,
+    isnan,
+    less,
+    less_equal,
     log,
+    log1p,
+    logical_and,
+    logical_not,
+    logical_or,
     maximum,
     minimum,
     multiply,
+    negative,
+    not_equal,
+    power,
+    reciprocal,
+    relu,
+    round,
+    rsqrt,
+    sigmoid,
     sign,
+    sin,
     sqrt,
     square,
     subtract,
+    tanh,
+    where,
 )
 from nnpy.ops.geometry import Window
 from nnpy.ops.group_norm import group_norm
-from nnpy.ops.linear import bias_add, matmul
-from nnpy.ops.losses import binary_crossentropy, binary_hits, hits, mean_squared_error, softmax_crossentropy
+from nnpy.ops.indexing import getitem, one_hot, take
+from nnpy.ops.linear import matmul
+from nnpy.ops.losses import binary_correct, binary_crossentropy, correct, mean_squared_error, softmax_crossentropy
+from nnpy.ops.more import full, full_like, norm, ones_like, stop_gradient, zeros_like
 from nnpy.ops.normalization import batch_norm, layer_norm
-from nnpy.ops.pool import average_pool, channel_dropout, max_pool, place, repeat
-from nnpy.ops.shape import concatenate, flatten, reshape, reshape_whole
+from nnpy.ops.pool import average_pool, channel_dropout, max_pool, place, repeat_pixels
+from nnpy.ops.reduce import argmax, argmin, cumsum, logsumexp, max, min, prod, std, var
+from nnpy.ops.shape import (
+    concatenate,
+    expand_dims,
+    flatten,
+    flip,
+    moveaxis,
+    pad,
+    reshape,
+    split,
+    squeeze,
+    stack,
+    swapaxes,
+    transpose,
+)
 from nnpy.ops.softmax import log_softmax, softmax
 
+_operators.update(
+    add=add, subtract=subtract, multiply=multiply, divide=divide, matmul=matmul, power=power, less=less,
+    less_equal=less_equal, greater=greater, greater_equal=greater_equal, negative=negative, abs=abs, getitem=getitem,
+)  # fmt: skip
+
 __all__ = [
-    "Window", "abs", "activation", "add", "affine", "average_pool", "batch_norm", "bias_add", "binary_crossentropy",
-    "binary_hits", "channel_dropout", "concatenate", "conv", "conv_by_input", "conv_by_weight", "custom", "divide",
-    "dropout", "flatten", "group_norm", "hits", "layer_norm", "log", "log_softmax", "matmul", "max_pool", "maximum",
-    "mean_squared_error", "minimum", "multiply", "place", "repeat", "reshape", "reshape_whole", "sign", "softmax",
-    "softmax_crossentropy", "sqrt", "square", "subtract",
+    "Operation", "Window", "abs", "activation", "add", "affine", "argmax", "argmin", "assign", "average_pool",
+    "batch_norm", "binary_correct", "binary_crossentropy", "broadcast_to", "cast", "ceil", "channel_dropout", "clip",
+    "concatenate", "constant", "conv", "conv_by_input", "conv_by_weight", "correct", "cos", "cumsum", "custom", "divide",
+    "dropout", "equal", "erf", "exp", "expand_dims", "expm1", "flatten", "flip", "floor", "full", "full_like", "getitem",
+    "greater", "greater_equal", "group_norm", "isfinite", "isnan", "layer_norm", "less", "less_equal", "log", "log1p",
+    "log_softmax", "logical_and", "logical_not", "logical_or", "logsumexp", "matmul", "max", "max_pool", "maximum",
+    "mean", "mean_squared_error", "min", "minimum", "moveaxis", "multiply", "negative", "norm", "not_equal", "one_hot",
+    "ones_like", "pad", "place", "power", "prod", "reciprocal", "relu", "repeat", "repeat_pixels", "reshape", "round",
+    "rsqrt", "sigmoid", "sign", "sin", "softmax", "softmax_crossentropy", "split", "sqrt", "square", "squeeze", "stack", "std",
+    "stop_gradient", "subtract", "sum", "swapaxes", "take", "tanh", "tile", "transpose", "var", "where", "zeros_like",
 ]  # fmt: skip

@@ -1,56 +1,46 @@
-"""Operation: shape rule, gradient rule and kernel choice of one kind of node."""
+"""Operation: shape rule, gradient rule, kernel choice and NumPy reference of one kind of node."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from nncore import Step
-from nnpy.graph import Node, Shape, Tensor
+from nnpy.graph import Node, Size, Tensor, Variable
 
 if TYPE_CHECKING:
     from nnpy.compiler.lower import Item, Lowering
     from nnpy.compiler.memory import Slot
 
 
-class At(NamedTuple):
-    """Where an operand's elements are, as ``nncore.Operand`` has it. ``ld`` None: that of the item."""
-
-    ld: int | None = None
-    cs: int = 1
-    div: int = 1
-    mod: int = 0
-
-
-MATRIX = At()  # laid out as the item's result
-ROW = At(0)  # one row for all
-COLUMN = At(1, 0)  # a number for each row
-
-
 @dataclass(frozen=True, slots=True)
 class StepSpec:
-    """A ``nncore.Step`` whose operands are still tensors (or, while lowering, memory)."""
+    """A ``nncore.Step`` whose operands are still tensors (or, while lowering, memory). Tensors are broadcast to what
+    the step is done to; memory is a row that holds for all rows. ``per``: s0 is divided by the elements of a tensor of
+    these sizes."""
 
     kind: str
     p: Tensor | Any = None
     q: Tensor | Any = None
-    p_at: At = MATRIX
-    q_at: At = MATRIX
     s0: float = 0.0
     s1: float = 0.0
-    stream: Node | None = None  # the dropout node whose random stream this is
-    ready: Step | None = None  # a step whose operands are arrays already: the optimizer's
+    stream: Stream | None = None  # what dropout draws from
+    update: Node | None = None  # the optimizer's step behind a weight gradient
+    per: tuple[Size, ...] = ()
+    at: tuple[int, ...] = ()  # the shape of what it is done to, which operands are broadcast to
+    temporary: int = -1  # the tile of a chain that the step "save" fills; operands that are numbers are such tiles
 
-    @property
-    def by_column(self) -> bool:
-        """Whether it matters where a row ends."""
-        return self.kind == "norm_grad" or self.p_at != MATRIX or self.q_at != MATRIX
+    def replaced(self, **changes: Any) -> StepSpec:
+        return replace(self, **changes)
 
     def operands(self) -> list[Tensor]:
-        return [t for t in (self.p, self.q) if t is not None]
+        return [t for t in (self.p, self.q) if isinstance(t, Tensor)]
+
+
+class Stream:
+    """What a node draws from: one of its own for each layer's call, shared by the node and its gradient."""
 
 
 class Sums(NamedTuple):
@@ -69,52 +59,110 @@ def shares(count: int, parts: int) -> np.ndarray:
 
 
 class Operation:
-    """Subclasses say what an operation is; instances are shared constants without state."""
+    """Subclasses say what an operation is; instances are shared constants without state, in ``registry`` by name.
+
+    ``attributes``: names and types of a node's constants. Files, tests and ``explain`` walk the registry.
+    """
+
+    registry: ClassVar[dict[str, Operation]] = {}
 
     name = ""
+    #: a node's constants: their types; what JSON cannot hold (a function, a window) makes an operation that no file does
+    attributes: ClassVar[dict[str, type]] = {}
     #: its nodes can become the head of a fused group: the kernel applies steps to its result
     takes_steps = False
     #: it can read indices (class numbers); all other operations compute with real numbers
     takes_indices = False
+    #: the output is the first input's memory, looked at in another way (``Operation.view``)
+    is_alias = False
+    #: it is done for what it does, not for its outputs: ``compile_step`` begins with such nodes
+    is_effect = False
+    #: it has numbers of its own at every draw: two nodes of one graph never share a stream
+    is_random = False
+    #: what it computes is a function of its inputs' elements one by one, in the form of steps
+    is_elementwise = False
+    #: the optimizer may update the weight whose gradient it is at the end of its kernel
+    updates_behind = False
+    #: it is a gradient of another operation and has none itself
+    is_gradient = False
 
-    def infer(self, node: Node) -> list[Shape]:
+    def __init__(self, name: str = ""):
+        self.name = name or self.name
+        if self.name in Operation.registry:
+            raise ValueError(f"two operations are named {self.name!r}")
+        Operation.registry[self.name] = self
+
+    def infer(self, node: Node) -> Sequence[Sequence[Size | None]]:
         """The shapes of the outputs. Raises ValueError for inputs that do not fit."""
         raise TypeError(f"{self.name}: has no shape rule")
 
-    def gradient(self, node: Node, upstream: Tensor, needs: Sequence[bool]) -> list[Tensor | None]:
-        """For each input that ``needs`` it, the gradient of the loss by it, given that by the first output."""
-        raise TypeError(f"{self.name} ({node.scope}): has no gradient rule")
+    def kinds(self, node: Node) -> str:
+        """The kind of its outputs."""
+        return "real"
+
+    def gradient(
+        self, node: Node, upstreams: Sequence[Tensor | None], needs: Sequence[bool]
+    ) -> Sequence[Tensor | None]:
+        """For each input that ``needs`` it, the gradient of a scalar by it, given those by the outputs (None: the
+        scalar does not depend on this one)."""
+        raise TypeError(f"{label(node)}: has no gradient rule")
 
     def lower(self, item: Item, low: Lowering) -> None:
         """Emit the kernel calls of a node and of the steps fused to it."""
         raise TypeError(f"{self.name}: has no kernel")
 
+    def view(self, node: Node, shape: tuple[int, ...], strides: tuple[int, ...], low: Lowering) -> Any:
+        """Of an alias: (offset, strides) of the output in elements, where the input has ``shape`` and ``strides``; None
+        where it cannot be seen so without a copy."""
+        raise TypeError(f"{self.name}: is no alias")
+
+    def reference(self, *arrays: np.ndarray, **attributes: Any) -> Any:
+        """What it computes, in NumPy: the first output, or a tuple of all."""
+        raise TypeError(f"{self.name}: has no reference")
+
     def inference(self, node: Node, inputs: Sequence[Tensor]) -> Tensor | None:
         """What replaces the node's output in a Program for inference, given its inputs there; None: the node stays."""
         return None
+
+    def frozen(self, node: Node) -> bool:
+        """Whether the node is replaced by that while training too."""
+        return False
 
     def summed(self, node: Node) -> tuple[Tensor, dict[str, Tensor]] | None:
         """The input whose ``Sums`` the node's kernels begin with, and what the kernel conv needs to gather them."""
         return None
 
-    #: True where the output is the first input's memory in another shape
-    is_alias = False
+    def mutated(self, node: Node) -> Sequence[Variable]:
+        """Variables that it changes."""
+        return ()
 
 
 class Elementwise(Operation):
-    """An operation that is some steps on its first input (on either, where ``commutative``)."""
+    """An operation that is some steps on its first input (on either, where ``commutative``), all of them broadcast to
+    one shape."""
 
+    is_elementwise = True
     commutative = False
 
     def steps(self, node: Node, primary: int) -> list[StepSpec]:
         raise TypeError(f"{self.name}: has no steps")
 
-    def infer(self, node: Node) -> list[Shape]:
-        first = node.inputs[0].shape
-        for other in node.inputs[1:]:
-            if other.shape != first:
-                raise ValueError(f"{label(node)}: expected inputs of one shape, got {first} and {other.shape}")
-        return [first]
+    def infer(self, node: Node) -> Sequence[Sequence[Size | None]]:
+        return [broadcast(node, *(t.sizes for t in node.inputs))]
+
+
+def broadcast(node: Node, *shapes: Sequence[Size]) -> tuple[Size, ...]:
+    """The shape that they have together by NumPy's rule. Raises ValueError where there is none."""
+    if all(shape == shapes[0] for shape in shapes[1:]):
+        return tuple(shapes[0])
+    result: list[Size] = []
+    for place in range(-max(map(len, shapes)), 0):
+        sizes = {shape[place] for shape in shapes if len(shape) >= -place} - {1}
+        if len(sizes) > 1:
+            shown = " and ".join(str(tensor.shape) for tensor in node.inputs)
+            raise ValueError(f"{label(node)}: expected shapes that broadcast together, got {shown}")
+        result.append(sizes.pop() if sizes else 1)
+    return tuple(result)
 
 
 def label(node: Node) -> str:

@@ -49,7 +49,8 @@ class _Conv(Operation):
             raise ValueError(f"{label(node)}: a window of {window.size} does not fit into an image of {x.shape[1:3]}")
         return [(x.shape[0], rows, columns, w.shape[3])]
 
-    def gradient(self, node, upstream, needs):
+    def gradient(self, node, upstreams, needs):
+        (upstream,) = upstreams
         x, w = node.inputs
         window = node.attributes["window"]
         dx = conv_by_input(upstream, w, x.shape[1:3], window) if needs[0] else None
@@ -61,7 +62,7 @@ class _Conv(Operation):
         window: Window = item.node.attributes["window"]
         if window.is_point:
             k, n = w.shape[2:]
-            low.gemm(item, a=x, b=w, m=low.count(x) // k, n=n, k=k, a_strides=(k, 1), b_strides=(n, 1))
+            low.gemm(item, a=x, b=w, m=low.count(x) // k, n=n, k=k)
             return
         if is_depthwise(window, w):
             lower_depthwise(low, "depthwise", item, window, x, y=item.output, x=x, w=w)
@@ -74,9 +75,8 @@ class _ByInput(Operation):
     """The gradient by x (or a transposed convolution). Inputs: dy, w. Attributes: ``window``, ``image``: x's height and
     width."""
 
-    name = "conv_by_input"
-
-    def __init__(self, strided: bool):
+    def __init__(self, name: str, strided: bool):
+        super().__init__(name)
         self.takes_steps = not strided  # with strides, the kernel writes every second pixel, say
 
     def infer(self, node):
@@ -87,7 +87,8 @@ class _ByInput(Operation):
             raise ValueError(f"{label(node)}: expected samples of shape {expected}, got {dy.shape[1:]}")
         return [(dy.shape[0], *node.attributes["image"], w.shape[2] * window.groups)]
 
-    def gradient(self, node, upstream, needs):
+    def gradient(self, node, upstreams, needs):
+        (upstream,) = upstreams
         dy, w = node.inputs
         window = node.attributes["window"]
         back = conv(upstream, w, window) if needs[0] else None
@@ -99,7 +100,7 @@ class _ByInput(Operation):
         window: Window = item.node.attributes["window"]
         if window.is_point:
             k, n = w.shape[2:]
-            low.gemm(item, a=dy, b=w, m=low.count(dy) // n, n=k, k=n, a_strides=(n, 1), b_strides=(1, n))
+            low.gemm(item, a=dy, b=w, m=low.count(dy) // n, n=k, k=n, b_turned=True)
             return
         if is_depthwise(window, w):
             if window.strides == (1, 1):
@@ -231,6 +232,7 @@ class _ByWeight(Operation):
     """The gradient by w. Inputs: x, dy. Attributes: ``window``."""
 
     name = "conv_by_weight"
+    is_gradient = True
 
     def infer(self, node):
         x, dy = node.inputs
@@ -243,7 +245,7 @@ class _ByWeight(Operation):
         height, width, c = x.shape[1:]
         rows, columns, k = dy.shape[1:]
         if window.is_point:
-            low.gemm(item, a=x, b=dy, m=c, n=k, k=low.count(x) // c, a_strides=(1, c), b_strides=(k, 1))
+            low.gemm(item, a=x, b=dy, m=c, n=k, k=low.count(x) // c, a_turned=True)
             return
         if is_depthwise(window, item.node.output):
             lower_depthwise(low, "depthwise_weight_grad", item, window, x, dw=item.output, x=x, dy=dy)
@@ -291,7 +293,7 @@ class _ByWeight(Operation):
 
 
 _CONV = _Conv()
-_BY_INPUT = {strided: _ByInput(strided) for strided in (False, True)}
+_BY_INPUT = {False: _ByInput("conv_by_input", False), True: _ByInput("conv_by_input_strided", True)}
 _BY_WEIGHT = _ByWeight()
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from nnpy.graph import Parameter, Tensor, apply
+from nnpy.graph import Parameter, Tensor, apply, size_of
 from nnpy.ops.base import Operation, label
-from nnpy.ops.normalization import check_parameters
+from nnpy.ops.normalization import by_moments, check_parameters
+from nnpy.ops.shape import reshape_sizes
 
 
 class _GroupNorm(Operation):
@@ -21,13 +22,30 @@ class _GroupNorm(Operation):
             raise ValueError(f"{label(node)}: expected channels that groups ({groups}) divides, got {x.shape}")
         return [x.shape, (x.shape[0], groups), (x.shape[0], groups)]
 
-    def gradient(self, node, upstream, needs):
+    def gradient(self, node, upstreams, needs):
+        upstream, of_mean, of_rstd = upstreams
         x, named = node.inputs[0], dict(zip(node.attributes["names"], node.inputs[1:], strict=True))
         mean, rstd = node.outputs[1:]
-        inputs = [upstream, x, mean, rstd, *([named["gamma"]] if "gamma" in named else [])]
-        dx = apply(_GROUP_NORM_GRADIENT, inputs, groups=node.attributes["groups"])
-        _, dbeta, dgamma = dx.made_by.outputs
-        return [dx if needs[0] else None, *({"gamma": dgamma, "beta": dbeta}[name] for name in named)]
+        dx, slopes = None, {}
+        if upstream is not None:
+            inputs = [upstream, x, mean, rstd, *([named["gamma"]] if "gamma" in named else [])]
+            dx = apply(_GROUP_NORM_GRADIENT, inputs, groups=node.attributes["groups"])
+            _, slopes["beta"], slopes["gamma"] = dx.made_by.outputs
+        if of_mean is not None or of_rstd is not None:
+            dx = self._by_moments(node, dx, of_mean, of_rstd)
+        return [dx if needs[0] else None, *(slopes.get(name) for name in named)]
+
+    def _by_moments(self, node, dx, of_mean, of_rstd):
+        """With the pixels as one axis and the channels of a group as another."""
+        x, groups = node.inputs[0], node.attributes["groups"]
+        pixels, each = size_of(x.sizes[1:-1]), x.shape[-1] // groups
+        grouped = (x.sizes[0], pixels, groups, each)
+        moments = [
+            None if t is None else reshape_sizes(t, (x.sizes[0], 1, groups, 1))
+            for t in (*node.outputs[1:], of_mean, of_rstd)
+        ]
+        dx = None if dx is None else reshape_sizes(dx, grouped)
+        return reshape_sizes(by_moments(dx, reshape_sizes(x, grouped), *moments, (pixels, each)), x.sizes)
 
     def lower(self, item, low):
         node, x = item.node, item.node.inputs[0]
@@ -44,6 +62,7 @@ class _GroupNormGradient(Operation):
     """Outputs: dx, dbeta, dgamma."""
 
     name = "group_norm_gradient"
+    is_gradient = True
 
     def infer(self, node):
         x = node.inputs[1]

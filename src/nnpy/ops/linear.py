@@ -1,11 +1,18 @@
-"""Matrix products and the bias: one GEMM kernel, three orientations."""
+"""Matrix products: one GEMM kernel in three orientations where a matrix of weights is one operand, and products of
+batches of matrices."""
 
 from __future__ import annotations
 
 from math import prod
 
+import numpy as np
+
 from nnpy.graph import Tensor, apply
-from nnpy.ops.base import ROW, Elementwise, Operation, StepSpec, label
+from nnpy.ops.base import Operation, broadcast, label
+from nnpy.ops.broadcasting import summed_to
+from nnpy.ops.constants import as_tensor
+from nnpy.ops.indexing import to_real
+from nnpy.ops.shape import expand_dims, squeeze, swapaxes
 
 
 class _MatMul(Operation):
@@ -20,20 +27,23 @@ class _MatMul(Operation):
             raise ValueError(
                 f"{label(node)}: expected x of rank 2 or more and w of rank 2, got {x.shape} and {w.shape}"
             )
-        if x.shape[-1] != w.shape[0]:
+        if x.sizes[-1] != w.sizes[0]:
             raise ValueError(f"{label(node)}: expected {w.shape[0]} features, got {x.shape[-1]} in {x.shape}")
-        return [(*x.shape[:-1], w.shape[1])]
+        return [(*x.sizes[:-1], w.sizes[1])]
 
-    def gradient(self, node, upstream, needs):
+    def gradient(self, node, upstreams, needs):
         x, w = node.inputs
-        dx = apply(_BY_INPUT, [upstream, w]) if needs[0] else None
-        dw = apply(_BY_WEIGHT, [x, upstream]) if needs[1] else None
+        dx = apply(_BY_INPUT, [upstreams[0], w]) if needs[0] else None
+        dw = apply(_BY_WEIGHT, [x, upstreams[0]]) if needs[1] else None
         return [dx, dw]
 
     def lower(self, item, low):
         x, w = item.node.inputs
-        k, n = w.shape
-        low.gemm(item, a=x, b=w, m=low.count(x) // k, n=n, k=k, a_strides=(k, 1), b_strides=(n, 1))
+        k, n = w.concrete(low.batch)
+        low.gemm(item, a=x, b=w, m=low.count(item.node.output) // max(1, n), n=n, k=k)
+
+    def reference(self, x, w):
+        return x @ w
 
 
 class _ByInput(Operation):
@@ -44,12 +54,22 @@ class _ByInput(Operation):
 
     def infer(self, node):
         dy, w = node.inputs
-        return [(*dy.shape[:-1], w.shape[0])]
+        return [(*dy.sizes[:-1], w.sizes[0])]
+
+    def gradient(self, node, upstreams, needs):
+        dy, w = node.inputs
+        return [
+            apply(_MATMUL, [upstreams[0], w]) if needs[0] else None,
+            apply(_BY_WEIGHT, [upstreams[0], dy]) if needs[1] else None,
+        ]
 
     def lower(self, item, low):
         dy, w = item.node.inputs
-        k, n = w.shape
-        low.gemm(item, a=dy, b=w, m=low.count(dy) // n, n=k, k=n, a_strides=(n, 1), b_strides=(1, n))
+        k, n = w.concrete(low.batch)
+        low.gemm(item, a=dy, b=w, m=low.count(item.node.output) // max(1, k), n=k, k=n, b_turned=True)
+
+    def reference(self, dy, w):
+        return dy @ w.T
 
 
 class _ByWeight(Operation):
@@ -57,65 +77,66 @@ class _ByWeight(Operation):
 
     name = "matmul_by_weight"
     takes_steps = True
+    updates_behind = True
 
     def infer(self, node):
         x, dy = node.inputs
-        return [(x.shape[-1], dy.shape[-1])]
+        return [(x.sizes[-1], dy.sizes[-1])]
+
+    def gradient(self, node, upstreams, needs):
+        x, dy = node.inputs
+        return [
+            apply(_BY_INPUT, [dy, upstreams[0]]) if needs[0] else None,
+            apply(_MATMUL, [x, upstreams[0]]) if needs[1] else None,
+        ]
 
     def lower(self, item, low):
         x, dy = item.node.inputs
-        k, n = x.shape[-1], dy.shape[-1]
-        rows = low.count(x) // k
-        low.gemm(item, a=x, b=dy, m=k, n=n, k=rows, a_strides=(1, k), b_strides=(n, 1))
+        k, n = item.node.output.concrete(low.batch)
+        low.gemm(item, a=x, b=dy, m=k, n=n, k=prod(x.concrete(low.batch)[:-1]), a_turned=True)
+
+    def reference(self, x, dy):
+        return x.reshape(-1, x.shape[-1]).T @ dy.reshape(-1, dy.shape[-1])
 
 
-class _BiasAdd(Elementwise):
-    """x (..., n) + b (n,)."""
+class _BatchMatMul(Operation):
+    """a (..., m, k) @ b (..., k, n) of matrices whose leading axes broadcast."""
 
-    name = "bias_add"
-
-    def infer(self, node):
-        x, b = node.inputs
-        if b.shape != x.shape[-1:]:
-            raise ValueError(f"{label(node)}: expected a bias of shape {x.shape[-1:]}, got {b.shape}")
-        return [x.shape]
-
-    def steps(self, node, primary):
-        return [StepSpec("add", p=node.inputs[1], p_at=ROW)]
-
-    def gradient(self, node, upstream, needs):
-        return [upstream, apply(COLUMN_SUM, [upstream]) if needs[1] else None]
-
-
-class _ColumnSum(Operation):
-    """The sum over all axes but the last."""
-
-    name = "column_sum"
+    name = "batch_matmul"
 
     def infer(self, node):
-        return [node.inputs[0].shape[-1:]]
+        a, b = node.inputs
+        if a.sizes[-1] != b.sizes[-2]:
+            raise ValueError(f"{label(node)}: expected matrices that fit, got {a.shape} and {b.shape}")
+        return [(*broadcast(node, a.sizes[:-2], b.sizes[:-2]), a.sizes[-2], b.sizes[-1])]
+
+    def gradient(self, node, upstreams, needs):
+        (u,), (a, b) = upstreams, node.inputs
+        da = summed_to(apply(self, [u, swapaxes(b, -1, -2)]), a.sizes) if needs[0] else None
+        db = summed_to(apply(self, [swapaxes(a, -1, -2), u]), b.sizes) if needs[1] else None
+        return [da, db]
 
     def lower(self, item, low):
-        x = item.node.inputs[0]
-        cols = prod(x.shape[-1:])
-        low.call(
-            "column_sum", out=item.output, x=x, rows=low.count(x) // max(1, cols), cols=cols, ld=cols,
-            work=low.count(x) // 8,
-        )  # fmt: skip
+        low.batched_gemm(item.output, *item.node.inputs)
+
+    def reference(self, a, b):
+        return np.matmul(a, b)
 
 
 _MATMUL = _MatMul()
 _BY_INPUT = _ByInput()
 BY_WEIGHT = _BY_WEIGHT = _ByWeight()
-_BIAS_ADD = _BiasAdd()
-COLUMN_SUM = _ColumnSum()
+_BATCH = _BatchMatMul()
 
 
-def matmul(x: Tensor, w: Tensor) -> Tensor:
-    """x (..., k) @ w (k, n) -> (..., n)."""
-    return apply(_MATMUL, [x, w])
-
-
-def bias_add(x: Tensor, b: Tensor) -> Tensor:
-    """x (..., n) + b (n,)."""
-    return apply(_BIAS_ADD, [x, b])
+def matmul(x1: Tensor, x2: Tensor) -> Tensor:
+    """The matrix product by NumPy's rules: (..., k) @ (k, n) -> (..., n), or of matrices in the last two axes, the other
+    ones broadcast; vectors lose the axis that they were given for it."""
+    a, b = (to_real(as_tensor("matmul", x)) for x in (x1, x2))
+    if not a.rank or not b.rank:
+        raise ValueError(f"matmul: expected tensors of rank 1 or more, got {a.shape} and {b.shape}")
+    if a.rank == 1:
+        return squeeze(matmul(expand_dims(a, 0), b), -2 if b.rank > 1 else 0)
+    if b.rank == 1:
+        return squeeze(matmul(a, expand_dims(b, 1)), -1)
+    return apply(_MATMUL if b.rank == 2 else _BATCH, [a, b])

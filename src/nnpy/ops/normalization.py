@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from nnpy.graph import Parameter, Tensor, apply
-from nnpy.ops.base import ROW, Elementwise, Operation, StepSpec, Sums, label, shares
-from nnpy.ops.elementwise import multiply
-from nnpy.ops.linear import COLUMN_SUM
+from nnpy.graph import Parameter, Size, Tensor, apply
+from nnpy.ops.base import Elementwise, Operation, StepSpec, Sums, label, shares
+from nnpy.ops.broadcasting import broadcast_to, summed_to
+from nnpy.ops.constants import scaled
+from nnpy.ops.elementwise import add, multiply, square, subtract
+from nnpy.ops.shape import expand_dims
 
 _MANY_ROWS = 2048  # from here on parts of the rows are normalized by all threads, not columns by one each
 _PART = 4096  # elements of a part, which stay in L1 while its mean is found
@@ -35,15 +37,19 @@ class _BatchNorm(Operation):
     def infer(self, node):
         x = node.inputs[0]
         check_parameters(node, x.shape[-1])
-        return [x.shape, x.shape[-1:], x.shape[-1:]]
+        return [x.sizes, x.sizes[-1:], x.sizes[-1:]]
 
-    def gradient(self, node, upstream, needs):
+    def gradient(self, node, upstreams, needs):
+        upstream, of_mean, of_rstd = upstreams
         x, named = node.inputs[0], dict(zip(node.attributes["names"], node.inputs[3:], strict=True))
         mean, rstd = node.outputs[1:]
-        inputs = [upstream, x, mean, rstd, *([named["gamma"]] if "gamma" in named else [])]
-        dx = apply(_BATCH_NORM_GRADIENT, inputs)
-        _, dgamma, dbeta = dx.made_by.outputs
-        return [dx, None, None, *({"gamma": dgamma, "beta": dbeta}[name] for name in named)]
+        dx, slopes = None, {}
+        if upstream is not None:
+            inputs = [upstream, x, mean, rstd, *([named["gamma"]] if "gamma" in named else [])]
+            dx = apply(_BATCH_NORM_GRADIENT, inputs)
+            _, slopes["gamma"], slopes["beta"] = dx.made_by.outputs
+        dx = by_moments(dx, x, mean, rstd, of_mean, of_rstd, x.sizes[:-1])
+        return [dx, None, None, *(slopes.get(name) for name in named)]
 
     def inference(self, node, inputs):
         attributes = node.attributes
@@ -55,6 +61,12 @@ class _BatchNorm(Operation):
             _SCALE_SHIFT, [inputs[0], scale, scale.made_by.outputs[1], *inputs[1:]], names=attributes["names"],
             epsilon=attributes["epsilon"],
         )  # fmt: skip
+
+    def frozen(self, node):
+        return node.attributes["frozen"]()
+
+    def mutated(self, node):
+        return node.inputs[1:3]
 
     def summed(self, node):
         return node.inputs[0], {}
@@ -78,7 +90,7 @@ class _BatchNorm(Operation):
                 epsilon=node.attributes["epsilon"], momentum=node.attributes["momentum"], work=len(counts) * cols,
                 **size, **named,
             )  # fmt: skip
-            low.rows(item.output, x, cols, [StepSpec("scale_shift", p=scale, q=shift, p_at=ROW, q_at=ROW), *item.steps])
+            low.rows(item.output, x, cols, [StepSpec("scale_shift", p=scale, q=shift), *item.steps])
             return
         low.call(
             "batch_norm", y=item.output, x=x, mean=node.outputs[1], rstd=node.outputs[2], moving_mean=moving_mean,
@@ -88,14 +100,36 @@ class _BatchNorm(Operation):
         )  # fmt: skip
 
 
+def by_moments(
+    dx: Tensor | None,
+    x: Tensor,
+    mean: Tensor,
+    rstd: Tensor,
+    of_mean: Tensor | None,
+    of_rstd: Tensor | None,
+    over: Sequence[Size],
+) -> Tensor | None:
+    """dx, and what comes by the mean and by 1 / sqrt(variance + epsilon), which are taken over so many elements."""
+    if of_rstd is not None:  # d rstd / dx = -rstd^3 (x - mean) / n
+        slope = multiply(of_rstd, multiply(rstd, square(rstd)))
+        more = scaled(multiply(slope, subtract(x, mean)), -1.0, over)
+        dx = more if dx is None else add(dx, more)
+    if of_mean is not None:
+        more = broadcast_to(scaled(of_mean, 1.0, over), x.sizes)
+        dx = more if dx is None else add(dx, more)
+    return dx
+
+
 class _BatchNormGradient(Operation):
     """Outputs: dx, dgamma, dbeta, from one pass for the sums and one for dx, a block of columns at a time."""
 
     name = "batch_norm_gradient"
 
+    is_gradient = True
+
     def infer(self, node):
         x = node.inputs[1]
-        return [x.shape, x.shape[-1:], x.shape[-1:]]
+        return [x.sizes, x.sizes[-1:], x.sizes[-1:]]
 
     def summed(self, node):
         dy, x, mean, rstd = node.inputs[:4]
@@ -155,39 +189,28 @@ class _ScaleShift(Elementwise):
     name = "scale_shift"
 
     def infer(self, node):
-        return [node.inputs[0].shape]
+        return [node.inputs[0].sizes]
 
     def steps(self, node, primary):
-        return [StepSpec("scale_shift", p=node.inputs[1], q=node.inputs[2], p_at=ROW, q_at=ROW)]
+        return [StepSpec("scale_shift", p=node.inputs[1], q=node.inputs[2])]
 
-    def gradient(self, node, upstream, needs):
+    def gradient(self, node, upstreams, needs):
+        (upstream,) = upstreams
         x, scale, _, mean, variance, *rest = node.inputs
-        dx = apply(_SCALE, [upstream, scale]) if needs[0] else None
+        dx = multiply(upstream, scale) if needs[0] else None
         named = dict(zip(node.attributes["names"], rest, strict=True))
         wanted = dict(zip(named, needs[5:], strict=True))
         slopes: dict[str, Tensor] = {}
         if wanted.get("beta"):
-            slopes["beta"] = apply(COLUMN_SUM, [upstream])
+            slopes["beta"] = summed_to(upstream, x.sizes[-1:])
         if wanted.get("gamma"):  # the sum of upstream times the normalized x
             rstd = apply(_BATCH_NORM_FOLD, [mean, variance], names=(), epsilon=node.attributes["epsilon"])
             normalized = apply(
                 _SCALE_SHIFT, [x, rstd, rstd.made_by.outputs[1], mean, variance], names=(),
                 epsilon=node.attributes["epsilon"],
             )  # fmt: skip
-            slopes["gamma"] = apply(COLUMN_SUM, [multiply(upstream, normalized)])
+            slopes["gamma"] = summed_to(multiply(upstream, normalized), x.sizes[-1:])
         return [dx, None, None, None, None, *(slopes.get(name) for name in named)]
-
-
-class _Scale(Elementwise):
-    """x * scale, a row."""
-
-    name = "scale_row"
-
-    def infer(self, node):
-        return [node.inputs[0].shape]
-
-    def steps(self, node, primary):
-        return [StepSpec("mul", p=node.inputs[1], p_at=ROW)]
 
 
 class _LayerNorm(Operation):
@@ -199,19 +222,22 @@ class _LayerNorm(Operation):
     def infer(self, node):
         x = node.inputs[0]
         check_parameters(node, x.shape[-1])
-        return [x.shape, x.shape[:-1], x.shape[:-1]]
+        return [x.sizes, x.sizes[:-1], x.sizes[:-1]]
 
-    def gradient(self, node, upstream, needs):
+    def gradient(self, node, upstreams, needs):
+        upstream, of_mean, of_rstd = upstreams
         x, named = node.inputs[0], dict(zip(node.attributes["names"], node.inputs[1:], strict=True))
         mean, rstd = node.outputs[1:]
-        dx = None
-        if needs[0]:
+        dx, slopes = None, {}
+        if upstream is not None and needs[0]:
             dx = apply(_LAYER_NORM_GRADIENT, [upstream, x, mean, rstd, *([named["gamma"]] if "gamma" in named else [])])
-        if not named:
-            return [dx]
-        dgamma = apply(_LAYER_NORM_PARAMETER_GRADIENT, [upstream, x, mean, rstd])
-        dbeta = dgamma.made_by.outputs[1]
-        return [dx, *({"gamma": dgamma, "beta": dbeta}[name] for name in named)]
+        if upstream is not None and named:
+            slopes["gamma"] = apply(_LAYER_NORM_PARAMETER_GRADIENT, [upstream, x, mean, rstd])
+            slopes["beta"] = slopes["gamma"].made_by.outputs[1]
+        if needs[0]:
+            kept = [expand_dims(t, -1) if t is not None else None for t in (mean, rstd, of_mean, of_rstd)]
+            dx = by_moments(dx, x, *kept, x.sizes[-1:])
+        return [dx, *(slopes.get(name) for name in named)]
 
     def lower(self, item, low):
         node, x = item.node, item.node.inputs[0]
@@ -227,8 +253,10 @@ class _LayerNorm(Operation):
 class _LayerNormGradient(Operation):
     name = "layer_norm_gradient"
 
+    is_gradient = True
+
     def infer(self, node):
-        return [node.inputs[1].shape]
+        return [node.inputs[1].sizes]
 
     def lower(self, item, low):
         dy, x, mean, rstd = item.node.inputs[:4]
@@ -244,6 +272,8 @@ class _LayerNormParameterGradient(Operation):
     """Outputs: dgamma, dbeta."""
 
     name = "layer_norm_parameter_gradient"
+
+    is_gradient = True
 
     def infer(self, node):
         return [node.inputs[1].shape[-1:], node.inputs[1].shape[-1:]]
@@ -263,7 +293,6 @@ _BATCH_NORM = _BatchNorm()
 _BATCH_NORM_GRADIENT = _BatchNormGradient()
 _BATCH_NORM_FOLD = _BatchNormFold()
 _SCALE_SHIFT = _ScaleShift()
-_SCALE = _Scale()
 _LAYER_NORM = _LayerNorm()
 _LAYER_NORM_GRADIENT = _LayerNormGradient()
 _LAYER_NORM_PARAMETER_GRADIENT = _LayerNormParameterGradient()

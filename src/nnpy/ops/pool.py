@@ -4,7 +4,7 @@ channels."""
 from __future__ import annotations
 
 from nnpy.graph import Tensor, apply
-from nnpy.ops.base import Operation, label
+from nnpy.ops.base import Operation, Stream, label
 from nnpy.ops.geometry import Pair, Window
 
 
@@ -24,7 +24,8 @@ class _Pool(Operation):
     takes_steps = True
 
     def __init__(self, kind: str):
-        self.kind, self.name = kind, f"{kind}_pool"
+        super().__init__(f"{kind}_pool")
+        self.kind = kind
 
     def infer(self, node):
         (x,) = node.inputs
@@ -36,7 +37,8 @@ class _Pool(Operation):
             raise ValueError(f"{label(node)}: a window of {window.size} does not fit into an image of {x.shape[1:3]}")
         return [(x.shape[0], rows, columns, x.shape[3])]
 
-    def gradient(self, node, upstream, needs):
+    def gradient(self, node, upstreams, needs):
+        (upstream,) = upstreams
         (x,) = node.inputs
         if self.kind == "max":
             return [apply(_MAX_GRADIENT, [upstream, x, node.output], window=node.attributes["window"])]
@@ -55,6 +57,7 @@ class _MaxGradient(Operation):
     """The gradient goes to the first of the largest in each window. Inputs: dy, x, y."""
 
     name = "max_pool_gradient"
+    is_gradient = True
     takes_steps = True
 
     def infer(self, node):
@@ -79,7 +82,8 @@ class _AverageGradient(Operation):
         dy = node.inputs[0]
         return [(dy.shape[0], *node.attributes["image"], dy.shape[3])]
 
-    def gradient(self, node, upstream, needs):
+    def gradient(self, node, upstreams, needs):
+        (upstream,) = upstreams
         window, scale = node.attributes["window"], node.attributes["scale"]
         return [apply(_AVERAGE, [upstream], window=window, scale=scale)]
 
@@ -107,7 +111,8 @@ class _Place(Operation):
             raise ValueError(f"{label(node)}: nothing is left of an image of {x.shape[1:3]}")
         return [(x.shape[0], rows, columns, x.shape[3])]
 
-    def gradient(self, node, upstream, needs):
+    def gradient(self, node, upstreams, needs):
+        (upstream,) = upstreams
         before, after = node.attributes["before"], node.attributes["after"]
         return [apply(self, [upstream], before=(-before[0], -before[1]), after=(-after[0], -after[1]))]
 
@@ -125,6 +130,7 @@ class _ChannelDropout(Operation):
     """Dropout of whole channels (Tompson et al., CVPR 2015). Attributes: ``rate``, ``stream``: as those of dropout."""
 
     name = "channel_dropout"
+    is_random = True
 
     def infer(self, node):
         return [node.inputs[0].shape]
@@ -132,15 +138,16 @@ class _ChannelDropout(Operation):
     def inference(self, node, inputs):
         return None if node.attributes.get("always") else inputs[0]
 
-    def gradient(self, node, upstream, needs):
-        return [apply(self, [upstream], rate=node.attributes["rate"], stream=node.attributes["stream"] or node)]
+    def gradient(self, node, upstreams, needs):
+        (upstream,) = upstreams
+        return [apply(self, [upstream], rate=node.attributes["rate"], stream=node.attributes["stream"])]
 
     def lower(self, item, low):
         node, x = item.node, item.node.inputs[0]
         cols, rate = x.shape[-1], node.attributes["rate"]
         low.call(
             self.name, y=item.output, x=x, state=low.state, room=low.scratch(0), batch=low.batch, share=cols,
-            pixels=low.count(x) // (low.batch * cols), cols=cols, index=low.stream(node.attributes["stream"] or node),
+            pixels=low.count(x) // (low.batch * cols), cols=cols, index=low.stream(node.attributes["stream"]),
             rate=rate, scale=1 / (1 - rate), work=low.count(x),
         )  # fmt: skip
 
@@ -168,7 +175,7 @@ def place(x: Tensor, before: Pair, after: Pair) -> Tensor:
     return apply(_PLACE, [x], before=tuple(before), after=tuple(after))
 
 
-def repeat(x: Tensor, times: Pair) -> Tensor:
+def repeat_pixels(x: Tensor, times: Pair) -> Tensor:
     """Each pixel ``times`` (down, across): nearest-neighbour enlargement."""
     image = (x.shape[1] * times[0], x.shape[2] * times[1])  # type: ignore[operator]
     return apply(_AVERAGE_GRADIENT, [x], window=Window(times, times), scale=1.0, image=image)
@@ -178,4 +185,4 @@ def channel_dropout(x: Tensor, rate: float, always: bool = False) -> Tensor:
     """While training, whole channels of x (batch, ..., channels) are zero with probability ``rate``, in [0, 1)."""
     if not 0.0 <= rate < 1.0:
         raise ValueError(f"channel_dropout: expected a rate in [0, 1), got {rate}")
-    return apply(_CHANNEL_DROPOUT, [x], rate=float(rate), stream=None, always=always) if rate else x
+    return apply(_CHANNEL_DROPOUT, [x], rate=float(rate), stream=Stream(), always=bool(always)) if rate else x

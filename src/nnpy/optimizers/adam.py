@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nncore import Op, Step
+from nncore import Step
 from nnpy.checks import real
 from nnpy.optimizers.base import Optimizer, Rate
 
@@ -38,11 +38,11 @@ class Adam(Optimizer):
     def update(self, *, slots, **arguments):
         arguments |= {"m": slots["momentum"], "v": slots["velocity"]}
         arguments |= {"beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon}
-        return Op("adam", weight_decay=self.weight_decay or 0.0, **arguments)
+        return dict(kernel="adam", weight_decay=self.weight_decay or 0.0, **arguments)
 
-    def prepare(self, rule, state, dtype):
-        return Op(
-            "adam_prepare", rule=rule, state=state, dtype=dtype, threads=1, beta_1=self.beta_1, beta_2=self.beta_2,
+    def prepare(self, rule, state):
+        return dict(
+            kernel="adam_prepare", rule=rule, state=state, beta_1=self.beta_1, beta_2=self.beta_2,
             epsilon=self.epsilon, weight_decay=self.weight_decay or 0.0,
         )  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nncore import Op, Step
+from nncore import Step
 from nnpy.checks import flag, real
 from nnpy.optimizers.base import Optimizer, Rate
 
@@ -37,11 +37,11 @@ class SGD(Optimizer):
     def update(self, *, slots, **arguments):
         velocity = {"v": slots["momentum"]} if self.momentum else {}
         arguments |= velocity | {"nesterov": self.nesterov, "momentum": self.momentum}
-        return Op("sgd", weight_decay=self.weight_decay or 0.0, **arguments)
+        return dict(kernel="sgd", weight_decay=self.weight_decay or 0.0, **arguments)
 
-    def prepare(self, rule, state, dtype):
-        return Op(
-            "sgd_prepare", rule=rule, state=state, dtype=dtype, threads=1, nesterov=self.nesterov,
+    def prepare(self, rule, state):
+        return dict(
+            kernel="sgd_prepare", rule=rule, state=state, nesterov=self.nesterov,
             momentum=self.momentum, weight_decay=self.weight_decay or 0.0,
         )  # fmt: skip
 

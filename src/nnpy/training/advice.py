@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from nnpy.graph import Tensor
+from nnpy.graph import Parameter, Tensor
 from nnpy.losses import BinaryCrossentropy, CategoricalCrossentropy, SparseCategoricalCrossentropy
 
 logger = logging.getLogger("nnpy")
@@ -28,7 +28,9 @@ def last_function(output: Tensor) -> str:
     name = node.operation.name
     if name == "matmul":  # probabilities times a matrix of transitions are probabilities
         return "" if last_function(node.inputs[0]) == "softmax" else "linear"
-    if name in ("bias_add", "batch_norm", "layer_norm"):
+    if name == "add" and isinstance(node.inputs[1], Parameter):  # a bias
+        return "linear"
+    if name in ("batch_norm", "layer_norm"):
         return "linear"
     return node.attributes["kind"] if name == "activation" else name if name in ("softmax", "log_softmax") else ""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from math import isfinite
@@ -14,14 +14,15 @@ import numpy as np
 
 import nncore
 from nncore.memory import BATCH, DRAW, EPOCH, INDICES, LOCAL, NUMBERS, RATES, ROW, SEED, SLOTS
-from nnpy.compiler import Executable, Feed, Request, compile_request
+from nnpy.compiler import Executable, compile_step, differentiate, specialise
 from nnpy.data.images import Images
-from nnpy.graph import Parameter, Tensor
+from nnpy.graph import Node, Parameter, Tensor
 from nnpy.locks import guard_of, making
-from nnpy.optimizers.base import Updater
+from nnpy.ops import effects
 from nnpy.parameters import Store
+from nnpy.training.objective import Objective, Plan
 from nnpy.training.samples import Samples, Source, source
-from nnpy.training.settings import Head, Objective, Settings, logs_of
+from nnpy.training.settings import Head, Settings
 
 if TYPE_CHECKING:
     from nnpy.model import Model
@@ -84,9 +85,7 @@ class Engine:
         self.trainable = {parameter: parameter.trainable for parameter in self.parameters}
         self.layers = {layer: layer.trainable for layer in model.walk()[1:]}  # frozen normalization asks them
         self.heads: list[Head] = settings.resolve(model) if settings is not None else []
-        columns = sum(1 + len(head.metrics) + len(head.weighted) for head in self.heads)
-        # A row for each loss and metric; after those of training, one for the penalty of the regularizers.
-        self.totals = {"train": np.zeros((columns + 1, 2)), "test": np.zeros((columns, 2))}
+        self.plan = Plan(self.heads)
         self.infer_state = nncore.new_state()
         self.train_state = nncore.new_state()
         self.guard = guard_of(self.parameters)
@@ -162,32 +161,24 @@ class Engine:
         assert self.settings is not None
         return self.settings.optimizer.slots(self.claim())
 
-    def training_logs(self, totals: np.ndarray) -> dict[str, float]:
-        """Names and values from the totals of training steps, or a sum of them."""
-        penalty, samples = totals[-1]
-        return logs_of(self.heads, totals[:-1], float(penalty / samples) if samples else 0.0)
+    @property
+    def totals(self) -> dict[str, np.ndarray]:
+        """The accumulators of "train" and "test" steps as flat arrays (``objective.Totals``)."""
+        return {mode: totals.flat for mode, totals in self.plan.totals.items()}
 
-    def penalty(self) -> float:
-        """What the regularizers add to the loss, for the weights as they are now."""
-        penalized = [parameter for parameter in self.parameters if parameter.l1 or parameter.l2]
-        total = 0.0
-        if not penalized:
-            return total
-        with self.guard.turn():
-            for parameter in penalized:
-                w = parameter.value.astype(np.float64).reshape(-1)
-                total += parameter.l1 * float(np.abs(w).sum()) + parameter.l2 * float(w @ w)
-        return total
+    def logs(self, mode: str, totals: np.ndarray) -> dict[str, float]:
+        """Names and values from the totals of "train" or "test" steps, or several merged."""
+        return self.plan.logs(mode, totals)
 
     # programs
 
-    def objective(self, weighted: tuple[bool, ...], structure: Structure) -> Objective:
+    def objective(self, weighted: tuple[int, ...], structure: Structure) -> Objective:
         """Of the outputs of the model's structure, as it is for training or for inference."""
         key = (weighted, structure)
         if key not in self._objectives:
             mine = dict(zip(self.model.structure.outputs, structure.outputs, strict=True))
             heads = [replace(head, output=mine[head.output]) for head in self.heads]
-            self._objectives[key] = Objective(heads, weighted)
+            self._objectives[key] = Objective(self.plan, weighted, heads)
         return self._objectives[key]
 
     def training(self, batch: int, samples: Samples) -> Ready:
@@ -203,11 +194,11 @@ class Engine:
         """Forward, and the outputs written to arrays at the slots after the inputs'."""
         return self._program("predict", batch, tuple(source(array) for array in inputs), ())
 
-    def _program(self, mode: str, batch: int, sources: tuple[Source, ...], weighted: tuple[bool, ...]) -> Ready:
+    def _program(self, mode: str, batch: int, sources: tuple[Source, ...], weighted: tuple[int, ...]) -> Ready:
         with making(self.model):
             return self._find_or_make(mode, batch, sources, weighted)
 
-    def _find_or_make(self, mode: str, batch: int, sources: tuple[Source, ...], weighted: tuple[bool, ...]) -> Ready:
+    def _find_or_make(self, mode: str, batch: int, sources: tuple[Source, ...], weighted: tuple[int, ...]) -> Ready:
         store = self.store if mode == "train" else self.readable()
         key = (mode, batch, sources, weighted, () if mode == "train" else tuple(id(p.value) for p in self.parameters))
         found = self._programs.get(key)
@@ -215,9 +206,7 @@ class Engine:
             self._programs.move_to_end(key)
             return found
         assert store is not None
-        with self._as_compiled():
-            request = self._request(mode, batch, sources, weighted)
-            executable = compile_request(request, store, self.train_state if mode == "train" else self.infer_state)
+        executable = self._compile(mode, batch, sources, weighted, store)
         made = Ready(
             executable, [parameter.value for parameter in self.parameters]
         )  # holding them, their ids are theirs
@@ -228,6 +217,23 @@ class Engine:
             self._programs.popitem(last=False)
         return made
 
+    def _compile(
+        self, mode: str, batch: int, sources: tuple[Source, ...], weighted: tuple[int, ...], store: Store,
+        without: Collection[str] = (),
+    ) -> Executable:  # fmt: skip
+        state = self.train_state if mode == "train" else self.infer_state
+        with self._as_compiled():
+            return compile_step(
+                self._effects(mode, sources, weighted, store), batch, state, store.dtype, without=without
+            )  # fmt: skip
+
+    def compiled(self, mode: str, batch: int, samples: Samples, without: Collection[str] = ()) -> Executable:
+        """A step's Program, not kept: to be looked at."""
+        store = self.claim() if mode == "train" else self.readable()
+        return self._compile(
+            mode, batch, samples.sources, samples.weighted if mode != "predict" else (), store, without
+        )
+
     def _check_arrays(self, count: int) -> None:
         if count > MOST_ARRAYS:
             raise ValueError(
@@ -235,28 +241,30 @@ class Engine:
                 f"got {count}"
             )
 
-    def _request(self, mode: str, batch: int, sources: tuple[Source, ...], weighted: tuple[bool, ...]) -> Request:
+    def _effects(self, mode: str, sources: tuple[Source, ...], weighted: tuple[int, ...], store: Store) -> list[Node]:
+        """What a step of "train", "test" or "predict" does."""
         structure = self.model.structure.for_training if mode == "train" else self.model.structure
         tensors: list[Tensor] = list(structure.inputs)
         if mode == "predict":
             self._check_arrays(len(tensors) + len(structure.outputs))
-            outputs = [(tensor, len(tensors) + position) for position, tensor in enumerate(structure.outputs)]
-            return Request(batch, False, feeds(tensors, sources), outputs=outputs)
+            final, nodes = specialise([*structure.outputs, *structure.effects], False)
+            places = enumerate(structure.outputs, len(tensors))
+            emitted = [effects.emit(final[t], place) for place, t in places]
+            return [*feeds(tensors, sources), *emitted, *(nodes[node] for node in structure.effects)]
         objective = self.objective(weighted, structure)
         tensors += [*objective.targets, *(w for w in objective.weights if w is not None)]
         self._check_arrays(len(tensors))
-        totals = [(values, self.totals[mode][i], w) for i, (values, w) in enumerate(objective.totals)]
-        if mode == "test":
-            return Request(batch, False, feeds(tensors, sources), objective=objective.losses, totals=totals)
-        penalty = self.totals[mode][-1] if any(p.l1 or p.l2 for p in self.parameters) else None
-        return Request(
-            batch, True, feeds(tensors, sources), objective=objective.losses, totals=totals, penalty=penalty,
-            update=self._update,
-        )  # fmt: skip
-
-    def _update(self, store: Store, state: np.ndarray) -> Updater:
-        assert self.settings is not None
-        return self.settings.optimizer.updater(store, state)
+        scalar, penalty = objective.with_penalties(self.parameters, structure.losses)
+        measured = [*objective.effects(mode, penalty), *structure.effects]
+        tensor, nodes = specialise([scalar, *measured], training=mode == "train")
+        made = [*feeds(tensors, sources, mode == "train"), *(nodes[node] for node in measured)]
+        if mode == "train":
+            assert self.settings is not None
+            trained = [p for p in store.parameters if p.trainable]
+            gradients = differentiate(tensor[scalar], trained)
+            found = {p: gradients[p] for p in trained if p in gradients}  # the others stay as they are
+            made += self.settings.optimizer.effects(found, store)
+        return made
 
     # running
 
@@ -292,7 +300,7 @@ class Engine:
         is left is less than a batch. Adds to ``totals``, calls ``moved(steps, rows)``; returns the number of steps."""
         training, left = self.model.training, samples.count - row
         size, steps = (batch, min(most, left // batch)) if left >= batch else (left, 1)
-        program = self.training(size, samples).program
+        executable = self.training(size, samples).executable
         numbers, state, cells = samples.numbers, self.train_state, self.totals["train"]
         while True:
             update = training.update
@@ -310,7 +318,7 @@ class Engine:
                 bind(state, samples.arrays, setup)
                 cells[...] = totals
                 try:
-                    program.run(steps, SLICE)
+                    executable.run(steps, SLICE)
                 finally:  # Ctrl-C may come before run's result is here; the cells tell what was done
                     done = int(state[LOCAL])
                     training.update += done
@@ -377,7 +385,7 @@ class Engine:
                 bind(state, arrays, {INDICES: 0, LOCAL: 0, ROW: row, BATCH: size})
                 if totals is not None:
                     cells[...] = totals
-                done = ready.program.run(count if slices else 1, SLICE)
+                done = ready.executable.run(count if slices else 1, SLICE)
                 if totals is not None:
                     totals[...] = cells
             count -= done
@@ -395,10 +403,10 @@ class Engine:
 class FastPredict:
     """Predictions for arrays of one shape, layout and dtype: what is left of ``predict`` when all else is known."""
 
-    __slots__ = ("batch", "dtype", "engine", "guard", "pairs", "program", "shape", "state")
+    __slots__ = ("batch", "dtype", "engine", "executable", "guard", "pairs", "shape", "state")
 
     def __init__(self, engine: Engine, ready: Ready, shape: tuple[int, ...]):
-        self.engine, self.program, self.shape = engine, ready.program, shape
+        self.engine, self.executable, self.shape = engine, ready.executable, shape
         self.guard = engine.guard
         self.pairs = list(zip(engine.parameters, ready.values, strict=True))
         self.dtype = np.dtype(engine.model.dtype)
@@ -432,11 +440,13 @@ class FastPredict:
         state[BATCH] = self.batch
         state[SLOTS] = x.__array_interface__["data"][0]
         state[SLOTS + 1] = result.__array_interface__["data"][0]
-        self.program.run(1)
+        self.executable.run()
 
 
-def feeds(tensors: Sequence[Tensor], sources: Sequence[Source]) -> list[Feed]:
-    return [Feed(tensor, slot, *of) for slot, (tensor, of) in enumerate(zip(tensors, sources, strict=True))]
+def feeds(tensors: Sequence[Tensor], sources: Sequence[Source], augment: bool = False) -> list[Node]:
+    """What reads the batch; ``augment``: images are changed at random."""
+    pairs = zip(tensors, sources, strict=True)
+    return [effects.feed(tensor, slot, *source, augment) for slot, (tensor, source) in enumerate(pairs)]
 
 
 def parts(samples: int, batch: int, steps: int) -> list[tuple[int, int]]:

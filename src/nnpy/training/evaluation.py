@@ -14,7 +14,6 @@ from nnpy.data.images import Images
 from nnpy.locks import making
 from nnpy.training.progress import check_verbose, format_logs
 from nnpy.training.samples import Samples, batches, prepare, prepare_inputs
-from nnpy.training.settings import logs_of
 
 if TYPE_CHECKING:
     from nnpy.model import Model
@@ -76,11 +75,11 @@ def evaluate_samples(
         for number in range(steps):
             calls.call("on_test_batch_begin", number, None)
             next(running)
-            calls.call("on_test_batch_end", number, logs_of(engine.heads, totals, engine.penalty()))
+            calls.call("on_test_batch_end", number, engine.logs("test", totals))
     else:
         for _ in running:
             pass
-    return logs_of(engine.heads, totals, engine.penalty())
+    return engine.logs("test", totals)
 
 
 def evaluate_stream(model: Model, stream: Any, steps: int | None, calls: CallbackList) -> dict[str, float]:
@@ -93,13 +92,13 @@ def evaluate_stream(model: Model, stream: Any, steps: int | None, calls: Callbac
         for _ in engine.test_steps(samples, samples.count, 1, totals):
             pass
         if calls.wants_batches("test"):
-            calls.call("on_test_batch_end", number, logs_of(engine.heads, totals, engine.penalty()))
+            calls.call("on_test_batch_end", number, engine.logs("test", totals))
         if steps is not None and number + 1 >= steps:
             break
     if totals is None:
         raise ValueError("x: expected at least one batch, got none")
     ran_out(number + 1, steps)
-    return logs_of(model.engine.heads, totals, model.engine.penalty())
+    return model.engine.logs("test", totals)
 
 
 def ran_out(batches_: int, expected: int | None, then: str = "") -> bool:

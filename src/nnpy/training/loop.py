@@ -187,7 +187,7 @@ def _array_epoch(model: Model, plan: Plan, samples: Samples, calls: CallbackList
     if training.totals is None:
         training.totals = np.zeros_like(engine.totals["train"])
     rates = Rates(engine.settings.optimizer, training.update + steps - training.batch)
-    count, first, logs = 0, training.batch, engine.training_logs(training.totals)
+    count, first, logs = 0, training.batch, engine.logs("train", training.totals)
     while training.batch < steps and not (training.batch > first and training.stop):
         if training.row == samples.count:
             training.end_pass()
@@ -201,7 +201,7 @@ def _array_epoch(model: Model, plan: Plan, samples: Samples, calls: CallbackList
         count += training.row - row
         if training.row == samples.count:
             training.end_pass()
-        logs = engine.training_logs(training.totals)
+        logs = engine.logs("train", training.totals)
         calls.call("on_progress", training.batch - 1, logs)
         if calls.every_batch:
             calls.call("on_train_batch_end", training.batch - 1, logs)
@@ -212,7 +212,7 @@ def _stream_epoch(model: Model, plan: Plan, stream: Any, calls: CallbackList) ->
     """The epoch under way on an iterable of batches, as far as that or ``plan`` goes; the values, and the number of
     samples."""
     training, count = model.training, 0
-    logs = {} if training.totals is None else model.engine.training_logs(training.totals)
+    logs = {} if training.totals is None else model.engine.logs("train", training.totals)
     if plan.limited and training.batch == plan.steps:
         return logs, count
     if not plan.limited and not hasattr(stream, "__next__"):
@@ -223,7 +223,7 @@ def _stream_epoch(model: Model, plan: Plan, stream: Any, calls: CallbackList) ->
             training.totals = np.zeros_like(model.engine.totals["train"])
         _one_step(model, samples, training.totals, training.took)
         count += samples.count
-        logs = model.engine.training_logs(training.totals)
+        logs = model.engine.logs("train", training.totals)
         calls.call("on_progress", training.batch - 1, logs)
         calls.call("on_train_batch_end", training.batch - 1, logs)
         if training.stop or (plan.limited and training.batch == plan.steps):
@@ -254,7 +254,7 @@ def train_on_batch(model: Model, x: Any, y: Any, sample_weight: Any, class_weigh
     samples = prepare(model, x, y, sample_weight, class_weight)
     totals = np.zeros_like(model.engine.totals["train"])
     _one_step(model, samples, totals, lambda steps, rows: None)
-    return model.engine.training_logs(totals)
+    return model.engine.logs("train", totals)
 
 
 def _validation_epochs(frequency: int | Iterable[int]) -> Callable[[int], bool]:

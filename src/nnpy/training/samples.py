@@ -10,6 +10,7 @@ import numpy as np
 
 from nnpy.data import inputs as adapt
 from nnpy.data.images import Images, Transform
+from nnpy.graph import concrete
 
 if TYPE_CHECKING:
     from nnpy.model import Model
@@ -41,8 +42,9 @@ class Samples:
         return [*self.inputs, *self.targets, *(w for w in self.weights if w is not None)]
 
     @property
-    def weighted(self) -> tuple[bool, ...]:
-        return tuple(w is not None for w in self.weights)
+    def weighted(self) -> tuple[int, ...]:
+        """The rank of each output's weights, 0 where it has none."""
+        return tuple(0 if w is None else w.ndim for w in self.weights)
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -181,3 +183,14 @@ def batches(stream: Any, model: Model, what: str, class_weight: Any = None) -> I
                 f"{f' of {len(item)}' if isinstance(item, tuple | list) else ''}"
             )
         yield prepare(model, item[0], item[1], item[2] if len(item) == 3 else None, class_weight)
+
+
+def placeholders(model: Model, count: int, targets: bool) -> Samples:
+    """Zeros in place of data, for Programs that are looked at: float32 for reals, int32 for indices."""
+    tensors = list(model.structure.inputs)
+    inputs = [np.zeros(t.concrete(count), np.int32 if t.kind == "index" else np.float32) for t in tensors]
+    made: list[np.ndarray] = []
+    for head in model.settings.resolve(model) if targets else ():
+        kind = np.int32 if head.loss.target_kind == "index" else np.float32
+        made.append(np.zeros(concrete(head.target_sizes, count), kind))
+    return Samples(count, [*inputs], made, [None] * len(made))

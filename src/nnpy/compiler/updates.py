@@ -1,0 +1,46 @@
+"""The end of a training step: gradients in one flat buffer, clipped, and the optimizer's pass over it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nnpy.compiler.lower import Lowering
+from nnpy.graph import Node, Tensor, Variable
+
+#: operations that read gradients from the flat buffer
+GRADIENT_READERS = frozenset({"update", "clip_scale"})
+
+
+def bind_gradients(updates: Sequence[Node], low: Lowering) -> list[Node]:
+    """Let each gradient's memory be its place in the flat buffer; returns the updates whose gradients have to be copied
+    there: two parameters with one gradient, one that is an input or a view."""
+    apart = []
+    for node in updates:
+        gradient, parameter = node.inputs[0], node.attributes["parameter"]
+        leaf = low.views.root(gradient).node is None
+        if leaf or not low.views.is_whole(gradient) or low.is_bound(gradient):
+            apart.append(node)
+        else:
+            low.bind(gradient, node.attributes["store"].gradient(parameter))
+    return apart
+
+
+def copy_gradients(updates: Sequence[Node], low: Lowering) -> None:
+    """Gradients that could not be made in their place."""
+    for node in updates:
+        place = Variable(node.attributes["store"].gradient(node.attributes["parameter"]), "gradient", "gradient")
+        low.copy(place, node.inputs[0], 0, low.views.of(place).strides)
+
+
+def lower_updates(updates: Sequence[Node], low: Lowering) -> None:
+    """One kernel for each run of neighbours that the same scale belongs to."""
+    groups: dict[Tensor | None, list[Node]] = {}
+    for node in updates:
+        groups.setdefault(node.inputs[1] if len(node.inputs) > 1 else None, []).append(node)
+    for scale, nodes in groups.items():
+        store, optimizer = nodes[0].attributes["store"], nodes[0].attributes["optimizer"]
+        low.node = nodes[0]
+        given = {} if scale is None else {"scale": scale}
+        for first, last in store.stretches([node.attributes["parameter"] for node in nodes]):
+            name, arguments = optimizer.kernel(store, first, last)
+            low.call(name, state=low.state, work=3 * (last - first) // 4, **arguments, **given)

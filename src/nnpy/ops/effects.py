@@ -1,0 +1,174 @@
+"""Effects: nodes that are there for what they do. A batch comes in, results go out, variables change.
+
+A variable that is read in a step has the value of its beginning: what assigns to it comes last.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from nncore.kernels import signatures
+from nnpy.checks import shown
+from nnpy.graph import Node, Tensor, Variable, make, record
+from nnpy.ops.base import Operation, label
+from nnpy.ops.constants import as_tensor
+
+# The codes of the gather kernels for the dtypes of users' arrays.
+SOURCES = {name: code for code, name in enumerate(signatures.SOURCES)}
+SOURCES["bool"] = SOURCES["uint8"]
+
+
+class _Effect(Operation):
+    is_effect = True
+
+    def infer(self, node):
+        return []
+
+
+class _Feed(_Effect):
+    """``tensor`` (its output) is gathered, row by row, from the user's array at the state's ``slot``: ``source`` is the
+    array's dtype, ``row_stride`` bytes from one row to the next; the elements of a row are contiguous. ``transform``:
+    what happens to images on the way, ``augment``: whether they are changed at random."""
+
+    name = "feed"
+
+    def lower(self, item, low):
+        (tensor,), given = item.node.outputs, item.node.attributes
+        count, rows = low.count(tensor), low.batch
+        common = dict(out=tensor, state=low.state, slot=given["slot"], rows=rows, work=4 * count)
+        if given["transform"] is not None:
+            arguments = given["transform"].arguments(low.dtype, given["source"], given["row_stride"], given["augment"])
+            low.call("gather_image", **common, **arguments)
+            return
+        kernel = "gather_index" if tensor.kind == "index" else "gather"
+        low.call(
+            kernel, cols=count // max(1, rows), row_stride=given["row_stride"], source=SOURCES[given["source"]],
+            **common,
+        )  # fmt: skip
+
+
+class _Emit(_Effect):
+    """Its input's rows are written to the user's array at the state's ``slot``."""
+
+    name = "emit"
+
+    def lower(self, item, low):
+        (tensor,) = item.node.inputs
+        count = low.count(tensor)
+        low.call(
+            "scatter", x=tensor, state=low.state, slot=item.node.attributes["slot"], rows=low.batch,
+            cols=count // max(1, low.batch), work=count,
+        )  # fmt: skip
+
+
+class _Assign(_Effect):
+    """``variable`` becomes its input."""
+
+    name = "assign"
+
+    def infer(self, node):
+        variable, (value,) = node.attributes["variable"], node.inputs
+        if value.sizes != variable.sizes or value.kind != variable.kind:
+            raise ValueError(
+                f"{label(node)}: expected a value of shape {variable.shape} for {variable.name}, got {value.shape}"
+            )
+        return []
+
+    def mutated(self, node):
+        return [node.attributes["variable"]]
+
+    def lower(self, item, low):
+        variable = item.node.attributes["variable"]
+        low.copy(variable, item.node.inputs[0], 0, low.views.of(variable).strides)
+
+
+class _Accumulate(_Effect):
+    """``variable``, float64 of shape (2,): += (sum of the values, sum of the weights, or how many values there are)."""
+
+    name = "accumulate"
+
+    def infer(self, node):
+        variable, value = node.attributes["variable"], node.inputs[0]
+        if variable.shape != (2,) or variable.value.dtype != np.float64:
+            raise ValueError(f"{label(node)}: expected a variable of shape (2,) and dtype float64, got {variable!r}")
+        if len(node.inputs) > 1 and node.inputs[1].sizes != value.sizes:
+            raise ValueError(f"{label(node)}: expected weights of shape {value.shape}, got {node.inputs[1].shape}")
+        return []
+
+    def mutated(self, node):
+        return [node.attributes["variable"]]
+
+    def lower(self, item, low):
+        values, *weights = item.node.inputs
+        given = {"weights": weights[0]} if weights else {}
+        rows = low.count(values)
+        low.call("accumulate", totals=item.node.attributes["variable"].value, values=values, rows=rows, work=1, **given)
+
+
+class _Confusion(_Effect):
+    """``variable``, float64 of shape (classes, classes): += weight (or 1) at (label, predicted class)."""
+
+    name = "accumulate_confusion"
+    takes_indices = True
+
+    def mutated(self, node):
+        return [node.attributes["variable"]]
+
+    def lower(self, item, low):
+        labels, predicted, *weights = item.node.inputs
+        variable = item.node.attributes["variable"]
+        given: dict[str, Any] = {"weights": weights[0]} if weights else {}
+        if item.node.attributes["ignore"] is not None:
+            given.update(ignore=item.node.attributes["ignore"], ignoring=1)
+        rows = low.count(labels)
+        low.call(
+            "confusion", counts=variable.value, labels=labels, predictions=predicted, state=low.state, rows=rows,
+            cols=variable.shape[0], work=rows, **given,
+        )  # fmt: skip
+
+
+_FEED = _Feed()
+_EMIT = _Emit()
+_ASSIGN = _Assign()
+_ACCUMULATE = _Accumulate()
+_CONFUSION = _Confusion()
+
+
+def feed(
+    tensor: Tensor, slot: int, source: str, row_stride: int, transform: Any = None, augment: bool = False
+) -> Node:
+    """Rows of the user's array at a slot become ``tensor``, a leaf of the graph."""
+    node = make(
+        _FEED, [], slot=slot, source=source, row_stride=row_stride, transform=transform, augment=augment
+    )  # fmt: skip
+    node.outputs = (tensor,)
+    return node
+
+
+def emit(tensor: Tensor, slot: int) -> Node:
+    """``tensor`` is written to the user's array at a slot."""
+    return make(_EMIT, [tensor], slot=slot)
+
+
+def assign(variable: Variable, value: Any) -> Node:
+    """``variable`` becomes ``value`` at the end of the step. TypeError for what is no variable, ValueError for another
+    shape."""
+    if not isinstance(variable, Variable):
+        raise TypeError(f"assign: expected a variable, got {shown(variable)}")
+    return record(make(_ASSIGN, [as_tensor("assign", value)], variable=variable))
+
+
+def accumulate(variable: Variable, values: Tensor, weights: Tensor | None = None) -> Node:
+    """``variable`` (float64, (2,)) += (sum of ``values``, sum of ``weights``); without weights each counts 1, with them
+    the values have been multiplied by theirs already."""
+    return make(_ACCUMULATE, [values] if weights is None else [values, weights], variable=variable)
+
+
+def accumulate_confusion(
+    variable: Variable, labels: Tensor, predicted: Tensor, weights: Tensor | None = None, ignore: int | None = None
+) -> Node:
+    """``variable`` (float64, (classes, classes)) += weight at (label, predicted), but for the label ``ignore``."""
+    inputs = [labels, predicted] if weights is None else [labels, predicted, weights]
+    return make(_CONFUSION, inputs, variable=variable, ignore=ignore)
