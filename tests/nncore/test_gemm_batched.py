@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from products import around, data, tolerance
 
-from nncore import Op, Program, Step, kernels, new_state, reference_arrays, set_num_threads
+from nncore import Op, Operand, Program, Step, kernels, new_state, reference_arrays, set_num_threads
 from nncore.kernels.signatures import SIGNATURES
 from nncore.products import room
 
@@ -81,7 +81,7 @@ def test_sizes_around_the_blocks(isa, dtype):
 def test_steps_and_accumulation(isa, dtype, every_thread_count):
     a, b = data((2, 3, 20, 30), dtype), data((2, 3, 30, 25), dtype, 1)
     before, other = data((2, 3, 20, 25), dtype, 2), data((120, 25), dtype, 3)
-    steps = [Step("scale", s0=0.25), Step("add", p=other, ld=25), Step("relu")]
+    steps = [Step("scale", s0=0.25), Step("add", p=Operand(other, 25)), Step("relu")]
 
     def compute(threads):
         set_num_threads(threads)
