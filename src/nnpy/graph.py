@@ -37,26 +37,30 @@ def _operator(name: str, swapped: bool = False) -> Callable[..., Any]:
 
 @dataclass(frozen=True, slots=True)
 class Dim:
-    """A size that is known once the batch is: ``coefficient * batch ** power``. Shapes show it as None."""
+    """A size that is known once the batch is: ``coefficient * batch ** power``; or (``open``) one that may be any, as of
+    an ``Input((None, 4))``: Programs are made for graphs where it is known. Shapes show both as None."""
 
     coefficient: int = 1
     power: int = 1
+    open: bool = False
 
     def at(self, batch: int) -> int:
         return self.coefficient * batch**self.power
 
 
 BATCH = Dim()
+ANY = Dim(open=True)
 Size = int | Dim
 
 
 def size_of(sizes: Iterable[Size]) -> Size:
     """The product of sizes."""
-    coefficient, power = 1, 0
+    coefficient, power, any_ = 1, 0, False
     for size in sizes:
         coefficient *= size if isinstance(size, int) else size.coefficient
         power += 0 if isinstance(size, int) else size.power
-    return Dim(coefficient, power) if power and coefficient else coefficient
+        any_ |= isinstance(size, Dim) and size.open
+    return Dim(coefficient, power, any_) if power and coefficient else coefficient
 
 
 def divided(size: Size, by: Size) -> Size | None:
@@ -65,7 +69,7 @@ def divided(size: Size, by: Size) -> Size | None:
     if b.coefficient == 0 or a.coefficient % b.coefficient or a.power < b.power:
         return None
     coefficient, power = a.coefficient // b.coefficient, a.power - b.power
-    return Dim(coefficient, power) if power else coefficient
+    return Dim(coefficient, power, a.open or b.open) if power else coefficient
 
 
 def concrete(sizes: Iterable[Size], batch: int) -> tuple[int, ...]:
@@ -80,7 +84,9 @@ class Tensor:
     __array_ufunc__ = None  # array + tensor is an error, not an array of tensors
 
     def __init__(self, shape: Sequence[Any], node: Node | None = None, name: str = "", kind: str = "real"):
-        self.sizes: tuple[Size, ...] = tuple(BATCH if size is None else size for size in shape)
+        self.sizes: tuple[Size, ...] = tuple(
+            (ANY if axis else BATCH) if size is None else size for axis, size in enumerate(shape)
+        )
         self.shape: Shape = tuple(size if isinstance(size, int) else None for size in self.sizes)
         self.node = node
         self.name = name
@@ -94,6 +100,11 @@ class Tensor:
         return len(self.sizes)
 
     ndim = rank
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has a size that may be any."""
+        return any(isinstance(size, Dim) and size.open for size in self.sizes)
 
     @property
     def dtype(self) -> str:

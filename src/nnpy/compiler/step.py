@@ -46,9 +46,10 @@ class Executable:
             return
         self.program.clear()
         op, row, value = error
-        node = self.calls[op].node
-        what = "an index" if node is None else f"{label(node)}: expected an index"
-        raise IndexError(f"{what} in range, got {value} in row {row} of a batch")
+        call = self.calls[op]
+        who = call.name if call.node is None else label(call.node)
+        most = call.arguments.get("table_rows", call.arguments.get("cols", 0)) - 1
+        raise IndexError(f"{who}: expected indices from 0 to {most}, got {value} in row {row} of a batch")
 
     def value(self, tensor: Tensor) -> np.ndarray:
         """A kept tensor's value in the last step: a view of the arena."""

@@ -94,7 +94,8 @@ def probe(model: Model, x: Any, y: Any = None, training: bool = False) -> Probe:
     else:
         samples = prepare(model, x, y)
     engine = model.engine
-    structure = model.structure.for_training if training else model.structure
+    structure = engine.structure([array.shape[1:] for array in samples.inputs])
+    structure = structure.for_training if training else structure
     named = structure.activations()
     state = nncore.new_state(samples.count, model.training.seed)
     state[DRAW], state[EPOCH] = model.training.draw, model.training.epoch

@@ -243,7 +243,7 @@ class Layer(Configurable):
             else tuple(tree.tensors((args, kwargs)))
         )
         fresh = not self.built
-        unknown = self.needs_sizes and any(None in tensor.shape[1:] for tensor in inputs)
+        unknown = self.needs_sizes and any(tensor.is_open for tensor in inputs)
         self.check_input(_with_sizes(shapes, _SIZES[0]) if unknown else shapes)
         with graph.scope(self.name) as scope, calling.saying(training):
             if fresh:

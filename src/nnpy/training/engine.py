@@ -19,6 +19,7 @@ from nnpy.data.images import Images
 from nnpy.graph import Node, Parameter, Tensor
 from nnpy.locks import guard_of, making
 from nnpy.ops import effects
+from nnpy.ops.indexing import to_real
 from nnpy.parameters import Store
 from nnpy.training.objective import Objective, Plan
 from nnpy.training.samples import Samples, Source, source
@@ -172,6 +173,13 @@ class Engine:
 
     # programs
 
+    def structure(self, shapes: Sequence[tuple[int, ...]]) -> Structure:
+        """The model's, for samples of these shapes (of the inputs first): its own, if all sizes are known."""
+        structure = self.model.structure
+        if not any(tensor.is_open for tensor in structure.inputs):
+            return structure
+        return structure.with_shapes([(None, *shape) for shape in shapes[: len(structure.inputs)]])
+
     def objective(self, weighted: tuple[int, ...], structure: Structure) -> Objective:
         """Of the outputs of the model's structure, as it is for training or for inference."""
         key = (weighted, structure)
@@ -243,13 +251,14 @@ class Engine:
 
     def _effects(self, mode: str, sources: tuple[Source, ...], weighted: tuple[int, ...], store: Store) -> list[Node]:
         """What a step of "train", "test" or "predict" does."""
-        structure = self.model.structure.for_training if mode == "train" else self.model.structure
+        structure = self.structure([source.shape for source in sources])
+        structure = structure.for_training if mode == "train" else structure
         tensors: list[Tensor] = list(structure.inputs)
         if mode == "predict":
             self._check_arrays(len(tensors) + len(structure.outputs))
             final, nodes = specialise([*structure.outputs, *structure.effects], False)
             places = enumerate(structure.outputs, len(tensors))
-            emitted = [effects.emit(final[t], place) for place, t in places]
+            emitted = [effects.emit(to_real(final[t]), place) for place, t in places]
             return [*feeds(tensors, sources), *emitted, *(nodes[node] for node in structure.effects)]
         objective = self.objective(weighted, structure)
         tensors += [*objective.targets, *(w for w in objective.weights if w is not None)]
@@ -348,7 +357,8 @@ class Engine:
     def results(self, inputs: Sequence[np.ndarray | Images], batch: int, steps: int) -> list[np.ndarray]:
         """Arrays for the outputs."""
         count = min(len(inputs[0]), steps * batch)
-        return [np.empty(t.concrete(count), self.model.dtype) for t in self.model.structure.outputs]
+        outputs = self.structure([x.shape[1:] for x in inputs]).outputs
+        return [np.empty(t.concrete(count), self.model.dtype) for t in outputs]
 
     def predict_steps(
         self,
@@ -394,7 +404,7 @@ class Engine:
 
     def fast(self, x: np.ndarray) -> FastPredict | None:
         """The short way for arrays like ``x``, if one run of one Program does it."""
-        structure = self.model.structure
+        structure = self.structure([x.shape[1:]])
         if len(structure.inputs) != 1 or len(structure.outputs) != 1 or structure.output_keys:
             return None
         return FastPredict(self, self.inference(len(x), [x]), structure.outputs[0].concrete(len(x)))
@@ -446,7 +456,10 @@ class FastPredict:
 def feeds(tensors: Sequence[Tensor], sources: Sequence[Source], augment: bool = False) -> list[Node]:
     """What reads the batch; ``augment``: images are changed at random."""
     pairs = zip(tensors, sources, strict=True)
-    return [effects.feed(tensor, slot, *source, augment) for slot, (tensor, source) in enumerate(pairs)]
+    return [
+        effects.feed(tensor, slot, source.dtype, source.stride, source.transform, augment)
+        for slot, (tensor, source) in enumerate(pairs)
+    ]
 
 
 def parts(samples: int, batch: int, steps: int) -> list[tuple[int, int]]:

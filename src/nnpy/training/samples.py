@@ -20,11 +20,13 @@ _STEP = 20  # bits: samples of one step of a stream have numbers of their own
 
 
 class Source(NamedTuple):
-    """What a Program must know of an array: its dtype, bytes from row to row, and what happens to images."""
+    """What a Program must know of an array: its dtype, bytes from row to row, what happens to images, and the shape of a
+    sample."""
 
     dtype: str
     stride: int
     transform: Transform | None = None
+    shape: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Samples:
 def source(array: np.ndarray | Images) -> Source:
     """A single row has no next one: its stride is what it would be."""
     x, transform = (array.x, array.transform) if isinstance(array, Images) else (array, None)
-    return Source(x.dtype.name, x.strides[0] if len(x) > 1 else x[:1].nbytes, transform)
+    return Source(x.dtype.name, x.strides[0] if len(x) > 1 else x[:1].nbytes, transform, tuple(array.shape[1:]))
 
 
 def prepare(model: Model, x: Any, y: Any, sample_weight: Any = None, class_weight: Any = None) -> Samples:
