@@ -22,8 +22,8 @@ _EPSILON = 1e-7  # probabilities are kept this far from 0 where their logits are
 class Loss(Configurable):
     """Base of losses. ``target_kind``: "index" for targets that are class numbers, "real" for numbers.
 
-    A loss of your own defines ``call(y_true, y_pred)``, written with ``nnpy.ops``: the losses of rows, of shape (batch,)
-    or (batch, steps) and so on, whose mean is taken.
+    A loss of your own defines ``call(y_true, y_pred)``, written with ``nnpy.ops``: the losses of rows, of shape
+    (batch,) or (batch, steps) and so on, whose mean is taken.
     """
 
     group = "loss"
@@ -128,9 +128,8 @@ class CategoricalCrossentropy(Loss):
         y = real_array(y, name, str(self))
         if y.ndim == len(output_shape) - 1 or y.shape[1:] == (*output_shape[1:-1], 1):
             raise ValueError(
-                f"{self}: expected {name} of shape {described(('n', *output_shape[1:]))}, one-hot or probabilities, got "
-                f"{y.shape}; "
-                "for class numbers use SparseCategoricalCrossentropy"
+                f"{self}: expected {name} of shape {described(('n', *output_shape[1:]))}, one-hot or probabilities, "
+                f"got {y.shape}; for class numbers use SparseCategoricalCrossentropy"
             )
         y = super().check_targets(y, output_shape, name)
         refuse(y, (y < 0) | (y > 1), f"{self}: expected {name} to be in [0, 1]")
@@ -138,8 +137,8 @@ class CategoricalCrossentropy(Loss):
 
 
 class SparseCategoricalCrossentropy(Loss):
-    """-log(p[y]): the cross-entropy with targets that are class numbers 0 ... classes - 1, of the output's shape without
-    the classes, or with 1 in their place: (n,), (n, steps), (n, height, width).
+    """-log(p[y]): the cross-entropy with targets that are class numbers 0 ... classes - 1, of the output's shape
+    without the classes, or with 1 in their place: (n,), (n, steps), (n, height, width).
 
     ``from_logits=False``: the model ends in a softmax; the loss is computed from what goes into it, which is stable.
     ``ignore_class``: rows of this label (it need not be a class: -1, say) count neither in the loss nor in its mean.

@@ -180,7 +180,8 @@ class MeanSquaredError(MeanMetric):
 
 
 class ConfusionMatrix(Metric):
-    """Counts of shape (classes, classes), an array: row the true class, column the predicted one (the largest output)."""
+    """Counts of shape (classes, classes), an array: row the true class, column the predicted one (the largest
+    output)."""
 
     _ignored: int | None = None  # the label that the loss ignores
 

@@ -42,7 +42,8 @@ def _reductions():
 
 def _functions():
     for name, reference, low in (
-        ("exp", np.exp, -3), ("expm1", np.expm1, -3), ("log1p", np.log1p, -0.9), ("rsqrt", lambda x: 1 / np.sqrt(x), 0.1),
+        ("exp", np.exp, -3), ("expm1", np.expm1, -3), ("log1p", np.log1p, -0.9),
+        ("rsqrt", lambda x: 1 / np.sqrt(x), 0.1),
         ("reciprocal", np.reciprocal, 0.3), ("negative", np.negative, -3), ("tanh", np.tanh, -3),
     ):  # fmt: skip
         yield Row(name, getattr(ops, name), reference, (((5, 17),), ((2, 3, 2),)), low=low, rtol=1e-4, atol=1e-5)
@@ -62,8 +63,9 @@ def _functions():
         ("equal", np.equal), ("not_equal", np.not_equal), ("less", np.less), ("less_equal", np.less_equal),
         ("greater", np.greater), ("greater_equal", np.greater_equal),
     ):  # fmt: skip
+        op = getattr(ops, name)
         yield Row(
-            name, lambda x, y, op=getattr(ops, name): x * ops.cast(op(x, y), "float32"),
+            name, lambda x, y, op=op: x * ops.cast(op(x, y), "float32"),
             lambda x, y, f=reference: x * f(x, y), _B, apart=0.05,
         )  # fmt: skip
     yield Row(
@@ -71,7 +73,8 @@ def _functions():
     )
     yield Row("clip", lambda x: ops.clip(x, -1.0, 1.5), lambda x: np.clip(x, -1, 1.5), (((5, 17),),))
     yield Row(
-        "logical", lambda x, y: x * ops.cast(ops.logical_or(ops.logical_and(x > 0, y > 0), ops.logical_not(x > -1)), "real"),
+        "logical",
+        lambda x, y: x * ops.cast(ops.logical_or(ops.logical_and(x > 0, y > 0), ops.logical_not(x > -1)), "real"),
         lambda x, y: x * (((x > 0) & (y > 0)) | ~(x > -1)), (((4, 5), (4, 5)),), apart=0.05,
     )  # fmt: skip
 
@@ -90,18 +93,20 @@ def _shapes():
         ("flip", lambda x: ops.flip(x, -1), lambda x: np.flip(x, -1), _X3),
         ("expand_dims", lambda x: ops.expand_dims(x, 1), lambda x: np.expand_dims(x, 1), (((2, 3),),)),
         ("squeeze", lambda x: ops.squeeze(x, 1), lambda x: np.squeeze(x, 1), (((2, 1, 3),),)),
-        ("broadcast_to", lambda x: ops.broadcast_to(x, (4, 2, 3)), lambda x: np.broadcast_to(x, (4, 2, 3)), (((2, 1),),)),
+        ("broadcast_to", lambda x: ops.broadcast_to(x, (4, 2, 3)), lambda x: np.broadcast_to(x, (4, 2, 3)),
+         (((2, 1),),)),
         ("repeat", lambda x: ops.repeat(x, 3, axis=1), lambda x: np.repeat(x, 3, 1), (((2, 3),), ((2, 3, 4),))),
         ("tile", lambda x: ops.tile(x, (2, 3)), lambda x: np.tile(x, (2, 3)), (((2, 3),), ((2, 3, 4),))),
         ("pad", lambda x: ops.pad(x, ((1, 0), (2, 3))), lambda x: np.pad(x, ((1, 0), (2, 3))), (((2, 3),),)),
         ("cumsum", lambda x: ops.cumsum(x, axis=1), lambda x: np.cumsum(x, 1), _X3),
         ("cumsum of all", ops.cumsum, np.cumsum, (((2, 3),),)),
-        ("softmax axis 1", lambda x: ops.softmax(x, axis=1), lambda x: np.exp(x) / np.exp(x).sum(1, keepdims=True), _X3),
+        ("softmax axis 1", lambda x: ops.softmax(x, axis=1), lambda x: np.exp(x) / np.exp(x).sum(1, keepdims=True),
+         _X3),
         ("norm", lambda x: ops.norm(x, axis=-1), lambda x: np.linalg.norm(x, axis=-1), (((4, 5),),)),
         ("take", lambda x: ops.take(x, _INDEX, axis=0), lambda x: x[_INDEX], (((3, 4),), ((3, 2, 5),), ((5,),))),
         ("take axis 1", lambda x: ops.take(x, _INDEX, axis=1), lambda x: np.take(x, _INDEX, 1), (((2, 3, 4),),)),
-        ("by the largest", lambda x: x * ops.one_hot(ops.argmax(x, -1), 17), lambda x: x * (x == x.max(-1, keepdims=True)),
-         (((5, 17),),)),
+        ("by the largest", lambda x: x * ops.one_hot(ops.argmax(x, -1), 17),
+         lambda x: x * (x == x.max(-1, keepdims=True)), (((5, 17),),)),
         ("stop_gradient", lambda x: x + ops.stop_gradient(x) * 0.0, lambda x: x, (((2, 3),),)),
     ):  # fmt: skip
         yield Row(name, op, reference, samples, rtol=1e-4, atol=1e-5)
@@ -121,8 +126,8 @@ def _products():
     loose = dict(rtol=1e-3, atol=1e-4)
     yield Row(
         "batched matmul", ops.matmul, np.matmul,
-        (((2, 3, 4), (2, 4, 5)), ((2, 3, 4, 5), (2, 3, 5, 2)), ((2, 1, 3, 4), (5, 4, 2)), ((1, 1, 1), (1, 1, 1))), **loose,
-        bad=((((2, 3, 4), (2, 5, 4)), "matrices that fit"),),
+        (((2, 3, 4), (2, 4, 5)), ((2, 3, 4, 5), (2, 3, 5, 2)), ((2, 1, 3, 4), (5, 4, 2)), ((1, 1, 1), (1, 1, 1))),
+        **loose, bad=((((2, 3, 4), (2, 5, 4)), "matrices that fit"),),
     )  # fmt: skip
     yield Row(
         "matmul of vectors",
@@ -167,13 +172,14 @@ def _products():
 def _chains():
     yield Row(
         "two branches", lambda x, y: ops.tanh(x) * ops.sigmoid(y) + x / (1.0 + ops.exp(y)) - ops.square(x - y),
-        lambda x, y: np.tanh(x) / (1 + np.exp(-y)) + x / (1 + np.exp(y)) - (x - y) ** 2, (((5, 17), (17,)), ((3, 4), (3, 4))),
-        rtol=1e-4, atol=1e-5,
+        lambda x, y: np.tanh(x) / (1 + np.exp(-y)) + x / (1 + np.exp(y)) - (x - y) ** 2,
+        (((5, 17), (17,)), ((3, 4), (3, 4))), rtol=1e-4, atol=1e-5,
     )  # fmt: skip
     yield Row(
-        "normalized by hand", lambda x: (x - ops.mean(x, -1, keepdims=True)) * ops.rsqrt(ops.var(x, -1, keepdims=True) + 1e-3),
-        lambda x: (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-3), (((5, 17),), ((2, 3, 4),)),
-        rtol=1e-3, atol=1e-4,
+        "normalized by hand",
+        lambda x: (x - ops.mean(x, -1, keepdims=True)) * ops.rsqrt(ops.var(x, -1, keepdims=True) + 1e-3),
+        lambda x: (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-3),
+        (((5, 17),), ((2, 3, 4),)), rtol=1e-3, atol=1e-4,
     )  # fmt: skip
     for name, op in (("add", np.add), ("subtract", np.subtract), ("multiply", np.multiply), ("divide", np.divide),
                      ("maximum", np.maximum), ("minimum", np.minimum)):  # fmt: skip

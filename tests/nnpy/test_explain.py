@@ -90,7 +90,7 @@ def test_images_and_several_inputs():
 @pytest.mark.parametrize(
     "make, error, text",
     [
-        (lambda: nn.explain(network(), "fit"), ValueError, "expected mode to be one of train, test, predict, got 'fit'"),
+        (lambda: nn.explain(network(), "fit"), ValueError, "mode to be one of train, test, predict, got 'fit'"),
         (lambda: nn.explain(network(), without=["fuze"]), ValueError, r"unknown passes \['fuze'\]; there are share_"),
         (lambda: nn.explain(nn.Sequential([nn.Dense(3)])), ValueError, "not built"),
         (lambda: nn.explain(nn.Sequential([nn.Input((3,)), nn.Dense(3)]), "train"), RuntimeError, "compile"),

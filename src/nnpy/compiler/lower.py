@@ -364,8 +364,8 @@ class Lowering:
         self._record(Call("custom", arguments, nanoseconds=4 * count, function=compiled))
 
     def finish(self, arena: Any = None, phases: bool = True, reuse: bool = True) -> tuple[list[Op], np.ndarray]:
-        """Schedule the calls and plan their memory; the Ops and the arena they work in. ``arena``: a function that gives
-        one of at least so many bytes. ``phases``: calls may be reordered; ``reuse``: buffers may share memory."""
+        """Schedule the calls and plan their memory; the Ops and the arena they work in. ``arena``: a function that
+        gives one of at least so many bytes. ``phases``: calls may be reordered; ``reuse``: buffers may share memory."""
         self.calls = schedule(self.calls, self.batch, phases)
         for position, call in enumerate(self.calls):
             if "room" in call.arguments:

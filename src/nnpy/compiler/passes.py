@@ -11,8 +11,8 @@ from nnpy.ops.losses import PARTS, LossKernel
 
 
 def share_losses(roots: Sequence[Tensor | Node]) -> tuple[dict[Tensor, Tensor], dict[Node, Node]]:
-    """The loss of a prediction, its gradient and the correct predictions come from one node where their kernel gives them
-    all in one pass."""
+    """The loss of a prediction, its gradient and the correct predictions come from one node where their kernel gives
+    them all in one pass."""
     order = in_order(roots)
     groups: dict[tuple, dict[str, list[Node]]] = {}
     for node in order:

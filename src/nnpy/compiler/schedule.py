@@ -183,8 +183,8 @@ def _phases_first(calls: list[Call], batch: int) -> list[Call]:
 
 
 class _Keys:
-    """What stands for memory: a buffer of the arena as a whole; of memory that exists already (weights, and flat buffers
-    that hold many of them) the pieces between all ends that occur."""
+    """What stands for memory: a buffer of the arena as a whole; of memory that exists already (weights, and flat
+    buffers that hold many of them) the pieces between all ends that occur."""
 
     def __init__(self, slots: Iterable[Slot]):
         ends = set()

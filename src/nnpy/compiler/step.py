@@ -67,9 +67,9 @@ def compile_step(
 ) -> Executable:
     """The Program that does ``effects`` (nodes of ``ops.effects`` and ``ops.updates``) for a batch of this size.
 
-    ``keep``: tensors whose values are read afterwards. ``arena``: gives memory of at least so many bytes; by default the
-    Program has its own. ``without``: passes (``SWITCHES``) to be left out. Raises TypeError or ValueError for a graph
-    that cannot be compiled, ValueError for an unknown pass.
+    ``keep``: tensors whose values are read afterwards. ``arena``: gives memory of at least so many bytes; by default
+    the Program has its own. ``without``: passes (``SWITCHES``) to be left out. Raises TypeError or ValueError for a
+    graph that cannot be compiled, ValueError for an unknown pass.
     """
     if unknown := set(without) - set(SWITCHES):
         raise ValueError(f"compile_step: unknown passes {sorted(unknown)}; there are {', '.join(SWITCHES)}")

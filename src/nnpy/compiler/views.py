@@ -86,8 +86,8 @@ def merged(shape: Sequence[int], strides: Sequence[int]) -> list[tuple[int, int]
 
 
 def address(shape: Sequence[int], strides: Sequence[int], cols: int) -> Address | None:
-    """How rows of ``cols`` elements of ``shape`` find an operand of ``strides`` (0 where it is broadcast); None: it must
-    be copied first."""
+    """How rows of ``cols`` elements of ``shape`` find an operand of ``strides`` (0 where it is broadcast); None: it
+    must be copied first."""
     if min(strides, default=0) < 0:
         return None
     axes = merged(shape, strides)

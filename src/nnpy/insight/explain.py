@@ -111,8 +111,8 @@ def lines(executable: Any, nanoseconds: Sequence[float] | None = None) -> Iterat
         node = call.node
         yield Line(
             number, op.name, "" if node is None else node.scope, "" if node is None else node.operation.name,
-            tuple(spec.kind for spec, _ in call.steps), _shown(sizes), _bytes(call), call.flops, min(op.threads, 1 << 10),
-            barriers[number], took,
+            tuple(spec.kind for spec, _ in call.steps), _shown(sizes), _bytes(call), call.flops,
+            min(op.threads, 1 << 10), barriers[number], took,
         )  # fmt: skip
 
 

@@ -1,5 +1,5 @@
-"""Operations on tensors: the functions that layers, losses and metrics are written with. Names and arguments are those of
-``keras.ops``, where it has them."""
+"""Operations on tensors: the functions that layers, losses and metrics are written with. Names and arguments are those
+of ``keras.ops``, where it has them."""
 
 from nnpy.graph import operators as _operators
 from nnpy.ops.base import Operation
@@ -86,12 +86,13 @@ _operators.update(
 __all__ = [
     "Operation", "Window", "abs", "activation", "add", "affine", "argmax", "argmin", "assign", "average_pool",
     "batch_norm", "binary_correct", "binary_crossentropy", "broadcast_to", "cast", "ceil", "channel_dropout", "clip",
-    "concatenate", "constant", "conv", "conv_by_input", "conv_by_weight", "correct", "cos", "cumsum", "custom", "divide",
-    "dropout", "equal", "erf", "exp", "expand_dims", "expm1", "flatten", "flip", "floor", "full", "full_like", "getitem",
-    "greater", "greater_equal", "group_norm", "isfinite", "isnan", "layer_norm", "less", "less_equal", "log", "log1p",
-    "log_softmax", "logical_and", "logical_not", "logical_or", "logsumexp", "matmul", "max", "max_pool", "maximum",
-    "mean", "mean_squared_error", "min", "minimum", "moveaxis", "multiply", "negative", "norm", "not_equal", "one_hot",
-    "ones_like", "pad", "place", "power", "prod", "reciprocal", "relu", "repeat", "repeat_pixels", "reshape", "round",
-    "rsqrt", "sigmoid", "sign", "sin", "softmax", "softmax_crossentropy", "split", "sqrt", "square", "squeeze", "stack", "std",
-    "stop_gradient", "subtract", "sum", "swapaxes", "take", "tanh", "tile", "transpose", "var", "where", "zeros_like",
+    "concatenate", "constant", "conv", "conv_by_input", "conv_by_weight", "correct", "cos", "cumsum", "custom",
+    "divide", "dropout", "equal", "erf", "exp", "expand_dims", "expm1", "flatten", "flip", "floor", "full", "full_like",
+    "getitem", "greater", "greater_equal", "group_norm", "isfinite", "isnan", "layer_norm", "less", "less_equal", "log",
+    "log1p", "log_softmax", "logical_and", "logical_not", "logical_or", "logsumexp", "matmul", "max", "max_pool",
+    "maximum", "mean", "mean_squared_error", "min", "minimum", "moveaxis", "multiply", "negative", "norm", "not_equal",
+    "one_hot", "ones_like", "pad", "place", "power", "prod", "reciprocal", "relu", "repeat", "repeat_pixels", "reshape",
+    "round", "rsqrt", "sigmoid", "sign", "sin", "softmax", "softmax_crossentropy", "split", "sqrt", "square", "squeeze",
+    "stack", "std", "stop_gradient", "subtract", "sum", "swapaxes", "take", "tanh", "tile", "transpose", "var", "where",
+    "zeros_like",
 ]  # fmt: skip

@@ -67,7 +67,7 @@ class Operation:
     registry: ClassVar[dict[str, Operation]] = {}
 
     name = ""
-    #: a node's constants: their types; what JSON cannot hold (a function, a window) makes an operation that no file does
+    #: a node's constants and their types; what JSON cannot hold (a function, a window) keeps it out of files
     attributes: ClassVar[dict[str, type]] = {}
     #: its nodes can become the head of a fused group: the kernel applies steps to its result
     takes_steps = False

@@ -67,7 +67,7 @@ _AFFINE = _Affine()
 
 
 def constant(value: Any) -> Tensor:
-    """An array as a tensor; integers as int32 indices, all else as reals. Raises TypeError for what holds no numbers."""
+    """An array as a tensor; integers as int32 indices, all else as reals. Raises TypeError for all but numbers."""
     array = np.asarray(value)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"constant: expected real numbers, got {shown(value)}")

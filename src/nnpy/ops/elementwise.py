@@ -189,13 +189,15 @@ _SLOPES: dict[str, Callable[..., tuple[Callable[[], Tensor] | None, ...]]] = {
 _BINARY = {
     row[0]: _Binary(*row)
     for row in (
-        ("add", "add", np.add, "add"), ("subtract", "sub", np.subtract, "rsub"), ("multiply", "mul", np.multiply, "mul"),
-        ("divide", "div", np.divide, "rdiv"), ("maximum", "maximum", np.maximum, "maximum"),
-        ("minimum", "minimum", np.minimum, "minimum"), ("power", "power", np.power),
+        ("add", "add", np.add, "add"), ("subtract", "sub", np.subtract, "rsub"),
+        ("multiply", "mul", np.multiply, "mul"), ("divide", "div", np.divide, "rdiv"),
+        ("maximum", "maximum", np.maximum, "maximum"), ("minimum", "minimum", np.minimum, "minimum"),
+        ("power", "power", np.power),
         ("equal", "eq", np.equal, "eq", True), ("not_equal", "ne", np.not_equal, "ne", True),
         ("less", "lt", np.less, "gt", True), ("less_equal", "le", np.less_equal, "ge", True),
         ("logical_and", "logical_and", np.logical_and, "logical_and", True),
-        ("logical_or", "logical_or", np.logical_or, "logical_or", True), ("greater", "gt", np.greater, "lt", True), ("greater_equal", "ge", np.greater_equal, "le", True),
+        ("logical_or", "logical_or", np.logical_or, "logical_or", True),
+        ("greater", "gt", np.greater, "lt", True), ("greater_equal", "ge", np.greater_equal, "le", True),
     )
 }  # fmt: skip
 _FLAT = {
@@ -454,8 +456,8 @@ def round(x: Any) -> Tensor:
 
 
 def activation(x: Tensor, kind: str, s0: float = 0.0, s1: float = 0.0) -> Tensor:
-    """The activation ``kind``, one of ``nncore.functions.SAVES``; ``s0`` and ``s1`` are its parameters (leaky_relu's slope,
-    elu's alpha)."""
+    """The activation ``kind``, one of ``nncore.functions.SAVES``; ``s0`` and ``s1`` are its parameters (leaky_relu's
+    slope, elu's alpha)."""
     if kind not in SAVES:
         raise ValueError(f"activation: expected one of {', '.join(sorted(SAVES))}, got {kind!r}")
     return apply(_ACTIVATION, [real(x)], kind=kind, s0=float(s0), s1=float(s1))

@@ -98,8 +98,8 @@ class _Take(Operation):
         rows, *rest = table.concrete(low.batch)
         count, cols = low.count(indices), prod(rest)
         low.call(
-            "take", out=item.output, table=table, index=indices, state=low.state, rows=count, cols=cols, table_rows=rows,
-            work=2 * count * cols + count,
+            "take", out=item.output, table=table, index=indices, state=low.state, rows=count, cols=cols,
+            table_rows=rows, work=2 * count * cols + count,
         )  # fmt: skip
 
     def reference(self, table, indices):
@@ -121,8 +121,8 @@ class _TakeGradient(Operation):
         rows, *rest = item.node.output.concrete(low.batch)
         count, cols = low.count(indices), prod(rest)
         low.call(
-            "take_grad", dtable=item.output, dy=upstream, index=indices, rows=count, cols=cols, table_rows=rows, clear=1,
-            work=2 * count * cols + rows * cols // 4,
+            "take_grad", dtable=item.output, dy=upstream, index=indices, rows=count, cols=cols, table_rows=rows,
+            clear=1, work=2 * count * cols + rows * cols // 4,
         )  # fmt: skip
 
 
@@ -197,7 +197,7 @@ def one_hot(x: Any, num_classes: int, axis: int = -1) -> Tensor:
 
 
 def getitem(x: Tensor, key: Any) -> Tensor:
-    """``x[key]``: integers, slices (with steps), None and ``...``; or one index tensor: ``take`` along the first axis."""
+    """``x[key]``: integers, slices (with steps), None and ``...``; or an index tensor: ``take`` along axis 0."""
     if isinstance(key, Tensor | np.ndarray | list):
         return take(x, key, axis=0)
     keys = list(key) if isinstance(key, tuple) else [key]

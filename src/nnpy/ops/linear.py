@@ -130,8 +130,8 @@ _BATCH = _BatchMatMul()
 
 
 def matmul(x1: Tensor, x2: Tensor) -> Tensor:
-    """The matrix product by NumPy's rules: (..., k) @ (k, n) -> (..., n), or of matrices in the last two axes, the other
-    ones broadcast; vectors lose the axis that they were given for it."""
+    """The matrix product by NumPy's rules: (..., k) @ (k, n) -> (..., n), or of matrices in the last two axes, the
+    other ones broadcast; vectors lose the axis that they were given for it."""
     a, b = (to_real(as_tensor("matmul", x)) for x in (x1, x2))
     if not a.rank or not b.rank:
         raise ValueError(f"matmul: expected tensors of rank 1 or more, got {a.shape} and {b.shape}")

@@ -24,8 +24,8 @@ PARTS = ("loss", "gradient", "correct")
 
 
 class LossKernel(Operation):
-    """Inputs: prediction, target (indices, or of the prediction's shape), and where the gradient is asked for and is not
-    multiplied by a constant alone, the upstream of every row. Attributes: ``parts`` of the outputs, in the order of
+    """Inputs: prediction, target (indices, or of the prediction's shape), and where the gradient is asked for and is
+    not multiplied by a constant alone, the upstream of every row. Attributes: ``parts`` of the outputs, in the order of
     ``PARTS``; ``smoothing``, ``ignore`` (a label, or None); ``scale`` and ``per`` of the gradient."""
 
     takes_indices = True
@@ -144,8 +144,8 @@ def loss_gradient(
 def softmax_crossentropy(
     logits: Tensor, target: Tensor, smoothing: float = 0.0, ignore_class: int | None = None
 ) -> Tensor:
-    """-sum(t * log_softmax(logits)) of each row: t one-hot of labels (int32, of the shape of the rows) or targets of the
-    logits' shape, smoothed to t (1 - smoothing) + smoothing / classes; 0 where the label is ``ignore_class``."""
+    """-sum(t * log_softmax(logits)) of each row: t one-hot of labels (int32, of the shape of the rows) or targets of
+    the logits' shape, smoothed to t (1 - smoothing) + smoothing / classes; 0 where the label is ``ignore_class``."""
     return _part("softmax_crossentropy", "loss", [logits, target], smoothing, ignore_class)
 
 
@@ -174,9 +174,8 @@ def binary_correct(scores: Tensor, targets: Tensor, threshold: float = 0.0) -> T
 
 
 def behind(y: Tensor, function: str) -> Tensor | None:
-    """What went into the softmax or sigmoid that gave ``y``, in y's shape: seen through reshapes that keep the last axis
-    (of a softmax) and what leaves numbers as they are; None if something else gave it."""
-
+    """What went into the softmax or sigmoid that gave ``y``, in y's shape: seen through reshapes that keep the last
+    axis (of a softmax) and what leaves numbers as they are; None if something else gave it."""
     x = y
     while (node := x.node) is not None and node.operation.name == "reshape":
         x = node.inputs[0]

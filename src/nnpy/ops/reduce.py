@@ -70,7 +70,8 @@ class _CumSum(Operation):
         sizes = x.concrete(low.batch)
         low.call(
             "cumsum", out=item.output, x=x, outer=product(sizes[:axis]), mid=sizes[axis],
-            inner=product(sizes[axis + 1 :]), stride_outer=product(sizes[axis:]), reverse=int(item.node.attributes["reverse"]),
+            inner=product(sizes[axis + 1 :]), stride_outer=product(sizes[axis:]),
+            reverse=int(item.node.attributes["reverse"]),
             exclusive=int(item.node.attributes["exclusive"]), work=2 * product(sizes),
         )  # fmt: skip
 

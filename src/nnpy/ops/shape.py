@@ -4,6 +4,7 @@ way; what cannot be seen so (and joining) copies."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from math import prod
 from typing import Any
 
@@ -37,7 +38,8 @@ class _Reshape(Alias):
         old, new = node.inputs[0].sizes, node.attributes["sizes"]
         if size_of(old) != size_of(new):
             raise ValueError(
-                f"{label(node)}: cannot make {shown_sizes(new)} of {node.inputs[0].shape}: the numbers of elements differ"
+                f"{label(node)}: cannot make {shown_sizes(new)} of {node.inputs[0].shape}: the numbers of elements "
+                "differ"
             )
         return [new]
 
@@ -186,7 +188,7 @@ def contiguous(shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def _reshaped(old: Sequence[int], strides: Sequence[int], new: Sequence[int]) -> tuple[int, tuple[int, ...]] | None:
-    """Strides of the shape ``new`` over the same elements in the same order, as NumPy finds them; None: needs a copy."""
+    """Strides of the shape ``new`` over the same elements in the same order, as NumPy finds them; None: a copy."""
     if prod(old) == 0:
         return 0, contiguous(new)
     kept = [(n, s) for n, s in zip(old, strides, strict=True) if n != 1]
@@ -374,7 +376,7 @@ def split(x: Tensor, indices_or_sections: int | Sequence[int], axis: int = 0) ->
         places = [0, *(min(int(i), size) for i in indices_or_sections), size]
         if places != sorted(places):
             raise ValueError(f"split: expected increasing places from 0 to {size}, got {indices_or_sections}")
-    return [part_of(x, axis, a, b - a) for a, b in zip(places[:-1], places[1:], strict=True)]
+    return [part_of(x, axis, a, b - a) for a, b in pairwise(places)]
 
 
 def concatenate(tensors: Sequence[Tensor], axis: int = -1) -> Tensor:
