@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nnpy.checks import integer
 from nnpy.graph import Node, Shape
 from nnpy.layers.base import Layer
 
@@ -41,6 +42,23 @@ def summary(model: Model) -> str:
         f"Parameters: {total:,} ({_bytes(size)}), trainable {trainable:,}, not trainable {total - trainable:,}"
     )
     return "\n".join(lines)
+
+
+def memory_of(model: Model, batch_size: int) -> str:
+    """What a model takes, in a line: the parameters, what training keeps for each, and the arenas of its Programs."""
+    from nnpy.training.samples import placeholders
+
+    batch_size = integer("summary", "batch_size", batch_size, least=1)
+    engine, total = model.engine, sum(weight.value.nbytes for weight in model.weights)
+    parts = [f"parameters {_bytes(total)}"]
+    predict = engine.compiled("predict", batch_size, placeholders(model, batch_size, False)).arena_bytes
+    arenas = [f"predict {_bytes(predict)}"]
+    if model.compiled:
+        train = engine.compiled("train", batch_size, placeholders(model, batch_size, True)).arena_bytes
+        kept = sum(flat.nbytes for flat in engine.optimizer_slots().values())
+        parts += [f"gradients {_bytes(engine.claim().gradients.nbytes)}", f"optimizer {_bytes(kept)}"]
+        arenas.append(f"training {_bytes(train)}")
+    return f"Memory for batches of {batch_size}: {', '.join(parts)}; activations and workspaces: {', '.join(arenas)}"
 
 
 def _title(layer: Layer, name: str) -> str:

@@ -242,7 +242,7 @@ def _step(without=()):
     model = nn.Sequential([nn.Input((8, 8, 3)), *layers])
     model.compile(nn.SGD(0.1, momentum=0.9), nn.losses.SparseCategoricalCrossentropy(True), metrics=["accuracy"])
     compile_one = model.engine._compile
-    model.engine._compile = lambda *arguments: compile_one(*arguments, without=without)
+    model.engine._compile = lambda *arguments, **options: compile_one(*arguments, without=without, **options)
     x = np.random.default_rng(2).standard_normal((32, 8, 8, 3)).astype("f")
     logs = [model.train_on_batch(x, Y[:32], return_dict=True) for _ in range(3)]
     return model.get_weights(), [tuple(log.values()) for log in logs], len(_records(model))

@@ -101,3 +101,67 @@ def test_images_and_several_inputs():
 def test_refuses(make, error, text):
     with pytest.raises(error, match=text):
         make()
+
+
+def trained():
+    nn.set_seed(0)
+    net = nn.Sequential(
+        [nn.Input((20,)), nn.Dense(32, activation="relu"), nn.BatchNormalization(), nn.Dropout(0.2), nn.Dense(3)]
+    )
+    net.compile("adam", nn.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    x, y = np.random.default_rng(0).standard_normal((64, 20)).astype("f"), np.arange(64) % 3
+    net.fit(x, y, verbose=0)
+    return net, x, y
+
+
+def test_profile_tells_what_each_op_takes_and_trains_nothing():
+    net, x, y = trained()
+    before, slots = net.get_weights(), {k: v.copy() for k, v in net.engine.optimizer_slots().items()}
+    place = (net.training.draw, net.training.update, net.training.epoch)
+    lines = net.profile(x, y, batch_size=32, steps=3)
+    assert [line.kernel for line in lines] == [line.kernel for line in nn.explain(net, "train", 32)]
+    assert all(line.microseconds > 0 for line in lines) and any("GFLOP/s" in line.rate for line in lines)
+    assert any("GB/s" in line.rate for line in lines) and "us" in str(lines)
+    assert (net.training.draw, net.training.update, net.training.epoch) == place
+    for a, b in zip(before, net.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    for name, flat in net.engine.optimizer_slots().items():
+        np.testing.assert_array_equal(flat, slots[name])
+    assert "predict, batches of 64" in net.profile(x, steps=2).title
+    with pytest.raises(ValueError, match="profile: expected at least 65 samples, a batch, got 64"):
+        net.profile(x, y, batch_size=65)
+
+
+def test_profile_leaves_the_next_epoch_as_it_would_have_been():
+    (net, x, y), (same, _, _) = trained(), trained()
+    net.profile(x, y)
+    for model in (net, same):
+        model.fit(x, y, verbose=0)
+    for a, b in zip(net.get_weights(), same.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_summary_tells_the_memory_that_is_planned():
+    net, _, _ = trained()
+    lines = []
+    net.summary(lines.append, memory=True, batch_size=256)
+    last = lines[0].splitlines()[-1]
+    assert last.startswith("Memory for batches of 256: parameters ") and "optimizer" in last and "training" in last
+    small, large = (nn.explain(net, "train", batch).arena_bytes for batch in (32, 256))
+    assert large > 4 * small
+
+
+def test_programs_of_a_model_share_one_arena():
+    net, x, y = trained()
+    net.evaluate(x, y, verbose=0)
+    net.predict(x)
+    arenas = set()
+    for ready in net.engine._programs.values():
+        (gemm, *_) = [op for op in ready.program.records if op.name.startswith("gemm")]
+        arenas |= {id(owner) for owner in gemm.keep if owner is net.engine._arena}
+    assert len(net.engine._programs) >= 2 and arenas == {id(net.engine._arena)}
+    before = net.engine._arena
+    expected = net.predict(x)
+    net.predict(np.tile(x, (100, 1)), batch_size=6400)  # needs more: a larger one takes its place
+    assert net.engine._arena is not before
+    np.testing.assert_array_equal(net.predict(x), expected)

@@ -53,6 +53,7 @@ class Lowering:
         self.sums: dict[Node, Sums] = {}  # what convolutions have gathered for later nodes
         self.calls: list[Call] = []
         self.node: Node | None = None  # whose calls these are
+        self.arena_bytes = 0
         self._used = used
         self._buffers: dict[Tensor, Buffer] = {}
         self._all: list[Buffer] = []
@@ -379,7 +380,7 @@ class Lowering:
         if nncore.debug_build():
             for buffer in self._all:  # each in an allocation of its own, so that AddressSanitizer sees its ends
                 buffer.external = nncore.ref(nncore.aligned(buffer.nbytes, np.uint8))
-        nbytes = plan(self._all, len(self.calls), reuse)
+        nbytes = self.arena_bytes = plan(self._all, len(self.calls), reuse)
         memory = nncore.aligned(nbytes, np.uint8) if arena is None else arena(nbytes)
         return [self._build(call, memory) for call in self.calls], memory
 

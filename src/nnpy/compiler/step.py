@@ -25,10 +25,10 @@ SWITCHES = (*PASSES, "fuse", "join_chains", "fuse_updates", "phases", "reuse_mem
 class Executable:
     """A compiled step: its Program, and the values of the tensors kept."""
 
-    def __init__(self, program: Program, state: np.ndarray, arena_bytes: int, low: Lowering, values: dict[Tensor, Any]):
+    def __init__(self, program: Program, state: np.ndarray, low: Lowering, values: dict[Tensor, Any]):
         self.program = program
         self.state = state
-        self.arena_bytes = arena_bytes
+        self.arena_bytes = low.arena_bytes
         self.calls = low.calls
         self._values = values
 
@@ -128,7 +128,7 @@ def compile_step(
         low.slot(tensor).buffer.held = True
     code, memory = low.finish(arena, "phases" not in without, "reuse_memory" not in without)
     values = {t: low.view(now, memory) for t, now in final.items()}
-    return Executable(Program(code, state), state, memory.nbytes, low, values)
+    return Executable(Program(code, state), state, low, values)
 
 
 def _changed(order: Sequence[Node]) -> set[Variable]:

@@ -11,7 +11,7 @@ from nncore.kernels.signatures import SIGNATURES
 from nnpy.checks import integer
 from nnpy.compiler import SWITCHES
 from nnpy.compiler.schedule import Call
-from nnpy.training.samples import placeholders
+from nnpy.training.samples import Samples, placeholders, prepare, prepare_inputs
 
 if TYPE_CHECKING:
     from nnpy.model import Model
@@ -99,6 +99,23 @@ def explain(model: Model, mode: str = "predict", batch_size: int = 32, without: 
     executable = model.engine.compiled(mode, batch_size, placeholders(model, batch_size, mode != "predict"), without)
     title = f"{model}: {mode}, batches of {batch_size}"
     return Explanation(title, list(lines(executable)), executable.arena_bytes)
+
+
+def profile(model: Model, x: Any, y: Any = None, batch_size: int | None = None, steps: int = 20) -> Explanation:
+    """What each op of a step takes: ``Model.profile``."""
+    steps = integer("profile", "steps", steps, least=1)
+    if y is None:
+        arrays = prepare_inputs(model, x)
+        samples = Samples(len(arrays[0]), arrays, [], [])
+    else:
+        samples = prepare(model, x, y)
+    count = samples.count if batch_size is None else integer("profile", "batch_size", batch_size, least=1)
+    if count > samples.count:
+        raise ValueError(f"profile: expected at least {count} samples, a batch, got {samples.count}")
+    mode = "predict" if y is None else "train"
+    executable, nanoseconds = model.engine.profile(mode, count, samples.part(0, count), steps)
+    title = f"{model}: {mode}, batches of {count}, mean of {steps} steps"
+    return Explanation(title, list(lines(executable, nanoseconds)), executable.arena_bytes)
 
 
 def lines(executable: Any, nanoseconds: Sequence[float] | None = None) -> Iterator[Line]:

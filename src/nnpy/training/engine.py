@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 SLICE = 0.05  # seconds between two looks at signals and progress
 MOST_ARRAYS = nncore.memory.LAYOUT["SIZE"] - SLOTS  # that a Program can be bound to
 _MOST_PROGRAMS = 24
-_MOST_BYTES = 1 << 30  # of their arenas
 
 
 class Borrowed(Store):
@@ -95,6 +94,7 @@ class Engine:
         self._views: dict[Parameter, np.ndarray] = {}
         self._objectives: dict[tuple, Objective] = {}
         self._programs: OrderedDict[tuple, Ready] = OrderedDict()
+        self._arena: np.ndarray | None = None
         if before is not None:
             self._take_over(before)
 
@@ -214,26 +214,31 @@ class Engine:
             self._programs.move_to_end(key)
             return found
         assert store is not None
-        executable = self._compile(mode, batch, sources, weighted, store)
+        executable = self._compile(mode, batch, sources, weighted, store, arena=self._memory)
         made = Ready(
             executable, [parameter.value for parameter in self.parameters]
         )  # holding them, their ids are theirs
         self._programs[key] = made
-        while len(self._programs) > _MOST_PROGRAMS or (
-            len(self._programs) > 4 and sum(p.executable.arena_bytes for p in self._programs.values()) > _MOST_BYTES
-        ):
+        while len(self._programs) > _MOST_PROGRAMS:
             self._programs.popitem(last=False)
         return made
 
     def _compile(
         self, mode: str, batch: int, sources: tuple[Source, ...], weighted: tuple[int, ...], store: Store,
-        without: Collection[str] = (),
+        without: Collection[str] = (), arena: Callable[[int], np.ndarray] | None = None,
     ) -> Executable:  # fmt: skip
         state = self.train_state if mode == "train" else self.infer_state
         with self._as_compiled():
-            return compile_step(
-                self._effects(mode, sources, weighted, store), batch, state, store.dtype, without=without
-            )  # fmt: skip
+            nodes = self._effects(mode, sources, weighted, store)
+            return compile_step(nodes, batch, state, store.dtype, arena=arena, without=without)
+
+    def _memory(self, nbytes: int) -> np.ndarray:
+        """The arena that all Programs work in, as only one of them runs at a time. Those that were made for a smaller one
+        are dropped, and made again when they are needed."""
+        if self._arena is None or self._arena.nbytes < nbytes:
+            self._arena = nncore.aligned(nbytes, np.uint8)
+            self._programs.clear()
+        return self._arena
 
     def compiled(self, mode: str, batch: int, samples: Samples, without: Collection[str] = ()) -> Executable:
         """A step's Program, not kept: to be looked at."""
@@ -241,6 +246,37 @@ class Engine:
         return self._compile(
             mode, batch, samples.sources, samples.weighted if mode != "predict" else (), store, without
         )
+
+    def profile(self, mode: str, batch: int, samples: Samples, steps: int) -> tuple[Executable, np.ndarray]:
+        """A step on some samples, and the nanoseconds of each of its ops (``Program.profile``). Nothing is trained."""
+        executable = self.compiled(mode, batch, samples)
+        state, training = executable.state, self.model.training
+        table = Rates(self.settings.optimizer, 0).of(0, steps) if mode == "train" and self.settings else np.zeros(steps)
+        order = np.tile(np.arange(batch), steps)
+        results = []  # a step writes behind the one before
+        if mode == "predict":
+            results = [
+                np.tile(array, (steps, *[1] * (array.ndim - 1))) for array in self.results(samples.inputs, batch, 1)
+            ]
+        kept = [weight.value for weight in self.parameters]
+        if mode == "train":
+            store = self.claim()
+            kept = [store.values, store.gradients, *self.optimizer_slots().values()]
+        with self._turn("train" if mode == "train" else "infer"):
+            before, cells = [array.copy() for array in kept], self.totals["train"].copy()
+            setup = {
+                BATCH: batch, ROW: 0, LOCAL: 0, DRAW: training.draw, EPOCH: training.epoch, SEED: training.seed,
+                INDICES: address(order), NUMBERS: 0, RATES: address(table),
+            }  # fmt: skip
+            bind(state, [*samples.arrays, *results], setup)
+            try:
+                nanoseconds = executable.program.profile(steps)
+            finally:
+                self.totals["train"][...] = cells
+                for array, value in zip(kept, before, strict=True):
+                    array[...] = value
+            executable.check()
+        return executable, nanoseconds
 
     def _check_arrays(self, count: int) -> None:
         if count > MOST_ARRAYS:
