@@ -50,7 +50,7 @@ def key(f: types.FunctionType, *options) -> str | None:
     import llvmlite
     import llvmlite.binding as llvm
 
-    from nncore import version
+    from nncore.machine import version
 
     here = [sys.version, platform.machine(), np.__version__, version("numba"), llvmlite.__version__]
     here += [llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()]

@@ -217,6 +217,7 @@ class Layer(Configurable):
 
     # calls
 
+    @calling.runs_its_calling
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Apply the layer; the first call builds it. Arguments: tensors and constants, in lists, tuples and dicts.
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from nnpy.layers.base import Layer
 
 Calling = Generator[tuple["Layer", tuple, dict[str, Any]], Any, Any]
+_plain: set[Callable[..., Any]] = set()
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,10 +200,14 @@ def masks_of(given: Any) -> Any:
     return masks if any(leaf is not None for leaf in tree.leaves(masks)) else None
 
 
+def runs_its_calling(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Marks a ``__call__`` that only runs the layer's ``_calling``: then ``run`` may do it instead."""
+    _plain.add(method)
+    return method
+
+
 def run(calling: Calling) -> Any:
     """What a call returns: the calls that it asks for are made here, one stack for all of them."""
-    from nnpy.layers.base import Layer
-
     stack = [calling]
     value: Any = None
     error: BaseException | None = None
@@ -210,7 +215,7 @@ def run(calling: Calling) -> Any:
         try:
             layer, args, kwargs = stack[-1].send(value) if error is None else stack[-1].throw(error)
             value = error = None
-            if type(layer).__call__ is Layer.__call__:
+            if type(layer).__call__ in _plain:
                 stack.append(layer._calling(args, kwargs))
             else:
                 value = layer(*args, **kwargs)
