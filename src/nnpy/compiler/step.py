@@ -94,7 +94,7 @@ def compile_step(
     updates = [node for node in last if node.operation.name == "update"]
     fixed = all(v.role == "accumulator" for v in _changed(order))  # nothing reads these
     low = Lowering(batch, np.dtype(dtype), state, views, used, fixed=fixed)
-    low.number_streams(ordered(rest))  # as the structure of the graph has them, in whatever order it was made
+    low.number_streams(ordered([*rest, *final.values()]))  # as the structure of the graph has them, in whatever order it was made
     apart = bind_gradients(updates, low)
     items = fuse(order, views, held, fuses="fuse" not in without)
     if "join_chains" not in without and "fuse" not in without:

@@ -112,11 +112,13 @@ def probe(model: Model, x: Any, y: Any = None, training: bool = False) -> Probe:
     if objective is not None:
         trained = [p for p in model.weights if p.trainable]
         slopes = differentiate(final[scalar], [*trained, *final.values()])
-    keep = {final[t] for t in wanted}
-    keep |= {slopes[t] for t in (*trained, *(final[t] for t in named.values())) if t in slopes} if slopes else set()
+    keep = [final[t] for t in wanted]
+    if objective is not None:
+        keep += [slopes[t] for t in (*trained, *(final[t] for t in named.values())) if t in slopes]
+    keep = list(dict.fromkeys(keep))  # in order: random streams are numbered as they come
     with making(model):
         executable = compile_step(
-            feeds(tensors, samples.sources, training), samples.count, state, store.dtype, list(keep)
+            feeds(tensors, samples.sources, training), samples.count, state, store.dtype, keep
         )  # fmt: skip
     bind(state, samples.arrays, {BATCH: samples.count})
     with _undisturbed(model):
