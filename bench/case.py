@@ -41,7 +41,7 @@ class Case:
     def __str__(self):
         sizes = SIGNATURES[self.name].sizes
         shown = [str(self.arguments[n]) for n in ("count", "rows", "m", "k", "n", "cols") if n in sizes]
-        return f"{self.name} {'x'.join(shown)}".strip()
+        return " ".join(filter(None, (self.name, self.arguments.get("rule"), "x".join(shown))))
 
     def program(self):
         """run(times): the kernel so often in one call."""

@@ -55,7 +55,7 @@ def main() -> int:
     model.fit(x, y, w.batch, epochs=1, verbose=0)
     samples, state, steps = prepare(model, x, y), model.engine.train_state, rows // w.batch
     program = model.engine.training(w.batch, samples).program
-    rates, epochs, alone = optimizer.rates(0, steps), [], []
+    rates, epochs, alone = optimizer.columns(0, steps), [], []
     for _ in range(args.rounds):
         clock = Clock()
         model.fit(x, y, w.batch, epochs=1, verbose=0, callbacks=clock)

@@ -59,8 +59,9 @@ class NumpyMLP:
                     continue
                 m, v = moments[j]
                 if self.workload.optimizer == "adam":
-                    layer[j], m, v = reference.adam(layer[j], m, v, g, rate, self.steps)
+                    alpha = rate * (1 - 0.999 ** (self.steps + 1)) ** 0.5 / (1 - 0.9 ** (self.steps + 1))
+                    layer[j], m, v = reference.update("adam", (alpha, 0, 0.1, 0.001, 1e-7), g, layer[j], m, v)
                 else:
-                    layer[j], m = reference.sgd(layer[j], m, g, rate, momentum=0.9)
+                    layer[j], m = reference.update("momentum", (rate, 0, 0.9), g, layer[j], m)
                 moments[j] = (m, v)
         self.steps += 1

@@ -41,7 +41,7 @@ class Step:
         samples = prepare(model, np.concatenate([x] * repeats), np.concatenate([y] * repeats))
         self.program = model.engine.training(workload.batch, samples).program
         self.state = model.engine.train_state
-        self.rates = optimizer.rates(0, STEPS)
+        self.rates = optimizer.columns(0, STEPS)
         self.setup = {BATCH: workload.batch, INDICES: 0, RATES: address(self.rates), LOCAL: 0, ROW: 0}
         self.samples = samples
 

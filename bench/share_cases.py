@@ -41,7 +41,7 @@ def _kernels():
     yield _bounded("conv_weight_grad", _case(f"conv_weight_grad {FILTERS}"), image + weights)
     end = [add_row(normal(COLS)), add_rows(normal(ROWS, COLS)), Step("relu"), Step("scale", s0=0.5)]
     yield _bounded("chain: bias, add, relu, scale", _case(f"chain {ROWS}x{COLS}", end), 3 * tile)
-    yield _bounded("adam", _case(f"adam {COUNT}"), 7 * COUNT, 4 * COUNT)
+    yield _bounded("adam", _case(f"update adam {COUNT}"), 7 * COUNT, 4 * COUNT)
     for cols in (10, COLS):
         yield _bounded(f"softmax_crossentropy {ROWS}x{cols}", _case(f"softmax_crossentropy {ROWS}x{cols}"),
                        2 * ROWS * cols)  # fmt: skip

@@ -1,5 +1,6 @@
 """Every kernel against its NumPy reference, at sizes of real layers."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,7 +16,7 @@ from nncore.expr import evaluate
 from nncore.functions import FUNCTIONS, SAVES
 from nncore.kernels.signatures import SIGNATURES
 from nncore.memory import INDICES, RATES, SLOTS
-from nncore.steps import RULE_REALS
+from nncore.rules import RULES
 from nnpy.compiler.lower import Lowering
 from nnpy.compiler.views import Views
 from nnpy.graph import Tensor
@@ -147,28 +148,16 @@ def _sums():
 
 
 def _optimizers():
-    w, m, g = normal(COUNT), normal(COUNT), normal(COUNT)
-    v, rates, state = np.abs(normal(COUNT)), np.full(MOST, 1e-3), nncore.new_state(0)
-    state[RATES] = rates.ctypes.data
-    adam, momentum = dict(beta_1=0.9, beta_2=0.999, epsilon=1e-7), dict(momentum=0.9)
-    common = dict(g=g, state=state, count=COUNT)
-    yield Case(
-        "sgd", dict(w=w.copy(), v=m.copy(), **common, **momentum), lambda: reference.sgd(w, m, g, 1e-3, **momentum),
-        keep=(rates,),
-    )  # fmt: skip
-    yield Case(
-        "adam", dict(w=w.copy(), m=m.copy(), v=v.copy(), **common, **adam),
-        lambda: reference.adam(w, m, v, g, 1e-3, 0, **adam), keep=(rates,),
-    )  # fmt: skip
-    rule = empty(RULE_REALS)
-    yield Case(
-        "sgd_prepare", dict(rule=rule, state=state, **momentum), lambda: reference.sgd_prepare(1e-3, **momentum),
-        keep=(rates,),
-    )  # fmt: skip
-    yield Case(
-        "adam_prepare", dict(rule=rule, state=state, **adam), lambda: reference.adam_prepare(1e-3, 7, **adam),
-        keep=(rates,),
-    )  # fmt: skip
+    w, g, slots = normal(COUNT), normal(COUNT), [np.abs(normal(COUNT)) for _ in range(2)]
+    columns = dict(rate=1e-3, decay=0.0, keep=0.9, alpha=1e-3, new_1=0.1, new_2=1e-3, epsilon=1e-7)
+    for name, rule in RULES.items():
+        table, state = np.tile([columns[column] for column in rule.columns], (MOST, 1)), nncore.new_state(0)
+        state[RATES] = table.ctypes.data
+        given = slots[: len(rule.slots)]
+        arguments = {f"slot_{i}": slot.copy() for i, slot in enumerate(given)}
+        numpy = partial(reference.update, name, table[0], g, w, *given)
+        arguments |= dict(rule=name, w=w.copy(), g=g, state=state, count=COUNT)
+        yield Case("update", arguments, numpy, keep=(table,))
 
 
 CASES = [

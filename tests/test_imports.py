@@ -16,7 +16,7 @@ SOURCES = Path(__file__).resolve().parents[1] / "src"
 # is new goes to the lowest floor on which it can stand.
 FLOORS = """
 nncore: refs expr windows cpu op vector threads turns pace machine kernels.signatures
-nncore: functions barriers strides reductions
+nncore: functions rules barriers strides reductions
 nncore: program generate
 nncore: memory
 nncore: steps

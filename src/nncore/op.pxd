@@ -28,9 +28,9 @@ cdef enum:
     STATE_DRAW = 0          # draws of every random stream before this step's: the step of Philox
     STATE_ROW = 1           # position in the row indices of this step's first sample
     STATE_BATCH = 2         # samples a step
-    STATE_LOCAL = 3         # steps done since run() was called: position in the learning rates
+    STATE_LOCAL = 3         # steps done since run() was called: the row of the table of columns
     STATE_INDICES = 4       # address of int64 row indices, or 0: rows are taken in order
-    STATE_RATES = 5         # address of double learning rates, one a step
+    STATE_RATES = 5         # address of a table of doubles, a row for each step: the columns of the optimizer's rule
     STATE_SEED = 6          # the seed of every random stream
     STATE_EPOCH = 7         # passes over the data before this one: images are changed in another way in each
     STATE_NUMBERS = 8       # address of int64: the number of each row's sample, or 0: the row itself

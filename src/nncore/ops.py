@@ -13,6 +13,7 @@ from nncore import kernels
 from nncore.kernels.operands import ANY, STRIDED, extents, strides, type_of
 from nncore.kernels.signatures import ROWS, SIGNATURES
 from nncore.refs import Ref, Rows, Touch, ref
+from nncore.rules import RULES, check_rule
 
 ALL = 1 << 20  # more threads than any team has
 
@@ -70,9 +71,10 @@ class Op:
     """``Op("gemm", c=c, a=a, b=b, m=3, ...)``: arguments by the names of ``kernels.signatures``.
 
     Pointers are arrays or Refs, sizes and scalars default to 0. ``steps``: what a chain or gemm does to each element
-    of its result (``nncore.steps``). ``threads``: how many may share it at most (0: all). ``once``: what it computes
-    stays as it is while a run lasts, so that only the first step of each does it. ``every``: it runs in the steps where
-    state[STEPS] % every == phase; barriers are where they would be if it always ran.
+    of its result (``nncore.steps``); ``rule``: of the kernel update, by name. ``threads``: how many may share it at
+    most (0: all). ``once``: what it computes stays as it is while a run lasts, so that only the first step of each does
+    it. ``every``: it runs in the steps where state[STEPS] % every == phase; barriers are where they would be if it
+    always ran.
 
     Raises TypeError for an argument that is missing, unknown or of the wrong kind, dtype or layout, ValueError where
     memory ends before what the sizes say (``kernels.operands``). The dtype and layout of a Ref are the caller's care.
@@ -110,6 +112,11 @@ class Op:
             if kept and name != "chain":
                 raise TypeError(f"Op {name!r}: step {kept[0]!r} works with a temporary tile, which only a chain has")
             arguments["steps"], arguments["n_steps"] = encode(steps, dtype, isa), len(steps)
+        if name == "update":
+            rule = arguments.get("rule")
+            check_rule("Op 'update'", rule, sum(key.startswith("slot_") for key in arguments))
+            arguments["rule"] = kernels.family("optimizer", dtype, isa).RULES[rule]
+            arguments.setdefault("columns", len(RULES[rule].columns))
         take = arguments.pop
         self.sizes = sizes = [take(size, 0) for size in form.sizes]
         for position, value in enumerate(sizes):

@@ -10,6 +10,7 @@ import numpy as np
 
 from nncore import kernels, reference_steps
 from nncore.memory import BATCH, INDICES, ROW
+from nncore.rules import RULES
 
 CHUNK = kernels.family("reduce").CHUNK  # elements of one partial sum of square_sums or penalty
 
@@ -230,39 +231,9 @@ def accumulate_penalty(totals, partials, rows):
     return totals + rows * np.array([partials.sum(), 1.0])
 
 
-# optimizers, as Keras 3 has them
+# optimizers
 
 
-def sgd(w, v, g, lr, scale=1.0, momentum=0.0, nesterov=False, weight_decay=0.0):
-    """(w, v) after one step; v is returned as it came where momentum is 0."""
-    g = g * w.dtype.type(scale)
-    w = w - lr * weight_decay * w
-    if momentum <= 0:
-        return (w - lr * g).astype(g.dtype), v
-    v = momentum * v - lr * g
-    return ((w + momentum * v - lr * g) if nesterov else w + v).astype(g.dtype), v.astype(g.dtype)
-
-
-def sgd_prepare(lr, momentum=0.0, nesterov=False, weight_decay=0.0):
-    """The rule of the step "sgd", float64 [8]: lr, lr * weight_decay, momentum, nesterov, zeros."""
-    return np.array([lr, lr * weight_decay, momentum, nesterov, 0, 0, 0, 0], np.float64)
-
-
-def adam_prepare(lr, step, beta_1=0.9, beta_2=0.999, epsilon=1e-7, weight_decay=0.0):
-    """The rule of step number ``step`` (from 0) of "adam", float64 [8]: lr, lr * weight_decay, 0, 0, the bias-corrected
-    rate, 1 - beta_1, 1 - beta_2, epsilon."""
-    t = step + 1
-    alpha = lr * np.sqrt(1 - beta_2**t) / (1 - beta_1**t)
-    return np.array([lr, lr * weight_decay, 0, 0, alpha, 1 - beta_1, 1 - beta_2, epsilon], np.float64)
-
-
-def adam(w, m, v, g, lr, step, scale=1.0, beta_1=0.9, beta_2=0.999, epsilon=1e-7, weight_decay=0.0):
-    """(w, m, v) after step number ``step`` (from 0). With weight_decay, AdamW."""
-    g = g * w.dtype.type(scale)
-    t = step + 1
-    alpha = lr * np.sqrt(1 - beta_2**t) / (1 - beta_1**t)
-    m = m + (g - m) * (1 - beta_1)
-    v = v + (g * g - v) * (1 - beta_2)
-    w = w - lr * weight_decay * w
-    w = w - m * alpha / (np.sqrt(v) + epsilon)
-    return w.astype(g.dtype), m.astype(g.dtype), v.astype(g.dtype)
+def update(rule, columns, g, w, *slots, scale=1.0):
+    """[w, *slots] after one step of a rule of ``nncore.rules``, by name, with its ``columns`` of that step."""
+    return RULES[rule].apply(columns, g * w.dtype.type(scale), w, *slots, dtype=w.dtype)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
+
 import numpy as np
 
 from nncore.expr import evaluate
 from nncore.functions import FUNCTIONS
-from nncore.memory import DRAW, SEED
+from nncore.memory import DRAW, LOCAL, RATES, SEED
+from nncore.rules import RULES
 from nncore.steps import Operand
 
 _M, _W = (0xD2511F53, 0xCD9E8D57), (0x9E3779B9, 0xBB67AE85)
@@ -40,24 +43,6 @@ def dropout_mask(rows: int, cols: int, width: int, stream: int, rate: float, sta
     return (bits >= int(rate * 65536 + 0.5)).reshape(rows, cols)
 
 
-def _sgd(g, w, v, lr, decay, momentum, nesterov):
-    """w, and v if there is momentum, in place, after one step by the gradient g; the numbers are those of a rule."""
-    if v is None:
-        w[...] = w.astype(np.float64) * (1 - decay) - lr * g
-        return
-    moved = momentum * v.astype(np.float64) - lr * g
-    v[...] = moved
-    w[...] = w.astype(np.float64) * (1 - decay) + (momentum * moved - lr * g if nesterov else moved)
-
-
-def _adam(g, w, m, v, decay, alpha, new_1, new_2, epsilon):
-    """w, m and v in place."""
-    m1, v1 = (a.astype(np.float64) for a in (m, v))
-    m1, v1 = m1 + (g - m1) * new_1, v1 + (g * g - v1) * new_2
-    m[...], v[...] = m1, v1
-    w[...] = w.astype(np.float64) * (1 - decay) - m1 * alpha / (np.sqrt(v1) + epsilon)
-
-
 def broadcast(x: Operand, rows: int, cols: int) -> np.ndarray:
     """The operand's elements, float64 [rows, cols]; its memory is an array."""
     assert isinstance(x.memory, np.ndarray)
@@ -67,11 +52,17 @@ def broadcast(x: Operand, rows: int, cols: int) -> np.ndarray:
     return flat[place].astype(np.float64)
 
 
+def columns_of(state: np.ndarray, width: int) -> np.ndarray:
+    """This step's row of the table of columns, float64 [width], at the address state[RATES]."""
+    table = (ctypes.c_double * ((int(state[LOCAL]) + 1) * width)).from_address(int(state[RATES]))
+    return np.array(table).reshape(-1, width)[-1]
+
+
 def apply(x: np.ndarray, steps, state: np.ndarray | None = None) -> np.ndarray:
     """``steps`` done in turn to a matrix x [rows, cols]; the result has x's dtype.
 
-    ``store`` writes into its operand, and ``sgd`` and ``adam`` update theirs by the gradient x, which they leave as it
-    is. Dropout takes its seed and step from ``state``, or from its own. Computed in float64, rounded once.
+    ``store`` writes into its operand, and ``update`` changes its weights and slots by the gradient x, which it leaves
+    as it is. ``state``: in place of those of the steps. Computed in float64, rounded once.
     """
     rows, cols = x.shape
     v = x.astype(np.float64)
@@ -89,11 +80,12 @@ def apply(x: np.ndarray, steps, state: np.ndarray | None = None) -> np.ndarray:
         elif kind == "norm_grad":
             scale, slope, shift = step.q.memory.astype(np.float64).reshape(3, cols)
             v = v * scale + (broadcast(step.p, rows, cols) * slope + shift)
-        elif kind == "sgd":
-            _sgd(v, step.p.memory, step.q.memory if step.q else None, *step.rule[:4].astype(np.float64))
-        elif kind == "adam":
-            _, decay, _, _, *others = step.rule.astype(np.float64)
-            _adam(v, step.p.memory, step.q.memory, step.r, decay, *others)
+        elif kind == "update":
+            rule, arrays = RULES[step.rule], [step.p.memory, *step.slots]
+            columns = columns_of(step.state if state is None else state, step.width or len(rule.columns))
+            columns = columns[step.index : step.index + len(rule.columns)]
+            for array, new in zip(arrays, rule.apply(columns, v, *arrays), strict=True):
+                array[...] = new
         elif kind == "dropout":
             keep = dropout_mask(rows, cols, step.width, step.index, step.s0, step.state if state is None else state)
             v = np.where(keep, v * step.s1, 0)

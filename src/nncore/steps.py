@@ -12,25 +12,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nncore.functions import FUNCTIONS, SAVES
+from nncore.rules import MOST_SLOTS, RULES, check_rule
 
 if TYPE_CHECKING:
     from nncore.refs import Ref
 
-# What a kind must have: operands p and q, the state array, r, rule.
+# What a kind must have.
 NEEDS: dict[str, tuple[str, ...]] = {
     "store": ("p",),  # p[row, col] = v
     "save": ("p",),  # the same into a temporary tile
     # v = v * s1 with probability 1 - s0, else 0; random bits of (seed, draw, stream index, row * width + col)
     "dropout": ("state",),
     "norm_grad": ("p", "q"),  # v = v * q[0, col] + p[row, col] * q[1, col] + q[2, col]; q's rows are ``width`` long
-    # the optimizer, behind a weight gradient v: p = w, q and r its slots, rule what the kernel NAME_prepare computed
-    "sgd": ("p", "rule"),  # q = velocity, or none without momentum
-    "adam": ("p", "q", "r", "rule"),
+    # the optimizer's ``rule`` for the weights p by their gradient v, which stays as it is
+    "update": ("p", "rule", "state"),
     **{name: tuple(row.operands) for name, row in FUNCTIONS.items()},
 }
 KINDS = tuple(NEEDS)
-UPDATES = {"sgd", "adam"}
-RULE_REALS = 8  # numbers in a rule
 TEMPORARIES = 8  # temporary tiles of a chain
 
 OPERAND = np.dtype(
@@ -38,11 +36,11 @@ OPERAND = np.dtype(
 )  # fmt: skip
 RECORD = np.dtype(
     [
-        ("kind", "i8"), ("function", "u8"), ("p", OPERAND), ("q", OPERAND), ("r", "u8"), ("rule", "u8"),
+        ("kind", "i8"), ("function", "u8"), ("p", OPERAND), ("q", OPERAND), ("slots", "u8", MOST_SLOTS),
         ("state", "u8"), ("index", "i8"), ("width", "i8"), ("s0", "f8"), ("s1", "f8"),
     ]
 )  # fmt: skip
-LAYOUT = RECORD.itemsize * 1000 + 10 * TEMPORARIES + 7  # as kernels/chain.pxd computes it; 7: the number of its kinds
+LAYOUT = RECORD.itemsize * 1000 + 10 * TEMPORARIES + 6  # as kernels/chain.pxd computes it; 6: the number of its kinds
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,16 +104,18 @@ def operand(value: np.ndarray | Operand, matrix: bool = False) -> Operand:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """``p``, ``q``: Operands, or arrays (``operand``). ``state``: the state array of dropout, ``index`` the
-    number of its random stream; ``width``: the elements in a row of the whole matrix, for dropout and norm_grad.
+    """``p``, ``q``: Operands, or arrays (``operand``). Dropout: ``state`` is the state array, ``index`` the number of
+    its random stream, ``width`` the elements in a row of the whole matrix (also of norm_grad). Update: ``rule`` of
+    ``nncore.rules``, ``slots`` arrays laid out as p, ``state`` has the table of columns, ``width`` of them (0: the
+    rule's alone), ``index`` the rule's first.
 
     Raises ValueError for an unknown kind, TypeError for an operand that is missing or of no use."""
 
     kind: str
     p: np.ndarray | Operand | None = None
     q: np.ndarray | Operand | None = None
-    r: np.ndarray | Ref | None = None
-    rule: np.ndarray | Ref | None = None
+    rule: str | None = None
+    slots: tuple[np.ndarray | Ref, ...] = ()
     state: np.ndarray | None = None
     index: int = 0
     width: int = 0
@@ -128,7 +128,9 @@ class Step:
         for name in NEEDS[self.kind]:
             if getattr(self, name) is None:
                 raise TypeError(f"Step {self.kind!r}: {name!r} is missing")
-        whole = self.kind in UPDATES | {"store", "norm_grad"}
+        if self.kind == "update":
+            check_rule("Step 'update'", self.rule, len(self.slots))
+        whole = self.kind in ("update", "store", "norm_grad")
         for name in "pq":
             if getattr(self, name) is not None:
                 try:
@@ -144,13 +146,12 @@ class Step:
         """(Ref, written, elements in a row of which a row's elements touch no other; 0: any) of each operand."""
         from nncore.refs import ref
 
-        update = self.kind in UPDATES
-        found = [(x.memory, update or self.kind == "store", x.width) for x in (self.p, self.q) if x is not None]
+        written = self.kind in ("update", "store")
+        found = [(x.memory, written, x.width) for x in (self.p, self.q) if x is not None]
         if self.kind == "norm_grad":
             found[1] = (*found[1][:2], 0)
-        if self.r is not None:
-            found.append((self.r, update, self.p.ld))
-        found += [(self.rule, False, 0), (self.state, False, 0)]
+        found += [(slot, True, self.p.ld) for slot in self.slots]
+        found.append((self.state, False, 0))
         return [(ref(array), written, width) for array, written, width in found if array is not None]
 
 
@@ -175,12 +176,14 @@ def encode(steps, dtype="float32", isa: str | None = None) -> np.ndarray:
                     expected = f"to be of dtype {np.dtype(dtype)}"
                     raise TypeError(f"Step {step.kind!r}: expected {name} {expected}, got {x.memory.dtype}")
                 record[name] = (ref(x.memory).address, x.ld, x.cs, x.div, x.mod, 0)
-        for name in ("r", "rule", "state"):
-            array = getattr(step, name)
-            record[name] = ref(array).address if array is not None else 0
+        record["slots"][: len(step.slots)] = [ref(slot).address for slot in step.slots]
+        record["state"] = ref(step.state).address if step.state is not None else 0
         for name in ("index", "width", "s0", "s1"):
             record[name] = getattr(step, name)
+        if step.kind == "update":
+            record["function"] = kernels.family("optimizer", dtype, isa).RULES[step.rule]
+            record["width"] = step.width or len(RULES[step.rule].columns)
     return records
 
 
-__all__ = ["KINDS", "NEEDS", "SAVES", "TEMPORARIES", "UPDATES", "Operand", "Step", "encode", "operand"]
+__all__ = ["KINDS", "NEEDS", "SAVES", "TEMPORARIES", "Operand", "Step", "encode", "operand"]

@@ -70,7 +70,7 @@ from nnpy.layers import (
     ZeroPadding2D,
 )
 from nnpy.model import Model
-from nnpy.optimizers import SGD, Adam, AdamW
+from nnpy.optimizers import SGD, Adagrad, Adam, AdamW
 from nnpy.saving import load_model
 from nnpy.seeds import get_seed, set_seed
 from nnpy.sequential import Sequential
@@ -78,7 +78,7 @@ from nnpy.sequential import Sequential
 __version__ = "0.1.0"
 
 __all__ = [
-    "SGD", "Activation", "Adam", "AdamW", "Add", "Average", "AveragePooling1D", "AveragePooling2D",
+    "SGD", "Activation", "Adagrad", "Adam", "AdamW", "Add", "Average", "AveragePooling1D", "AveragePooling2D",
     "BatchNormalization", "CSVLogger", "Callback", "Concatenate", "Conv1D", "Conv2D", "Conv2DTranspose", "Cropping1D",
     "Cropping2D", "Dense", "DepthwiseConv2D", "Dropout", "EarlyStopping", "Flatten", "GlobalAveragePooling1D",
     "GlobalAveragePooling2D", "GlobalMaxPooling1D", "GlobalMaxPooling2D", "GroupNormalization", "History", "Input",

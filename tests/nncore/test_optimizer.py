@@ -1,5 +1,5 @@
-"""SGD and Adam against reference.py over several steps, with every option and thread count: the kernels over flat
-buffers, and the steps behind a gemm or in a chain, which the kernels NAME_prepare give their numbers."""
+"""The rules of nncore.rules against plain formulas over several steps, for every thread count: the kernel over flat
+buffers, and the step behind a gemm or in a chain."""
 
 import itertools
 
@@ -7,217 +7,261 @@ import numpy as np
 import pytest
 
 from nncore import Op, Program, Step, new_state, reference, reference_steps, set_num_threads
-from nncore.memory import DRAW, LOCAL, RATES
-from nncore.steps import RULE_REALS
+from nncore.expr import code
+from nncore.memory import LOCAL, RATES
+from nncore.rules import RULES
 
 COUNTS = [0, 1, 7, 16, 17, 1023, 1024, 1025, 5003]
+SHAPES = [(1, 1), (1, 5), (3, 17), (7, 16), (130, 33), (33, 130), (1, 5003), (2, 4096)]
 STEPS = 4
+LR = np.array([0.1, 0.05, 0.2, 0.01])
 
 
-def train(kernel, arrays, rates, threads, dtype, isa, **arguments):
-    """The arrays after STEPS steps of ``kernel``."""
-    set_num_threads(threads)
-    arrays = {name: array.copy() for name, array in arrays.items()}
+# Each rule in plain NumPy: a step of w and the slots by the gradient g, with this step's columns.
+def sgd(g, w, *, rate, decay):
+    return [w - rate * g - decay * w]
+
+
+def momentum(g, w, v, *, rate, decay, keep):
+    v = keep * v - rate * g
+    return [w + v - decay * w, v]
+
+
+def nesterov(g, w, v, *, rate, decay, keep):
+    v = keep * v - rate * g
+    return [w + keep * v - rate * g - decay * w, v]
+
+
+def adam(g, w, m, v, *, alpha, decay, new_1, new_2, epsilon):
+    m, v = (1 - new_1) * m + new_1 * g, (1 - new_2) * v + new_2 * g**2
+    return [w - decay * w - alpha * m / (np.sqrt(v) + epsilon), m, v]
+
+
+def adagrad(g, w, a, *, rate, decay, epsilon):
+    a = a + g**2
+    return [w - decay * w - rate * g / np.sqrt(a + epsilon), a]
+
+
+FORMULAS = {"sgd": sgd, "momentum": momentum, "nesterov": nesterov, "adam": adam, "adagrad": adagrad}
+VALUES = {  # columns of STEPS steps
+    "rate": LR,
+    "decay": 0.1 * LR,
+    "keep": np.full(STEPS, 0.9),
+    "alpha": LR * np.sqrt(1 - 0.999 ** np.arange(1.0, 5)) / (1 - 0.9 ** np.arange(1.0, 5)),
+    "new_1": np.full(STEPS, 0.1),
+    "new_2": np.full(STEPS, 0.001),
+    "epsilon": np.full(STEPS, 1e-7),
+}
+
+
+def table_of(rule, before=0, behind=0):
+    """The columns [STEPS, ...] of a rule, with others before and behind that it does not read."""
+    table = np.full((STEPS, before + len(RULES[rule].columns) + behind), np.nan)
+    for position, name in enumerate(RULES[rule].columns):
+        table[:, before + position] = VALUES[name]
+    return table
+
+
+def state_with(table):
     state = new_state()
-    state[RATES] = rates.ctypes.data
-    op = Op(kernel, dtype=dtype, isa=isa, state=state, count=len(arrays["w"]), **arrays, **arguments)
-    assert Program([op], state).run(STEPS) == STEPS
-    assert state[DRAW] == state[LOCAL] == STEPS
-    return [arrays[name] for name in "wmv" if name in arrays]
+    state[RATES] = table.ctypes.data
+    return state
 
 
-def start(rng, names, count, dtype):
-    return {name: rng.standard_normal(count).astype(dtype) for name in names}
+def start(rng, rule, shape, dtype, margin=0):
+    """w and the slots, as the left of wider arrays whose rest is 5; slots above 0, as sums of squares are."""
+    arrays = []
+    for _ in range(1 + len(RULES[rule].slots)):
+        wide = np.full((*shape[:-1], shape[-1] + margin), 5, dtype)
+        wide[..., : shape[-1]] = np.abs(rng.standard_normal(shape)) + 0.1
+        arrays.append(wide)
+    return arrays
 
 
-@pytest.mark.parametrize("momentum, nesterov", [(0.0, 0), (0.9, 0), (0.9, 1)])
-@pytest.mark.parametrize("decay", [0.0, 0.1])
+def expected_after(rule, arrays, g, steps=STEPS):
+    """By the plain formula, in float64."""
+    arrays = [array.astype(np.float64) for array in arrays]
+    for step in range(steps):
+        columns = {name: VALUES[name][step] for name in RULES[rule].columns}
+        arrays = FORMULAS[rule](g.astype(np.float64), *arrays, **columns)
+    return arrays
+
+
+def train(rule, arrays, g, table, threads, isa, steps=STEPS, **arguments):
+    """The arrays after ``steps`` steps of the kernel."""
+    set_num_threads(threads)
+    w, *slots = (array.copy() for array in arrays)
+    state = state_with(table)
+    named = {f"slot_{i}": slot for i, slot in enumerate(slots)}
+    op = Op("update", rule=rule, dtype=w.dtype, isa=isa, w=w, g=g, state=state, count=len(w), **named, **arguments)
+    assert Program([op], state).run(steps) == steps == state[LOCAL]
+    return [w, *slots]
+
+
+def test_every_rule_has_a_formula():
+    assert set(FORMULAS) == set(RULES)
+
+
+@pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("clip", [None, 0.25])
-def test_sgd(rng, dtype, isa, momentum, nesterov, decay, clip, every_thread_count, assert_close):
-    rates = np.array([0.1, 0.05, 0.2, 0.01])
-    settings = dict(momentum=momentum, weight_decay=decay)
+def test_update(rule, clip, rng, dtype, isa, every_thread_count, assert_close):
+    table = table_of(rule)
     scale = {} if clip is None else dict(scale=np.array([clip], dtype))
     for count in COUNTS:
-        arrays = start(rng, "wvg" if momentum else "wg", count, dtype)
-        results = every_thread_count(
-            lambda n: train("sgd", arrays, rates, n, dtype, isa, nesterov=nesterov, **settings, **scale)
-        )
-        w, v, g = arrays["w"], arrays.get("v"), arrays["g"]
-        for lr in rates:
-            w, v = reference.sgd(w, v, g, lr, clip or 1.0, nesterov=nesterov, **settings)
-        for actual, expected in zip(results, (w, v), strict=False):
+        arrays, g = start(rng, rule, (count,), dtype), rng.standard_normal(count).astype(dtype)
+        results = every_thread_count(lambda n, a=arrays, g=g: train(rule, a, g, table, n, isa, **scale))
+        for actual, expected in zip(results, expected_after(rule, arrays, g * (clip or 1)), strict=True):
             assert_close(actual, expected)
 
 
-@pytest.mark.parametrize("decay", [0.0, 0.1])
-@pytest.mark.parametrize("clip", [None, 0.25])
-def test_adam(rng, dtype, isa, decay, clip, every_thread_count, assert_close):
-    rates = np.array([0.1, 0.05, 0.2, 0.01])
-    settings = dict(beta_1=0.9, beta_2=0.999, epsilon=1e-7, weight_decay=decay)
-    scale = {} if clip is None else dict(scale=np.array([clip], dtype))
-    for count in COUNTS:
-        arrays = start(rng, "wg", count, dtype) | dict(m=np.zeros(count, dtype), v=np.zeros(count, dtype))
-        results = every_thread_count(lambda n: train("adam", arrays, rates, n, dtype, isa, **settings, **scale))
-        w, m, v = (arrays[name] for name in "wmv")
-        for step, lr in enumerate(rates):
-            w, m, v = reference.adam(w, m, v, arrays["g"], lr, step, clip or 1.0, **settings)
-        for actual, expected in zip(results, (w, m, v), strict=True):
-            assert_close(actual, expected)
+@pytest.mark.parametrize("rule", RULES)
+def test_reference(rule, rng, dtype, assert_close):
+    arrays, g = start(rng, rule, (37,), dtype), rng.standard_normal(37).astype(dtype)
+    results = reference.update(rule, table_of(rule)[0], g, *arrays)
+    for actual, expected in zip(results, expected_after(rule, arrays, g, 1), strict=True):
+        assert actual.dtype == dtype
+        assert_close(actual, expected)
+
+
+def test_rules_that_share_a_table(rng, dtype, isa):
+    """A rule reads its own columns of a wider table, in the kernel and in a step."""
+    for rule in RULES:
+        arrays, g = start(rng, rule, (1, 37), dtype), rng.standard_normal((1, 37)).astype(dtype)
+        flat = [array.reshape(-1) for array in arrays]
+        alone = train(rule, flat, g.reshape(-1), table_of(rule), 1, isa)
+        wide = table_of(rule, before=3, behind=2)
+        places = dict(columns=wide.shape[1], column=3)
+        for one, other in zip(alone, train(rule, flat, g.reshape(-1), wide, 1, isa, **places), strict=True):
+            np.testing.assert_array_equal(one, other)
+        w, *slots = (array.copy() for array in arrays)
+        step = Step("update", rule=rule, p=w, slots=tuple(slots), state=state_with(wide), width=wide.shape[1], index=3)
+        run_chain(g, step, isa, 1, STEPS)
+        for one, other in zip(alone, (w, *slots), strict=True):
+            assert one.tobytes() == other.tobytes()
 
 
 def test_the_bits_of_an_element_do_not_depend_on_its_position(rng, dtype, isa):
     """In a whole vector or among the last few: the same bits."""
-    rates = np.full(STEPS, 0.01)
-    arrays = start(rng, "wmg", 64, dtype)
-    arrays["v"] = arrays["m"] ** 2
-    for kernel, settings in (
-        ("adam", dict(beta_1=0.9, beta_2=0.999, epsilon=1e-7, weight_decay=0.01)),
-        ("sgd", dict(momentum=0.9, nesterov=1, weight_decay=0.01)),
-    ):
-        given = {name: arrays[name] for name in arrays if kernel == "adam" or name != "m"}
-        whole = train(kernel, given, rates, 1, dtype, isa, **settings)
+    for rule in RULES:
+        arrays, g, table = start(rng, rule, (64,), dtype), rng.standard_normal(64).astype(dtype), table_of(rule)
+        whole = train(rule, arrays, g, table, 1, isa)
         for first, last in itertools.product((0, 3), (5, 19, 64)):
-            part = {name: array[first:last].copy() for name, array in given.items()}
-            for one, other in zip(whole, train(kernel, part, rates, 1, dtype, isa, **settings), strict=True):
+            part = train(rule, [array[first:last] for array in arrays], g[first:last].copy(), table, 1, isa)
+            for one, other in zip(whole, part, strict=True):
                 np.testing.assert_array_equal(one[first:last], other)
 
 
-def test_zero_gradients_and_zero_epsilon_touch_nothing_beyond_the_end(dtype, isa):
+def test_zero_gradients_touch_nothing_beyond_the_end(dtype, isa):
     """The padded rest of the last vector may hold anything; the array's neighbours must not."""
     memory = np.full((4, 40), 5, dtype)
     w, m, v, g = memory[:, 8:27]
-    train_state = new_state()
-    rates = np.array([0.1])
-    train_state[RATES] = rates.ctypes.data
-    op = Op("adam", dtype=dtype, isa=isa, w=w, m=m, v=v, g=g, state=train_state, count=19, beta_1=0.9, beta_2=0.999)
-    Program([op], train_state).run()
+    table = np.array([[0.1, 0, 0.1, 0.001, 0]])  # no epsilon
+    state = state_with(table)
+    op = Op("update", rule="adam", dtype=dtype, isa=isa, w=w, slot_0=m, slot_1=v, g=g, state=state, count=19)
+    Program([op], state).run()
     assert (memory[:, :8] == 5).all() and (memory[:, 27:] == 5).all()
     assert np.isfinite(memory).all() and (w != 5).all()
 
 
-RATES_OF_STEPS = np.array([0.1, 0.05, 0.2, 0.01])
-# The settings of an optimizer, and the slots that it then has.
-RULES = [
-    ("sgd", dict(weight_decay=0.1), ""),
-    ("sgd", dict(momentum=0.9), "v"),
-    ("sgd", dict(momentum=0.9, nesterov=1, weight_decay=0.1), "v"),
-    ("adam", dict(beta_1=0.9, beta_2=0.999, epsilon=1e-7), "mv"),
-    ("adam", dict(beta_1=0.8, beta_2=0.99, epsilon=1e-3, weight_decay=0.1), "mv"),
-]
-SHAPES = [(1, 1), (1, 5), (3, 17), (7, 16), (130, 33), (33, 130), (1, 5003), (2, 4096)]
+def run_chain(g, step, isa, threads, steps):
+    """The step on the gradient, which it must leave as it is."""
+    set_num_threads(threads)
+    out, (rows, cols) = np.empty_like(g), g.shape
+    op = Op(
+        "chain", out=out, x=g, rows=rows, cols=cols, ld_out=cols, ld_x=cols, dtype=g.dtype, isa=isa, steps=[step]
+    )  # fmt: skip
+    Program([op], step.state).run(steps)
+    assert out.tobytes() == g.tobytes()
 
 
-def with_rates():
-    state = new_state()
-    state[RATES] = RATES_OF_STEPS.ctypes.data
-    return state
-
-
-def expected_rule(kind, step, settings):
-    lr = RATES_OF_STEPS[step]
-    return reference.adam_prepare(lr, step, **settings) if kind == "adam" else reference.sgd_prepare(lr, **settings)
-
-
-def parameters(rng, slots, shape, dtype, margin=0):
-    """w and the slots, as the left of wider arrays whose rest is 5; v is no less than 0, as Adam's is."""
-    arrays = {}
-    for name in "w" + slots:
-        wide = np.full((shape[0], shape[1] + margin), 5, dtype)
-        wide[:, : shape[1]] = np.abs(rng.standard_normal(shape))
-        arrays[name] = wide
-    return arrays
-
-
-def update_step(kind, arrays, rule, cols):
-    """The Step that updates the left ``cols`` columns of the arrays."""
-    operands = dict(zip("pqr", (array[:, :cols] for array in arrays.values()), strict=False))
-    return Step(kind, rule=rule, **operands)
-
-
-@pytest.mark.parametrize("kind, settings, slots", RULES)
-def test_prepare(kind, settings, slots, dtype, isa):
-    """The numbers of each step, and nothing behind them."""
-    rule = np.full(RULE_REALS + 1, 5, dtype)
-    state = with_rates()
-    op = Op(f"{kind}_prepare", rule=rule[:RULE_REALS], state=state, dtype=dtype, isa=isa, **settings)
-    for threads, step in zip((1, 2, 3, 7), range(STEPS), strict=True):
-        set_num_threads(threads)
-        Program([op], state).run()
-        np.testing.assert_allclose(rule[:-1], expected_rule(kind, step, settings), rtol=np.finfo(dtype).eps)
-        assert rule[-1] == 5
-
-
-@pytest.mark.parametrize("kind, settings, slots", RULES)
-def test_step_in_a_chain(kind, settings, slots, rng, dtype, isa, every_thread_count, assert_close):
-    """Over several steps: the weights and slots are those of the reference, the gradient and the memory around stay."""
+@pytest.mark.parametrize("rule", RULES)
+def test_step_in_a_chain(rule, rng, dtype, isa, every_thread_count, assert_close):
+    """Over several steps: the weights and slots are those of the formula, the gradient and the memory around stay; and
+    the bits are those of the kernel."""
+    table = table_of(rule)
     for shape in SHAPES:
         g = rng.standard_normal(shape).astype(dtype)
-        start = parameters(rng, slots, shape, dtype, margin=3)
+        before, cols = start(rng, rule, shape, dtype, margin=3), shape[1]
 
-        def compute(threads):
-            arrays, out = {name: array.copy() for name, array in start.items()}, np.empty_like(g)
-            rule, state = np.empty(RULE_REALS, dtype), with_rates()
-            prepare = Op(f"{kind}_prepare", rule=rule, state=state, dtype=dtype, isa=isa, **settings)
-            chain = Op(
-                "chain", out=out, x=g, rows=shape[0], cols=shape[1], ld_out=shape[1], ld_x=shape[1], dtype=dtype,
-                isa=isa, steps=[update_step(kind, arrays, rule, shape[1])],
-            )  # fmt: skip
-            set_num_threads(threads)
-            Program([prepare, chain], state).run(STEPS)
-            return [out, *arrays.values()]
+        def compute(threads, g=g, before=before, cols=cols):
+            arrays = [array.copy() for array in before]
+            w, *slots = (array[:, :cols] for array in arrays)
+            step = Step("update", rule=rule, p=w, slots=tuple(slots), state=state_with(table))
+            run_chain(g, step, isa, threads, STEPS)
+            return arrays
 
-        out, *results = every_thread_count(compute)
-        assert out.tobytes() == g.tobytes()
-        wanted = {name: array[:, : shape[1]] for name, array in start.items()}
-        for step, lr in enumerate(RATES_OF_STEPS):
-            if kind == "adam":
-                w, m, v = reference.adam(wanted["w"], wanted["m"], wanted["v"], g, lr, step, **settings)
-                wanted = dict(w=w, m=m, v=v)
-            else:
-                w, v = reference.sgd(wanted["w"], wanted.get("v"), g, lr, **settings)
-                wanted = dict(w=w) if v is None else dict(w=w, v=v)
-        for array, expected in zip(results, wanted.values(), strict=True):
-            assert_close(array[:, : shape[1]], expected)
-            assert (array[:, shape[1] :] == 5).all()
+        results = every_thread_count(compute)
+        inner = [array[:, :cols] for array in before]
+        flat = train(rule, [a.reshape(-1) for a in inner], g.reshape(-1), table, 1, isa)
+        for array, expected, same in zip(results, expected_after(rule, inner, g), flat, strict=True):
+            assert_close(array[:, :cols], expected)
+            assert (array[:, cols:] == 5).all()
+            assert array[:, :cols].tobytes() == same.tobytes()
 
 
-@pytest.mark.parametrize("kind, settings, slots", RULES)
+@pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("batch, rows, cols", [(1, 1, 1), (5, 3, 17), (33, 130, 70), (700, 9, 129), (0, 4, 5)])
-def test_step_behind_a_gemm(
-    kind, settings, slots, batch, rows, cols, rng, dtype, isa, run, every_thread_count, assert_close
-):
+def test_step_behind_a_gemm(rule, batch, rows, cols, rng, dtype, isa, run, every_thread_count, assert_close):
     """A weight gradient x.T @ dy with the update behind it does what the same gemm alone and then the update do."""
     x, dy = (rng.standard_normal((batch, n)).astype(dtype) for n in (rows, cols))
-    rule = expected_rule(kind, 0, settings).astype(dtype)
-    start = parameters(rng, slots, (rows, cols), dtype)
+    table, before = table_of(rule), start(rng, rule, (rows, cols), dtype)
+
+    def update_of(arrays):
+        return Step("update", rule=rule, p=arrays[0], slots=tuple(arrays[1:]), state=state_with(table))
 
     def product(threads, steps):
         c = np.empty((rows, cols), dtype)
         run(
-            "gemm", threads=threads, dtype=dtype, isa=isa, c=c, a=x, b=dy, m=rows, n=cols, k=batch, rs_a=1, cs_a=rows,
-            ldb=cols, ldc=cols, steps=steps,
+            "gemm", threads=threads, dtype=dtype, isa=isa, c=c, a=x.T, b=dy, m=rows, n=cols, k=batch, rs_a=1,
+            cs_a=rows, ldb=cols, ldc=cols, steps=steps,
         )  # fmt: skip
         return c
 
     def compute(threads):
-        arrays = {name: array.copy() for name, array in start.items()}
-        return [product(threads, [update_step(kind, arrays, rule, cols)]), *arrays.values()]
+        arrays = [array.copy() for array in before]
+        return [product(threads, [update_of(arrays)]), *arrays]
 
     g, *results = every_thread_count(compute)
     assert g.tobytes() == product(1, None).tobytes()
-    wanted = {name: array.copy() for name, array in start.items()}
-    reference_steps.apply(g, [update_step(kind, wanted, rule, cols)])
-    for actual, expected in zip(results, wanted.values(), strict=True):
+    wanted = [array.copy() for array in before]
+    reference_steps.apply(g, [update_of(wanted)])
+    for actual, expected in zip(results, wanted, strict=True):
         assert_close(actual, expected, scale=max(1.0, float(np.abs(g).max())))
 
 
 def test_adam_after_an_overflow_stands_still(isa):
     """A second moment that is infinite counts as the largest number: next to no update, as the formula says."""
     w, m, v, g = (np.full(37, value, np.float32) for value in (0.5, 0.1, 1.0, 1e25))
-    rates, state = np.full(3, 1e-3), new_state()
-    state[RATES] = rates.ctypes.data
-    settings = dict(beta_1=0.9, beta_2=0.999, epsilon=1e-7)
-    Program([Op("adam", w=w, m=m, v=v, g=g, state=state, count=37, isa=isa, **settings)], state).run()
+    table = table_of("adam")
+    table[:, 1] = 0  # decay
+    w, m, v = train("adam", [w, m, v], g, table, 1, isa, steps=1)
     assert np.isinf(v).all() and np.isfinite(w).all()
-    rate = 1e-3 * np.sqrt(1 - 0.999) / (1 - 0.9)  # corrected for the bias of the first step
-    np.testing.assert_allclose(w, 0.5 - rate * 1e24 / np.sqrt(3.0e38), rtol=1e-4)
+    np.testing.assert_allclose(w, 0.5 - VALUES["alpha"][0] * 1e24 / np.sqrt(3.0e38), rtol=1e-4)
+
+
+def test_a_rule_is_one_row():
+    """Adagrad's: a slot, three columns and two assignments, of which all else is made."""
+    rule = RULES["adagrad"]
+    assert rule.slots == ("accumulator",) and rule.columns == ("rate", "decay", "epsilon")
+    assert [(name, code(value, "vector")[1]) for name, value in rule.assignments] == [
+        ("accumulator", "(accumulator + (g * g))"),
+        ("w", "((w - (w * decay)) - over_root((g * rate), (accumulator + epsilon), vsplat(0.0)))"),
+    ]
+
+
+STATE = new_state()
+ONE = np.ones((1, 1), np.float32)
+BAD = [
+    (lambda: Step("update", rule="adm", p=ONE, state=STATE), ValueError, "unknown rule 'adm'; expected one of sgd, "),
+    (lambda: Step("update", rule="adam", p=ONE, state=STATE), TypeError, "rule 'adam' has 2 slots, got 0"),
+    (lambda: Step("update", rule="sgd", p=ONE), TypeError, "Step 'update': 'state' is missing"),
+    (lambda: Op("update", rule="momentum", w=ONE, g=ONE, state=STATE, count=1), TypeError,
+     "Op 'update': rule 'momentum' has 1 slots, got 0"),
+    (lambda: Op("update", w=ONE, g=ONE, state=STATE, count=1), ValueError, "Op 'update': unknown rule None"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("make, error, text", BAD)
+def test_refuses(make, error, text):
+    with pytest.raises(error, match=text):
+        make()

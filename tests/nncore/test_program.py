@@ -34,10 +34,10 @@ def trainer(rng, count=40_000):
     """Adam on one buffer: a Program whose result depends on every step."""
     w, g = rng.standard_normal((2, count)).astype(np.float32)
     m, v = np.zeros((2, count), np.float32)
-    state, rates = new_state(), np.full(1000, 1e-2)
-    state[RATES] = rates.ctypes.data
-    op = Op("adam", w=w, m=m, v=v, g=g, state=state, count=count, beta_1=0.9, beta_2=0.99, epsilon=1e-7)
-    return Program([op], state), w, rates
+    state, columns = new_state(), np.tile([1e-2, 0, 0.1, 0.01, 1e-7], (1000, 1))
+    state[RATES] = columns.ctypes.data
+    op = Op("update", rule="adam", w=w, slot_0=m, slot_1=v, g=g, state=state, count=count)
+    return Program([op], state), w, columns
 
 
 # State and slices

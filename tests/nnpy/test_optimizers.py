@@ -11,7 +11,7 @@ from nnpy import optimizers, schedules
 from nnpy.compiler import compile_step
 from nnpy.graph import Parameter, Tensor
 from nnpy.ops.effects import feed
-from nnpy.optimizers import SGD, Adam, AdamW
+from nnpy.optimizers import SGD, Adagrad, Adam, AdamW
 from nnpy.parameters import Store
 from nnpy.registry import from_json, to_json
 
@@ -41,7 +41,7 @@ def train(optimizer, values, gradients, dtype="float32", frozen=()):
     fed = [np.empty((1, *p.shape), dtype) for p in given]
     feeds = [feed(t, slot, dtype, fed[slot].nbytes) for slot, t in enumerate(given.values())]
     program = compile_step([*feeds, *optimizer.effects(given, store)], 1, state, dtype).program
-    rates = optimizer.rates(0, len(gradients))
+    rates = optimizer.columns(0, len(gradients))
     state[RATES] = rates.ctypes.data
     for slot, array in enumerate(fed):
         state[SLOTS + slot] = array.ctypes.data
@@ -96,8 +96,31 @@ def test_adam_with_a_schedule_against_a_plain_loop(clip):
         np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("decay", [None, 0.1])
+def test_adagrad_over_a_hundred_steps(decay):
+    """accumulator += g * g; w -= rate * g / sqrt(accumulator + epsilon), as in Keras, from an accumulator of 0.1."""
+    rng = np.random.default_rng(3)
+    gradients = [[rng.standard_normal(57)] for _ in range(100)]
+    w = rng.standard_normal(57)
+    got, _ = train(Adagrad(0.05, epsilon=1e-5, weight_decay=decay), [w], gradients, "float64")
+    accumulator = np.full(57, 0.1)
+    for (g,) in gradients:
+        accumulator = accumulator + g * g
+        w = w - 0.05 * (decay or 0) * w - 0.05 * g / np.sqrt(accumulator + 1e-5)
+    np.testing.assert_allclose(got[0], w, rtol=1e-12)
+
+
+def test_columns_of_many_steps():
+    """Those of later steps are those that the steps before would have had: bias correction counts from the start."""
+    for optimizer in (SGD(0.1, 0.9), Adam(schedules.ExponentialDecay(0.1, 2, 0.5), weight_decay=0.1), Adagrad()):
+        table = optimizer.columns(0, 10)
+        assert table.dtype == np.float64 and table.flags.c_contiguous
+        np.testing.assert_array_equal(optimizer.columns(7, 3), table[7:])
+
+
 CLIPPED = [
     SGD(0.1), SGD(0.1, 0.9, clipnorm=1.0), SGD(0.1, 0.9, True, clipvalue=0.5), Adam(global_clipnorm=3.0), AdamW(),
+    Adagrad(0.1, weight_decay=0.01),
 ]  # fmt: skip
 
 
@@ -155,6 +178,7 @@ def test_slots_are_kept_for_each_store():
 
 def test_get():
     assert type(optimizers.get("adam")) is Adam and type(optimizers.get("AdamW")) is AdamW
+    assert type(optimizers.get("adagrad")) is Adagrad
     assert type(optimizers.get("sgd")) is SGD and type(optimizers.get(SGD)) is SGD
     assert optimizers.get("adamw").weight_decay == 0.004 and optimizers.get("sgd").learning_rate == 0.01
     again = optimizers.get(to_json(SGD(schedules.CosineDecay(0.1, 10), 0.9, True, clipnorm=1.0)))
@@ -212,6 +236,8 @@ BAD = [
     (lambda: SGD(nesterov="yes"), TypeError, "SGD: expected nesterov to be True or False, got 'yes'"),
     (lambda: Adam(beta_1=1.0), ValueError, "Adam: expected beta_1 to be a finite number >= 0 and < 1, got 1.0"),
     (lambda: Adam(epsilon=0), ValueError, "Adam: expected epsilon to be a finite number > 0, got 0"),
+    (lambda: Adagrad(initial_accumulator_value=-1), ValueError, "Adagrad: expected initial_accumulator_value"),
+    (lambda: Adagrad(epsilon=0), ValueError, "Adagrad: expected epsilon to be a finite number > 0, got 0"),
     (lambda: AdamW(weight_decay=-1), ValueError, "AdamW: expected weight_decay"),
     (lambda: Adam(clipnorm=0), ValueError, "Adam: expected clipnorm to be a finite number > 0, got 0"),
     (lambda: Adam(clipnorm=1, clipvalue=1), ValueError, "at most one kind of clipping, got clipnorm and clipvalue"),

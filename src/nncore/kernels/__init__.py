@@ -54,7 +54,7 @@ def _module(family: str, isa: str, dtype: str):
 def check_layout(module) -> None:
     """Raise ImportError for a module compiled against other C structs than the runtime's, or for kernels with other
     arguments: they would read nonsense."""
-    from nncore import functions, memory, steps
+    from nncore import functions, memory, rules, steps
 
     expected = {
         "LAYOUT": memory.LAYOUT["LAYOUT"],
@@ -63,7 +63,7 @@ def check_layout(module) -> None:
     if hasattr(module, "STEP_LAYOUT"):  # of families that apply steps
         expected["STEP_LAYOUT"] = steps.LAYOUT
     if hasattr(module, "ROWS"):  # what its functions were made of
-        expected["ROWS"] = functions.fingerprint()
+        expected["ROWS"] = (functions if hasattr(module, "FUNCTIONS") else rules).fingerprint()
     for name, value in expected.items():
         found = getattr(module, name, None)
         if found != value:

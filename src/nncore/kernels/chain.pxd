@@ -4,12 +4,12 @@ from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 from nncore.kernels.lanes cimport fetch, load_part, store_part
 from nncore.kernels.philox cimport dropout
-from nncore.kernels.update cimport Rule, adam_step, momentum_step, sgd_step
+from nncore.kernels.update cimport MOST_SLOTS, Rule, Update, columns_of, run_rule
 from nncore.vector cimport LANES, real, vf, vload, vstore
 
 cdef enum:                  # kinds; nncore.kernels.steps exports them
     MAP                     # ``function`` does it
-    STORE, SAVE, DROPOUT, NORM_GRAD, STEP_SGD, STEP_ADAM, STEP_KINDS
+    STORE, SAVE, DROPOUT, NORM_GRAD, UPDATE, STEP_KINDS
 
 cdef enum:
     TEMPORARIES = 8         # tiles that a chain can keep for later steps
@@ -43,14 +43,13 @@ ctypedef void (*TileFunction)(const Tile* tile) noexcept nogil
 
 cdef struct StepRecord:     # nncore.steps.RECORD
     int64_t kind
-    TileFunction function   # of nncore.kernels.steps
+    TileFunction function   # of nncore.kernels.steps; update: the rule, of nncore.kernels.optimizer
     OperandRecord p
     OperandRecord q
-    void* r
-    void* rule              # sgd, adam: the numbers of this optimizer step
-    const int64_t* state    # dropout
-    int64_t index           # dropout: number of the random stream
-    int64_t width           # dropout: elements in a row of the whole matrix
+    real* slots[MOST_SLOTS] # update: of the weights p, with the same row stride
+    const int64_t* state    # dropout, update
+    int64_t index           # dropout: number of the random stream; update: the rule's first column
+    int64_t width           # dropout: elements in a row of the whole matrix; update: columns in the table
     double s0
     double s1
 
@@ -225,44 +224,22 @@ cdef inline void norm_grad_tile(const StepRecord* step, real* t, int64_t ld, int
         c += LANES
 
 
-cdef inline void update_part(const Rule* rule, int64_t kind, real* w, real* m, real* v, const real* g,
-                             int64_t width) noexcept nogil:
-    """The optimizer's step for at most LANES weights."""
-    cdef vf gi = load_part(g, width, width, 0), wi = load_part(w, width, width, 0), mi, vi
-    if kind == STEP_ADAM:
-        mi = load_part(m, width, width, 0)
-        vi = load_part(v, width, width, 0)
-        wi = adam_step(rule, wi, &mi, &vi, gi)
-        store_part(m, mi, width)
-        store_part(v, vi, width)
-    elif m != NULL:
-        mi = load_part(m, width, width, 0)
-        wi = momentum_step(rule, wi, &mi, gi)
-        store_part(m, mi, width)
-    else:
-        wi = sgd_step(rule, wi, gi)
-    store_part(w, wi, width)
-
-
 cdef inline void update_tile(const StepRecord* step, const real* g, int64_t ld, int64_t row0, int64_t rows, int64_t col0,
                              int64_t cols) noexcept nogil:
     """The optimizer's step for the weights whose gradient the tile is."""
-    cdef Rule rule = (<const Rule*>step.rule)[0]
-    cdef real* w = <real*>step.p.data
-    cdef real* m = <real*>step.q.data
-    cdef real* v = <real*>step.r
-    cdef int64_t i, r, c
-    for r in range(rows):
-        i = (row0 + r) * step.p.ld + col0
-        c = 0
-        if step.kind == STEP_ADAM:
-            while c <= cols - LANES:
-                update_part(&rule, STEP_ADAM, w + i + c, m + i + c, v + i + c, g + r * ld + c, LANES)
-                c += LANES
-        while c < cols:
-            update_part(&rule, step.kind, w + i + c, m + i + c if m != NULL else NULL, v + i + c if v != NULL else NULL,
-                        g + r * ld + c, cols - c)
-            c += LANES
+    cdef Update part
+    cdef int64_t i, at = row0 * step.p.ld + col0
+    part.w = <real*>step.p.data + at
+    for i in range(MOST_SLOTS):
+        part.slots[i] = step.slots[i] + at if step.slots[i] != NULL else NULL
+    part.g = g
+    part.columns = columns_of(step.state, step.width, step.index)
+    part.ld = step.p.ld
+    part.ldg = ld
+    part.rows = rows
+    part.cols = cols
+    part.scale = 1
+    run_rule(<Rule>step.function, &part)
 
 
 cdef inline void copy_tile(real* t, int64_t ld, const real* x, int64_t ldx, int64_t rows, int64_t cols) noexcept nogil:

@@ -41,7 +41,7 @@ _COLUMNS = {name: "cols" for name in ("gamma", "beta", "dgamma", "dbeta", "movin
 _BY_COLUMN = _ROWS | _COLUMNS | {name: "cols" for name in ("mean", "rstd", "scale", "shift")}
 _OF_ROWS = ("mean", "rstd", "loss", "hits", "labels", "weights", "upstream")
 _BY_ROW = _ROWS | _COLUMNS | {name: "rows" for name in _OF_ROWS}
-_BY_COUNT = {name: "count" for name in ("w", "m", "v", "g")}
+_BY_COUNT = {name: "count" for name in ("w", "g")}
 _OF_PARTS = _BY_COLUMN | {"partial": "2 * parts * cols", "factors": "3 * cols", "counts": "parts"}
 _OF_GROUPS = {
     **dict.fromkeys(("x", "y", "dx", "dy"), "batch * pixels * cols"), **_COLUMNS, "partial": "2 * batch * cols",
@@ -120,8 +120,7 @@ EXTENTS: dict[str, dict[str, str]] = {
     "clip_scale": {"scale": "1", "partials": "count", "norm": "1"},
     "penalty": {"w": "count"},
     "accumulate_penalty": {"totals": "2", "partials": "count"},
-    "sgd": _BY_COUNT | {"scale": "1"},
-    "adam": _BY_COUNT | {"scale": "1"},
+    "update": _BY_COUNT | {f"slot_{i}": "count" for i in range(4)} | {"scale": "1"},
     "triad": {name: "count" for name in "abc"},
     "copy_peak": {name: "count" for name in "ab"},
 }  # fmt: skip

@@ -168,10 +168,10 @@ SIGNATURES = {
     "penalty": _signature("reduce", "partials! w", "count", "l1 l2"),
     "accumulate_penalty": _signature("reduce", "totals! partials", "count rows"),
     # optimizers over the flat parameter buffer
-    "sgd": _signature("optimizer", "w! v!? g state scale?", "count nesterov", "momentum weight_decay"),
-    "adam": _signature("optimizer", "w! m! v! g state scale?", "count", "beta_1 beta_2 epsilon weight_decay"),
-    "sgd_prepare": _signature("optimizer", "rule! state", "nesterov", "momentum weight_decay"),
-    "adam_prepare": _signature("optimizer", "rule! state", "", "beta_1 beta_2 epsilon weight_decay"),
+    # of nncore.rules; Op takes the name of a rule, and ``columns`` are as many as the rule's if not given
+    "update": _signature(
+        "optimizer", "w! slot_0!? slot_1!? slot_2!? slot_3!? g state scale?", "rule count columns column"
+    ),
     # what the machine can do at most, for benchmarks
     "fma_peak": _signature("roofline", "sink!", "chains iterations"),
     "triad": _signature("roofline", "a! b c", "count passes", "s"),

@@ -4,7 +4,7 @@ They are no kernels: a step's record holds the address of its function (``FUNCTI
 steps calls it there. ``CODES`` numbers the kinds that kernels.chain does itself.
 """
 from libc.stdint cimport int64_t
-from nncore.kernels.chain cimport (DROPOUT, MAP, NORM_GRAD, SAVE, STEP_ADAM, STEP_SGD, STORE, Tile, step_layout)
+from nncore.kernels.chain cimport DROPOUT, MAP, NORM_GRAD, SAVE, STORE, UPDATE, Tile, step_layout
 from nncore.op cimport layout, signature
 from nncore.vector cimport (F32, INFINITY, vabs, vand, vandnot, vceil, vcos, vdiv, veq, verf, vexp, vexp_bounded, vexpm1,
                             vexpm1_bounded, vf, vfloor, vgauss, vge, vgt, vlog, vlog1p, vmax, vmin, vpow, vround, vselect,
@@ -40,8 +40,8 @@ cdef extern from *:
 
 include "functions.pxi"
 
-CODES = {"function": MAP, "store": STORE, "save": SAVE, "dropout": DROPOUT, "norm_grad": NORM_GRAD, "sgd": STEP_SGD,
-         "adam": STEP_ADAM}
+CODES = {"function": MAP, "store": STORE, "save": SAVE, "dropout": DROPOUT, "norm_grad": NORM_GRAD,
+         "update": UPDATE}
 LAYOUT = layout()
 SIGNATURE = signature()
 STEP_LAYOUT = step_layout()

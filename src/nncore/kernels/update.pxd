@@ -1,56 +1,68 @@
-# What an optimizer does to a vector of weights: used by the optimizer kernels, over flat buffers, and as the last step of
-# a weight-gradient GEMM, while the gradient is in cache.
-from libc.math cimport pow, sqrt
+# What an optimizer does to weights: used by the kernel update over flat buffers, and as the last step of a weight-gradient
+# GEMM, while the gradient is in cache. Both call the same function of the rule, so they give the same bits.
 from libc.stdint cimport int64_t
-from nncore.op cimport STATE_LOCAL, STATE_RATES, STATE_DRAW
-from nncore.vector cimport real, vbits, vdiv, vf, vfrombits, vi, visplat, vmin, vsplat, vsqrt
+from libc.string cimport memcpy, memset
+from nncore.kernels.lanes cimport MOST_LANES
+from nncore.op cimport STATE_LOCAL, STATE_RATES
+from nncore.vector cimport F32, LANES, real, vbits, vdiv, vf, vfrombits, visplat, vmin, vsplat, vsqrt
 
-cdef extern from *:
-    """
-    #ifdef NN_f32
-    #define NN_FAST_ROOTS 1
-    #else
-    #define NN_FAST_ROOTS 0
-    #endif
-    """
-    enum:
-        FAST_ROOTS "NN_FAST_ROOTS"
+cdef enum:
+    MOST_SLOTS = 4          # nncore.rules.MOST_SLOTS
 
-cdef struct Rule:           # nncore.steps.RULE_REALS reals
-    real lr
-    real decay              # lr * weight_decay
-    real momentum           # sgd
-    real nesterov           # 1: look ahead
-    real alpha              # adam: the bias-corrected learning rate
-    real new_1              # 1 - beta_1
-    real new_2              # 1 - beta_2
-    real epsilon
+cdef struct Update:         # rows x cols weights; for a rule's function cols is a multiple of LANES
+    real* w                 # with row stride ld, as the slots
+    real* slots[MOST_SLOTS] # NULL from the first on that the rule has not
+    const real* g           # with row stride ldg
+    const double* columns   # of this step, as many as the rule has
+    int64_t ld
+    int64_t ldg
+    int64_t rows
+    int64_t cols
+    real scale              # of the gradient
+
+ctypedef void (*Rule)(const Update* update) noexcept nogil
 
 
-cdef inline double rate(const int64_t* state) noexcept nogil:
-    """This step's learning rate."""
-    return (<const double*>state[STATE_RATES])[state[STATE_LOCAL]]
+cdef inline const double* columns_of(const int64_t* state, int64_t width, int64_t first) noexcept nogil:
+    """This step's row of the table of ``width`` columns, from column ``first`` on."""
+    return <const double*>state[STATE_RATES] + state[STATE_LOCAL] * width + first
 
 
-cdef inline void sgd_rule(Rule* rule, const int64_t* state, double momentum, double weight_decay, bint nesterov) noexcept nogil:
-    rule.lr = <real>rate(state)
-    rule.decay = <real>(rate(state) * weight_decay)
-    rule.momentum = <real>momentum
-    rule.nesterov = <real>nesterov
-    rule.alpha = rule.new_1 = rule.new_2 = rule.epsilon = 0
+cdef inline void exchange(real* array, real* padded, int64_t count, bint back) noexcept nogil:
+    """Copy ``count`` elements to the padded copy, or back."""
+    memcpy(array if back else padded, padded if back else array, count * sizeof(real))
 
 
-cdef inline void adam_rule(Rule* rule, const int64_t* state, double beta_1, double beta_2, double epsilon,
-                           double weight_decay) noexcept nogil:
-    """alpha = lr * sqrt(1 - beta_2^t) / (1 - beta_1^t), t = step + 1."""
-    cdef double lr = rate(state), t = <double>(state[STATE_DRAW] + 1)
-    rule.lr = <real>lr
-    rule.decay = <real>(lr * weight_decay)
-    rule.momentum = rule.nesterov = 0
-    rule.alpha = <real>(lr * sqrt(1 - pow(beta_2, t)) / (1 - pow(beta_1, t)))
-    rule.new_1 = <real>(1 - beta_1)
-    rule.new_2 = <real>(1 - beta_2)
-    rule.epsilon = <real>epsilon
+cdef inline void run_rule(Rule rule, const Update* update) noexcept nogil:
+    """Any number of columns: the last, fewer than a vector, pass through padded copies, row by row."""
+    cdef Update part = update[0]
+    cdef real padded[MOST_SLOTS + 2][MOST_LANES]
+    cdef int64_t r, i, at, whole = update.cols // LANES * LANES, rest = update.cols - whole
+    if whole > 0:
+        part.cols = whole
+        rule(&part)
+    if rest == 0:
+        return
+    part.rows = 1
+    part.cols = LANES
+    part.w = padded[0]
+    part.g = padded[1]
+    for i in range(MOST_SLOTS):
+        if update.slots[i] != NULL:
+            part.slots[i] = padded[2 + i]
+    memset(padded, 0, sizeof(padded))
+    for r in range(update.rows):
+        at = r * update.ld + whole
+        exchange(update.w + at, padded[0], rest, False)
+        memcpy(padded[1], update.g + r * update.ldg + whole, rest * sizeof(real))
+        for i in range(MOST_SLOTS):
+            if update.slots[i] != NULL:
+                exchange(update.slots[i] + at, padded[2 + i], rest, False)
+        rule(&part)
+        exchange(update.w + at, padded[0], rest, True)
+        for i in range(MOST_SLOTS):
+            if update.slots[i] != NULL:
+                exchange(update.slots[i] + at, padded[2 + i], rest, True)
 
 
 cdef inline vf over_root(vf m, vf v, vf epsilon) noexcept nogil:
@@ -60,7 +72,7 @@ cdef inline vf over_root(vf m, vf v, vf epsilon) noexcept nogil:
     the classic integer guesses takes a third, with an error below 4 ULP. v = 0 gives m / epsilon exactly as the root does.
     """
     cdef vf y, d, half
-    if FAST_ROOTS:
+    if F32:
         v = vmin(vsplat(3.0e38), v)     # of infinity the guess knows nothing
         half = v * vsplat(0.5)
         y = vfrombits(visplat(0x5f3759df) - (vbits(v) >> 1))
@@ -74,22 +86,3 @@ cdef inline vf over_root(vf m, vf v, vf epsilon) noexcept nogil:
         y = y * (vsplat(2.0) - d * y)
         return m * y
     return vdiv(m, vsqrt(v) + epsilon)
-
-
-cdef inline vf sgd_step(const Rule* rule, vf w, vf g) noexcept nogil:
-    return w - w * vsplat(rule.decay) - g * vsplat(rule.lr)
-
-
-cdef inline vf momentum_step(const Rule* rule, vf w, vf* v, vf g) noexcept nogil:
-    cdef vf move = g * vsplat(rule.lr), step
-    v[0] = v[0] * vsplat(rule.momentum) - move
-    step = v[0]
-    if rule.nesterov != 0:
-        step = v[0] * vsplat(rule.momentum) - move
-    return w - w * vsplat(rule.decay) + step
-
-
-cdef inline vf adam_step(const Rule* rule, vf w, vf* m, vf* v, vf g) noexcept nogil:
-    m[0] = m[0] + (g - m[0]) * vsplat(rule.new_1)
-    v[0] = v[0] + (g * g - v[0]) * vsplat(rule.new_2)
-    return w - w * vsplat(rule.decay) - over_root(m[0] * vsplat(rule.alpha), v[0], vsplat(rule.epsilon))

@@ -101,12 +101,6 @@ def compile_step(
         items = join_chains(items, views, held)
     if "fuse_updates" not in without:
         items = fuse_updates(items, views)
-    fused = [spec.update for item in items for spec in item.steps if spec.update is not None]
-    if fused:  # SHIM
-        attributes = fused[0].attributes
-        attributes["optimizer"].step(attributes["store"], attributes["parameter"], state)
-        prepared = attributes["optimizer"].prepare(attributes["store"].rule, state)
-        low.call(prepared.pop("kernel"), work=1, **prepared)
     for item in items:
         low.announce(item.node)
     for tensor, copy in before.items():

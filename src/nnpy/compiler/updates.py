@@ -42,5 +42,5 @@ def lower_updates(updates: Sequence[Node], low: Lowering) -> None:
         low.node = nodes[0]
         given = {} if scale is None else {"scale": scale}
         for first, last in store.stretches([node.attributes["parameter"] for node in nodes]):
-            name, arguments = optimizer.kernel(store, first, last)
-            low.call(name, state=low.state, work=3 * (last - first) // 4, **arguments, **given)
+            arguments = optimizer.update(store, first, last, low.state)
+            low.call("update", work=3 * (last - first) // 4, **arguments, **given)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from nncore import Step
+import numpy as np
+
 from nnpy.checks import real
 from nnpy.optimizers.base import Optimizer, Rate
 
@@ -13,8 +14,6 @@ class Adam(Optimizer):
     As in Keras, ``epsilon`` is added to the root before bias correction (the paper's "epsilon hat"). ValueError unless
     0 <= beta_1, beta_2 < 1 and epsilon > 0. The other arguments are those of ``Optimizer``.
     """
-
-    slot_names = ("momentum", "velocity")
 
     def __init__(
         self,
@@ -35,19 +34,14 @@ class Adam(Optimizer):
         self.beta_2 = real(kind, "beta_2", beta_2, least=0, below=1)
         self.epsilon = real(kind, "epsilon", epsilon, above=0)
 
-    def update(self, *, slots, **arguments):
-        arguments |= {"m": slots["momentum"], "v": slots["velocity"]}
-        arguments |= {"beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon}
-        return dict(kernel="adam", weight_decay=self.weight_decay or 0.0, **arguments)
+    @property
+    def rule(self):
+        return "adam"
 
-    def prepare(self, rule, state):
-        return dict(
-            kernel="adam_prepare", rule=rule, state=state, beta_1=self.beta_1, beta_2=self.beta_2,
-            epsilon=self.epsilon, weight_decay=self.weight_decay or 0.0,
-        )  # fmt: skip
-
-    def fused(self, *, w, slots, rule):
-        return Step("adam", p=w, q=slots["momentum"], r=slots["velocity"], rule=rule)
+    def numbers(self, rates, first_step):
+        t = np.arange(first_step + 1, first_step + 1 + len(rates), dtype=np.float64)
+        alpha = rates * np.sqrt(1 - self.beta_2**t) / (1 - self.beta_1**t)
+        return {"alpha": alpha, "new_1": 1 - self.beta_1, "new_2": 1 - self.beta_2, "epsilon": self.epsilon}
 
 
 class AdamW(Adam):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
@@ -10,7 +11,7 @@ import numpy as np
 
 import nncore
 from nncore import Step
-from nncore.steps import RULE_REALS
+from nncore.rules import RULES
 from nnpy import ops
 from nnpy.checks import real, shown
 from nnpy.graph import Node, Parameter, Tensor
@@ -34,7 +35,6 @@ class Optimizer(Configurable):
     """
 
     group = "optimizer"
-    slot_names: tuple[str, ...] = ()  # its state: arrays of the parameters' layout
 
     def __init__(
         self,
@@ -93,15 +93,39 @@ class Optimizer(Configurable):
             )
         return rates
 
+    @property
+    def rule(self) -> str:
+        """The row of ``nncore.rules`` that its settings ask for."""
+        raise NotImplementedError(f"{type(self).__name__}: an optimizer must define rule")
+
+    def numbers(self, rates: np.ndarray, first_step: int) -> dict[str, Any]:
+        """Columns of the rule beside rate and decay, by name: a number, or one for each step from ``first_step`` on, of
+        which ``rates`` are the learning rates."""
+        return {}
+
+    def columns(self, first_step: int, count: int) -> np.ndarray:
+        """The columns of the rule, float64 [count, columns], for ``count`` steps from ``first_step`` on: what the
+        state's cell RATES points to. Raises ValueError as ``rates``."""
+        rates = self.rates(first_step, count)
+        found = {"rate": rates, "decay": rates * (self.weight_decay or 0.0), **self.numbers(rates, first_step)}
+        table = np.empty((count, len(RULES[self.rule].columns)))
+        for position, name in enumerate(RULES[self.rule].columns):
+            table[:, position] = found[name]
+        return table
+
     def slots(self, store: Store) -> dict[str, np.ndarray]:
-        """The optimizer's state for a store, by name: flat arrays of the store's layout, zero at first."""
+        """The optimizer's state for a store, by name: flat arrays of the store's layout, ``initial`` at first."""
         if store not in self._slots:
-            self._slots[store] = {name: nncore.aligned(store.size, store.dtype) for name in self.used_slots()}
+            self._slots[store] = {name: nncore.aligned(store.size, store.dtype) for name in RULES[self.rule].slots}
+            if self.initial:
+                for array in self._slots[store].values():
+                    array[:] = self.initial
         return self._slots[store]
 
-    def used_slots(self) -> tuple[str, ...]:
-        """The names of the slots that its settings need."""
-        return self.slot_names
+    @property
+    def initial(self) -> float:
+        """What the slots hold before the first step."""
+        return 0.0
 
     def effects(self, gradients: dict[Parameter, Tensor], store: Store) -> list[Node]:
         """The nodes that end a training step: gradients clipped, and every parameter of ``gradients`` updated."""
@@ -114,18 +138,17 @@ class Optimizer(Configurable):
             scales = dict.fromkeys(gradients, clip_scale(gradients, self.global_clipnorm, store))
         return [update(p, g, self, store, scales.get(p)) for p, g in gradients.items()]
 
-    def kernel(self, store: Store, first: int, last: int) -> tuple[str, dict[str, Any]]:
-        """The kernel that updates a stretch of the flat buffers, and its arguments."""
-        slots = {name: flat[first:last] for name, flat in self.slots(store).items()}
-        op = self.update(slots=slots, w=store.values[first:last], g=store.gradients[first:last], count=last - first)
-        return op.pop("kernel"), op
+    def update(self, store: Store, first: int, last: int, state: np.ndarray) -> dict[str, Any]:
+        """The arguments of the kernel update for a stretch of the flat buffers."""
+        slots = {f"slot_{i}": flat[first:last] for i, flat in enumerate(self.slots(store).values())}
+        flat = dict(w=store.values[first:last], g=store.gradients[first:last], count=last - first)
+        return dict(rule=self.rule, state=state, **flat, **slots)
 
     def step(self, store: Store, parameter: Parameter, state: np.ndarray) -> Step:
         """The same for one parameter, as the last step of its gradient's kernel."""
-        slots = {name: store.view(flat, parameter) for name, flat in self.slots(store).items()}
-        if not hasattr(store, "rule"):
-            store.rule = nncore.aligned(RULE_REALS, store.dtype)
-        return self.fused(w=parameter.value, slots=slots, rule=store.rule)
+        shape = (math.prod(parameter.value.shape[:-1]), *parameter.value.shape[-1:])
+        slots = tuple(store.view(flat, parameter).reshape(shape) for flat in self.slots(store).values())
+        return Step("update", rule=self.rule, p=parameter.value.reshape(shape), slots=slots, state=state)
 
     @property
     def clips(self) -> bool:

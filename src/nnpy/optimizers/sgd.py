@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from nncore import Step
 from nnpy.checks import flag, real
 from nnpy.optimizers.base import Optimizer, Rate
 
@@ -13,8 +12,6 @@ class SGD(Optimizer):
     ``nesterov``: w += momentum * v - learning_rate * g (Sutskever et al., ICML 2013). ValueError unless
     0 <= momentum <= 1. The other arguments are those of ``Optimizer``.
     """
-
-    slot_names = ("momentum",)
 
     def __init__(
         self,
@@ -31,19 +28,9 @@ class SGD(Optimizer):
         self.momentum = real("SGD", "momentum", momentum, least=0, most=1)
         self.nesterov = flag("SGD", "nesterov", nesterov)
 
-    def used_slots(self):
-        return self.slot_names if self.momentum else ()
+    @property
+    def rule(self):
+        return "sgd" if not self.momentum else "nesterov" if self.nesterov else "momentum"
 
-    def update(self, *, slots, **arguments):
-        velocity = {"v": slots["momentum"]} if self.momentum else {}
-        arguments |= velocity | {"nesterov": self.nesterov, "momentum": self.momentum}
-        return dict(kernel="sgd", weight_decay=self.weight_decay or 0.0, **arguments)
-
-    def prepare(self, rule, state):
-        return dict(
-            kernel="sgd_prepare", rule=rule, state=state, nesterov=self.nesterov,
-            momentum=self.momentum, weight_decay=self.weight_decay or 0.0,
-        )  # fmt: skip
-
-    def fused(self, *, w, slots, rule):
-        return Step("sgd", p=w, q=slots.get("momentum"), rule=rule)
+    def numbers(self, rates, first_step):
+        return {"keep": self.momentum}

@@ -54,7 +54,8 @@ class Ready(NamedTuple):
 
 
 class Rates:
-    """The learning rates of the steps up to ``end``, asked for once, unless the optimizer's is changed meanwhile."""
+    """The columns of the optimizer's rule in the steps up to ``end``, asked for once, unless its learning rate is
+    changed meanwhile."""
 
     def __init__(self, optimizer: Any, end: int):
         self.optimizer, self.end = optimizer, end
@@ -65,7 +66,7 @@ class Rates:
         """Of ``count`` steps, at least, from ``update`` on."""
         rate, last = self.optimizer.learning_rate, self._first + len(self._table)
         if rate is not self._rate or not self._first <= update <= last - count:
-            self._table = self.optimizer.rates(update, max(count, self.end - update))
+            self._table = self.optimizer.columns(update, max(count, self.end - update))
             self._rate, self._first = rate, update
         return self._table[update - self._first :]
 
