@@ -3,7 +3,7 @@
 # Element (o, m, i) is at x[o * stride_outer + m * stride_mid + i]. Each output has one owner, and the order of additions is
 # fixed by the sizes alone. Where inner is 1 and mid contiguous, lanes run along mid; else along inner.
 from libc.stdint cimport int32_t, int64_t
-from nncore.kernels.gemm_micro cimport nn_inlined
+from nncore.kernels.gemm_micro cimport nn_inlined, transpose
 from nncore.kernels.lanes cimport LANE_NUMBER, lanes_max, lanes_sum, load_part, store_part, vfirst
 from nncore.op cimport Op, layout, signature, split
 from nncore.vector cimport (INFINITY, LANES, ireal, real, vand, vbits, veq, vexp, vf, vfrombits, vgt, vi, viadd, visplat,
@@ -43,6 +43,7 @@ cdef enum:
     BLOCK = 512         # terms of a lane summed before they are added to the total: rounding grows with BLOCK + mid / BLOCK
     WIDE = 4            # vectors of columns, or of a row, that are reduced at once
     COLUMNS = 64        # running sums side by side
+    SHORT = 4           # vectors of a row up to which argmax takes LANES rows at once
     # kinds, in the order of signatures.REDUCTIONS; EXPONENTIALS: sum(exp(x - shift)), the second half of LOGSUMEXP
     SUM = 0
     MAX = 1
@@ -352,6 +353,31 @@ cdef inline nn_inlined find_in_columns(bint largest, const real* x, int64_t rows
         out[i] = <int32_t>place[i]
 
 
+cdef inline nn_inlined find_in_rows(bint largest, const real* x, int64_t rows, int64_t ld, int64_t cols, int64_t room,
+                                    int32_t* out) noexcept nogil:
+    """find_in_row of up to LANES short rows, a lane each."""
+    cdef vf v[16]
+    cdef vf best = vsplat(0)
+    cdef vi at = visplat(0), index = at
+    cdef ireal place[16]
+    cdef int64_t c = 0, j, width
+    cdef int i
+    while c < cols:
+        width = min(<int64_t>LANES, cols - c)
+        for i in range(LANES):
+            v[i] = load_part(x + i * ld + c, cols - c, room - i * ld - c, 0) if i < rows else vsplat(0)
+        transpose(v)
+        if c == 0:
+            best = v[0]
+        for j in range(width):
+            find(largest, &best, &at, v[j], index)
+            index = viadd(index, visplat(1))
+        c += LANES
+    vstore(<real*>place, vfrombits(at))
+    for i in range(rows):
+        out[i] = <int32_t>place[i]
+
+
 cdef inline nn_inlined find_share(bint largest, const Op* op, int thread, int threads) noexcept nogil:
     cdef int32_t* out = <int32_t*>op.p[0]
     cdef const real* x = <const real*>op.p[1]
@@ -365,6 +391,13 @@ cdef inline nn_inlined find_share(bint largest, const Op* op, int thread, int th
         last *= blocks
     else:
         split(outer * blocks, thread, threads, &first, &last)
+    if inner == 1 and op.n[4] == 1 and 0 < mid <= SHORT * LANES:
+        item = first
+        while item < last:
+            c = item * op.n[3]
+            find_in_rows(largest, x + c, min(<int64_t>LANES, last - item), op.n[3], mid, extent - c, out + item)
+            item += LANES
+        return
     for item in range(first, last):
         c = item % blocks * LANES
         y = x + item // blocks * op.n[3] + c
