@@ -93,6 +93,16 @@ def test_steps_and_accumulation(isa, dtype, every_thread_count):
     np.testing.assert_allclose(every_thread_count(compute)[0], exact, atol=1e-4 if dtype == "float32" else 1e-12)
 
 
+def test_one_mask_for_every_matrix(isa, dtype):
+    """The rows that steps see are those of all matrices: an operand says how often it comes again."""
+    a, b, mask = data((2, 3, 20, 30), dtype), data((2, 3, 30, 25), dtype, 1), data((20, 25), dtype, 2)
+    c = np.empty((2, 3, 20, 25), dtype)
+    set_num_threads(2)
+    steps = [Step("add", p=Operand(mask, ld=25, mod=20))]
+    Program([batched(c, a, b, isa, 2, steps=steps)], new_state()).run()
+    np.testing.assert_allclose(c, a @ b + mask, atol=1e-4 if dtype == "float32" else 1e-12)
+
+
 def test_room_is_what_it_takes(isa, dtype):
     """No more is written, whatever the shape."""
     module = kernels.family("gemm", dtype, isa)
