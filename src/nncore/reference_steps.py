@@ -26,21 +26,33 @@ def philox(counter: np.ndarray, key: tuple[int, int]) -> np.ndarray:
     return np.stack([a, b, c, d], axis=1).astype(np.uint32)
 
 
+def _words(counts: np.ndarray, places: np.ndarray, stream: int, state: np.ndarray) -> np.ndarray:
+    """uint32 [n]: word ``places`` of the counters (``counts`` in two words, draw, stream), with the seed as key."""
+    counter = np.empty((counts.size, 4), np.uint32)
+    counter[:, 0], counter[:, 1] = counts & _LOW, counts >> np.uint64(32)
+    counter[:, 2], counter[:, 3] = int(state[DRAW]) & 0xFFFFFFFF, stream
+    words = philox(counter, (int(state[SEED]) & 0xFFFFFFFF, int(state[SEED]) >> 32 & 0xFFFFFFFF))
+    return words[np.arange(counts.size), places.astype(int)]
+
+
 def dropout_mask(rows: int, cols: int, width: int, stream: int, rate: float, state: np.ndarray) -> np.ndarray:
     """bool [rows, cols]: where dropout keeps the elements of a matrix of ``width`` columns.
 
-    Element e = row * width + col has half-word e % 8 (low half of each word first) of the counter (e // 8 in two
-    words, step, stream), with the seed as key; it is kept where those 16 bits are at least round(rate * 65536).
+    Element e = row * width + col has half-word e % 8 (low half of each word first) of the counter e // 8; it is kept where
+    those 16 bits are at least round(rate * 2**16). For rates below 1/64 or above 63/64 they are the first of 48, the
+    others being word e % 4 of the counter e // 4 + 2**63, and it is kept where these are at least round(rate * 2**48).
     """
     element = np.arange(rows, dtype=np.uint64)[:, None] * np.uint64(width) + np.arange(cols, dtype=np.uint64)
     group, place = np.divmod(element.ravel(), np.uint64(8))
-    counter = np.empty((group.size, 4), np.uint32)
-    counter[:, 0], counter[:, 1] = group & _LOW, group >> np.uint64(32)
-    counter[:, 2], counter[:, 3] = int(state[DRAW]) & 0xFFFFFFFF, stream
-    words = philox(counter, (int(state[SEED]) & 0xFFFFFFFF, int(state[SEED]) >> 32 & 0xFFFFFFFF))
-    word = words[np.arange(group.size), (place // np.uint64(2)).astype(int)]
-    bits = word >> (place % np.uint64(2) * np.uint64(16)).astype(np.uint32) & np.uint32(0xFFFF)
-    return (bits >= int(rate * 65536 + 0.5)).reshape(rows, cols)
+    word = _words(group, place // np.uint64(2), stream, state)
+    bits = (word >> (place % np.uint64(2) * np.uint64(16)).astype(np.uint32) & np.uint32(0xFFFF)).astype(np.uint64)
+    rare = rate * 64 < 1 or (1 - rate) * 64 < 1
+    first, rest = divmod(int(rate * 2**48 + 0.5), 1 << 32) if rare else (int(rate * 65536 + 0.5), 0)
+    kept = bits >= first
+    (tied,) = np.nonzero(bits == first)
+    group, place = np.divmod(element.ravel()[tied], np.uint64(4))
+    kept[tied] = _words(group | np.uint64(1 << 63), place, stream, state) >= rest
+    return kept.reshape(rows, cols)
 
 
 def broadcast(x: Operand, rows: int, cols: int) -> np.ndarray:

@@ -329,6 +329,26 @@ def test_dropout_rate(rate, isa, dtype, run):
         assert len({a.tobytes() for a in (one, other, later, reseeded)}) == 4
 
 
+@pytest.mark.parametrize("rate", [5e-6, 0.3, 0.99999])
+def test_dropout_as_the_reference_has_it(rate, isa, run):
+    """Elements whose first 16 bits do not decide are among these."""
+    state = nncore.new_state(seed=11)
+    x = np.ones((500, 601), np.float32)
+    out = chain(run, x, [Step("dropout", state=state, index=3, width=601, s0=rate, s1=1.0)], isa=isa, threads=2)
+    np.testing.assert_array_equal(out > 0, reference_steps.dropout_mask(500, 601, 601, 3, rate, state))
+
+
+@pytest.mark.parametrize("rare", [5e-6, 1e-5])
+def test_rates_near_0_and_1(rare, isa, run):
+    """16 bits would never drop at 5e-6, and keep half as many again at 0.99999."""
+    n, state = 16_000_000, nncore.new_state(seed=5)
+    out = np.ones((4000, n // 4000), np.float32)
+    step = Step("dropout", state=state, index=0, width=n // 4000, s0=rare if rare < 1e-5 else 1 - rare, s1=1.0)
+    chain(run, out, [step], isa=isa, out=out, threads=2)
+    count = np.count_nonzero(out == (0 if rare < 1e-5 else 1))
+    assert abs(count - n * rare) < 4 * np.sqrt(n * rare)
+
+
 def test_dropout_beyond_32_bits(isa, dtype, run):
     """Element numbers above 2**35, so that the counter's second word counts."""
     width = 1 << 34
