@@ -7,7 +7,7 @@ from nncore.kernels.gemm_micro cimport nn_inlined, transpose
 from nncore.kernels.lanes cimport LANE_NUMBER, lanes_max, lanes_sum, load_part, store_part, vfirst
 from nncore.op cimport Op, layout, signature, split
 from nncore.vector cimport (INFINITY, LANES, ireal, real, vand, vbits, veq, vexp, vf, vfrombits, vgt, vi, viadd, visplat,
-                            vload, vlog, vmax, vmin, vselect, vsplat, vstore, vtoint)
+                            vload, vlog, vmax, vmin, vselect, vsplat, vstore, vtoint, vtoreal)
 
 cdef extern from *:
     """
@@ -44,6 +44,7 @@ cdef enum:
     WIDE = 4            # vectors of columns, or of a row, that are reduced at once
     COLUMNS = 64        # running sums side by side
     SHORT = 4           # vectors of a row up to which argmax takes LANES rows at once
+    EXACT = 1 << 24     # whole numbers up to here are float32
     # kinds, in the order of signatures.REDUCTIONS; EXPONENTIALS: sum(exp(x - shift)), the second half of LOGSUMEXP
     SUM = 0
     MAX = 1
@@ -256,21 +257,12 @@ cdef inline void find(bint largest, vf* best, vi* at, vf x, vi index) noexcept n
 
 
 cdef inline int32_t first_of(const vf* best, const vi* at, vf top) noexcept nogil:
-    """The least element among those where the best of a lane is the best of all."""
-    cdef ireal place[16]
-    cdef ireal least[16]
-    cdef vi number = vtoint(vload(LANE_NUMBER)), end = visplat(0x7FFFFFFF), index
-    cdef int i, j
-    for i in range(LANES):
-        least[i] = 0x7FFFFFFF
+    """The least element among those where the best of a lane is the best of all; exact up to EXACT."""
+    cdef vf number = vload(LANE_NUMBER), least = vsplat(INFINITY)
+    cdef int j
     for j in range(WIDE):
-        index = viadd(at[j], viadd(number, visplat(j * LANES)))
-        vstore(<real*>place, vselect(veq(best[j], top), vfrombits(index), vfrombits(end)))
-        for i in range(LANES):
-            least[i] = place[i] if place[i] < least[i] else least[i]
-    for i in range(1, LANES):
-        least[0] = least[i] if least[i] < least[0] else least[0]
-    return <int32_t>least[0]
+        least = vmin(least, vselect(veq(best[j], top), vtoreal(at[j]) + (number + vsplat(j * LANES)), vsplat(INFINITY)))
+    return <int32_t>-lanes_max(-least)
 
 
 cdef inline int32_t find_in_row(bint largest, const real* x, int64_t count, int64_t room) noexcept nogil:
@@ -301,7 +293,7 @@ cdef inline int32_t find_in_row(bint largest, const real* x, int64_t count, int6
         at[0] = vbits(vselect(better, vfrombits(index), vfrombits(at[0])))
         index = viadd(index, visplat(LANES))
         c += LANES
-    if lanes_sum(strange) != 0:         # NaN: of NaN or of an infinity
+    if count > EXACT or lanes_sum(strange) != 0:        # NaN: of NaN or of an infinity
         return find_strange(largest, x, count)
     top = best[0]
     for j in range(1, WIDE):
@@ -310,7 +302,7 @@ cdef inline int32_t find_in_row(bint largest, const real* x, int64_t count, int6
 
 
 cdef int32_t find_strange(bint largest, const real* x, int64_t count) noexcept nogil:
-    """find_in_row where there are NaN or infinities."""
+    """find_in_row where there are NaN or infinities, or more elements than float32 can number."""
     cdef real pad = -INFINITY if largest else INFINITY
     cdef vf best = load_part(x, count, count, pad)
     cdef vi index = vtoint(vload(LANE_NUMBER)), at = index
