@@ -353,3 +353,11 @@ def test_slower_instruction_sets_are_given_more_threads(monkeypatch):
         model.fit(X, X[:, :1].repeat(64, 1), batch_size=32, verbose=0)
         threads[name] = max(record.threads for record in _records(model) if record.name == "gemm")
     assert threads["fast"] == 1 < threads["slow"]
+
+
+@pytest.mark.parametrize("dtype, other", [("float32", "float64"), ("float64", "float32")])
+def test_a_variable_of_another_dtype_is_refused(dtype, other):
+    """Its memory would be read as numbers that it does not hold."""
+    scalar = ops.sum(Parameter(np.ones(3, other), "w"))
+    with pytest.raises(TypeError, match=f"variable w: expected dtype {dtype} in this step, got {other}"):
+        compile_step([], 1, nncore.new_state(), dtype, keep=[scalar])

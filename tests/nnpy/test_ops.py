@@ -11,7 +11,7 @@ from optable import TABLE, Graph, central_differences
 import nncore
 from nncore import kernels
 from nnpy import ops
-from nnpy.graph import Parameter
+from nnpy.graph import Parameter, Tensor
 from nnpy.ops import normalization
 
 ROWS = {row.name: row for row in (*TABLE, *IMAGES, *ARRAYS)}
@@ -187,3 +187,18 @@ def test_random_graphs(seed, threads, teams):
     threads(3)
     for got, again in zip(gradients, graph.gradients(), strict=True):
         np.testing.assert_array_equal(got, again)
+
+
+@pytest.mark.parametrize(
+    "make, error, text",
+    [
+        (lambda x: ops.full((2, -1), 0.0), ValueError, "full: expected sizes of 0 or more, or None, got -1"),
+        (lambda x: ops.full((2.5,), 0.0), ValueError, "full: expected sizes of 0 or more, or None, got 2.5"),
+        (lambda x: ops.pad(x, 1), ValueError, r"pad: expected \(before, after\) for each axis of \(None, 4\), got 1"),
+        (lambda x: ops.log("a"), TypeError, "log: expected a Tensor or a finite number, got 'a'"),
+        (lambda x: x + "a", TypeError, "add: expected a Tensor or a finite number beside <Tensor .*>, got 'a'"),
+    ],
+)
+def test_arguments_that_are_refused(make, error, text):
+    with pytest.raises(error, match=text):
+        make(Tensor((None, 4)))

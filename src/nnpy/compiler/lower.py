@@ -88,6 +88,10 @@ class Lowering:
         root = self.views.root(tensor)
         if root not in self._buffers:
             if isinstance(root, Variable):
+                expected = np.dtype(np.int32) if root.kind == "index" else self.dtype
+                if root.value.dtype != expected:
+                    got = root.value.dtype
+                    raise TypeError(f"variable {root.name}: expected dtype {expected} in this step, got {got}")
                 self._buffers[root] = Buffer(0, external=nncore.ref(root.value))
             else:
                 self._buffers[root] = self._add(Buffer(max(1, self.count(root)) * self.itemsize(root)))

@@ -134,7 +134,8 @@ def summed_to(x: Tensor, sizes: Sequence[Size]) -> Tensor:
 
 
 def broadcast_to(x: Tensor, shape: Sequence[Any]) -> Tensor:
-    """Repeated along axes of size 1 and new ones in front. No data moves."""
+    """Repeated along axes of size 1 and new ones in front. ValueError for a shape that x does not broadcast to.
+    No data moves."""
     x = as_tensor("broadcast_to", x)
     sizes = tuple(Dim() if size is None else size for size in shape)
     if x.sizes == sizes:

@@ -119,7 +119,7 @@ def is_number(value: Any) -> bool:
 def finite(who: str, value: Any, beside: Tensor | None = None) -> float:
     """``value`` as a float. TypeError for what is no number (or a truth value), ValueError for NaN and infinity."""
     if isinstance(value, bool | np.bool_) or not is_number(value):
-        raise TypeError(f"{who}: expected a Tensor or a finite number beside {beside!r}, got {shown(value)}")
+        raise _no_tensor(who, value, beside)
     if not math.isfinite(value):
         raise ValueError(f"{who}: expected finite numbers, got {value}")
     return float(value)
@@ -133,7 +133,12 @@ def as_tensor(who: str, value: Any, beside: Tensor | None = None) -> Tensor:
         return full((), finite(who, value, beside))
     if isinstance(value, np.ndarray | list | tuple):
         return constant(value)
-    raise TypeError(f"{who}: expected a Tensor or a finite number beside {beside!r}, got {shown(value)}")
+    raise _no_tensor(who, value, beside)
+
+
+def _no_tensor(who: str, value: Any, beside: Tensor | None) -> TypeError:
+    where = "" if beside is None else f" beside {beside!r}"
+    return TypeError(f"{who}: expected a Tensor or a finite number{where}, got {shown(value)}")
 
 
 def is_variable(x: Tensor) -> bool:

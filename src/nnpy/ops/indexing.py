@@ -189,7 +189,8 @@ def take(x: Tensor, indices: Any, axis: int | None = None) -> Tensor:
 
 
 def one_hot(x: Any, num_classes: int, axis: int = -1) -> Tensor:
-    """Rows of ``num_classes`` with 1 at the index x (int32), 0 else (everywhere for an index out of range)."""
+    """Rows of ``num_classes`` with 1 at the index x (int32), 0 else. An index out of range stops the run with an
+    IndexError; ValueError unless ``num_classes`` is 1 or more."""
     if isinstance(num_classes, bool) or not hasattr(num_classes, "__index__") or num_classes < 1:
         raise ValueError(f"one_hot: expected num_classes to be 1 or more, got {num_classes!r}")
     made = apply(_ONE_HOT, [_indices("one_hot", x)], classes=int(num_classes))

@@ -150,12 +150,13 @@ def softmax_crossentropy(
 
 
 def binary_crossentropy(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
-    """The mean over a row of the cross-entropy between sigmoid(logits) and targets in [0, 1]."""
+    """The mean over a row of the cross-entropy between sigmoid(logits) and targets in [0, 1], (..., n) -> (...).
+    ValueError unless both have one shape."""
     return _part("binary_crossentropy", "loss", [logits, targets], smoothing)
 
 
 def mean_squared_error(prediction: Tensor, targets: Tensor) -> Tensor:
-    """The mean over a row of the squared error."""
+    """The mean over a row of the squared error, (..., n) -> (...). ValueError unless both have one shape."""
     return _part("mean_squared_error", "loss", [prediction, targets])
 
 

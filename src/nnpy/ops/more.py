@@ -41,7 +41,8 @@ def stop_gradient(x: Tensor) -> Tensor:
 
 
 def norm(x: Tensor, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Tensor:
-    """The vector norm over ``axis`` (None: of all elements): ord 2 or None, 1, or inf. ValueError for another one."""
+    """The vector norm over ``axis`` (None: of all elements): ord 2 or None, 1, or inf. ValueError for another one. At
+    0 the gradient of the norm by squares is NaN."""
     if ord in (None, 2, "fro", "euclidean"):
         return e.sqrt(sum(e.square(x), axis, keepdims))
     if ord == 1:
@@ -52,8 +53,11 @@ def norm(x: Tensor, ord: Any = None, axis: Any = None, keepdims: bool = False) -
 
 
 def full(shape: Sequence[Any], fill_value: float) -> Tensor:
-    """``fill_value`` in a shape; None is the batch."""
+    """``fill_value`` in a shape; None is the batch. ValueError for a size below 0 and a value that is not finite."""
     sizes = [Dim() if size is None else size for size in shape]
+    for size in sizes:
+        if not isinstance(size, Dim) and not (isinstance(size, int) and size >= 0):
+            raise ValueError(f"full: expected sizes of 0 or more, or None, got {size!r} in {tuple(shape)}")
     return constants.full(sizes, constants.finite("full", fill_value))
 
 

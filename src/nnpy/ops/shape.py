@@ -266,7 +266,8 @@ def view_of(x: Tensor, sizes: Sequence[Size]) -> Tensor:
 
 
 def reshape(x: Tensor, newshape: Sequence[Any]) -> Tensor:
-    """The same elements in another shape, the batch among them: -1 (once) is what is left, None the batch."""
+    """The same elements in another shape, the batch among them: -1 (once) is what is left, None the batch. ValueError
+    where their numbers differ. No data moves, unless x is a view whose elements are not in order."""
     x = as_tensor("reshape", x)
     given = tuple(newshape) if isinstance(newshape, list | tuple) else (newshape,)
     for size in given:
@@ -333,7 +334,7 @@ def expand_dims(x: Tensor, axis: int | Sequence[int]) -> Tensor:
 
 
 def squeeze(x: Tensor, axis: int | Sequence[int] | None = None) -> Tensor:
-    """Without axes of size 1: those named, or all."""
+    """Without axes of size 1: those named, or all. ValueError for one of another size."""
     given = (
         [a for a, s in enumerate(x.sizes) if s == 1]
         if axis is None
@@ -362,7 +363,8 @@ def part_of(x: Tensor, axis: int, start: Size, count: Size, step: int = 1) -> Te
 
 
 def split(x: Tensor, indices_or_sections: int | Sequence[int], axis: int = 0) -> list[Tensor]:
-    """Parts along ``axis``: a number of equal ones, or those between places. No data moves."""
+    """Parts along ``axis``: a number of equal ones, or those between places. ValueError for a number that does
+    not divide the size, places that do not increase, and the axis of the batch. No data moves."""
     axis = normal_axis("split", axis, x.rank)
     size = x.sizes[axis]
     if isinstance(size, Dim):
@@ -380,7 +382,7 @@ def split(x: Tensor, indices_or_sections: int | Sequence[int], axis: int = 0) ->
 
 
 def concatenate(tensors: Sequence[Tensor], axis: int = -1) -> Tensor:
-    """Join tensors along ``axis``."""
+    """Join tensors along ``axis``. ValueError unless they differ in that axis alone."""
     tensors = [as_tensor("concatenate", t) for t in tensors]
     if not tensors:
         raise ValueError("concatenate: expected at least one tensor")
@@ -389,7 +391,7 @@ def concatenate(tensors: Sequence[Tensor], axis: int = -1) -> Tensor:
 
 
 def stack(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
-    """Join tensors of one shape along a new ``axis``."""
+    """Join tensors of one shape along a new ``axis``. ValueError for other shapes."""
     tensors = [as_tensor("stack", t) for t in tensors]
     if not tensors:
         raise ValueError("stack: expected at least one tensor")
@@ -412,7 +414,10 @@ def flip(x: Tensor, axis: int | Sequence[int] | None = None) -> Tensor:
 
 
 def pad(x: Tensor, pad_width: Any, mode: str = "constant", constant_values: float = 0.0) -> Tensor:
-    """``pad_width``: (before, after) for each axis, or one pair for all but those that the batch decides."""
+    """x with ``constant_values`` around it. ``pad_width``: for each axis (before, after), or one number for both; 0 for
+    axes that the batch decides. ValueError for other ones, and for another mode."""
+    if not isinstance(pad_width, list | tuple):
+        raise ValueError(f"pad: expected (before, after) for each axis of {x.shape}, got {pad_width!r}")
     if mode != "constant":
         raise ValueError(f"pad: expected mode='constant', got {mode!r}")
     pairs = [tuple(p) if isinstance(p, list | tuple) else (p, p) for p in pad_width]
