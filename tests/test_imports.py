@@ -21,7 +21,7 @@ nncore: program generate
 nncore: memory
 nncore: steps
 nncore: kernels
-nncore: ops costs products jit jit_cache
+nncore: encoding ops costs products jit jit_cache
 nncore: reference reference_arrays reference_images reference_steps
 nncore
 nnpy: config checks files locks
@@ -41,11 +41,6 @@ nnpy: sequential
 nnpy
 nnpy: cli __main__
 """
-
-# Imports that go round today: (from, to). Nothing is added here.
-KNOWN: set[tuple[str, str]] = {
-    ("nncore.steps", "nncore.kernels"),  # ``encode`` writes addresses of compiled functions into steps
-}
 
 
 def floors() -> dict[str, int]:
@@ -135,8 +130,7 @@ def test_imports_are_found():
 @pytest.mark.parametrize("name", sorted(MODULES))
 def test_nothing_is_imported_from_above(name):
     mine = floor(name)
-    above = [f"{name} imports {target}" for target in sorted(GRAPH[name]) if floor(target) > mine]
-    assert [each for each in above if tuple(each.split(" imports ")) not in KNOWN] == []
+    assert [target for target in sorted(GRAPH[name]) if floor(target) > mine] == []
 
 
 def test_the_core_knows_nothing_of_nnpy():
@@ -150,12 +144,8 @@ def test_every_name_on_a_floor_is_there():
 
 
 def test_imports_do_not_go_round():
-    left = {name: {target for target in GRAPH[name] if (name, target) not in KNOWN} for name in MODULES}
+    left = dict(GRAPH)
     while free := [name for name, targets in left.items() if not targets & left.keys()]:
         for name in free:
             del left[name]
     assert left == {}, "these import each other, or import such"
-
-
-def test_what_is_known_to_go_round_still_does():
-    assert [pair for pair in KNOWN if pair[1] not in GRAPH[pair[0]]] == []

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nncore import kernels
+from nncore.encoding import encode
 from nncore.kernels.operands import ANY, STRIDED, extents, strides, type_of
 from nncore.kernels.signatures import ROWS, SIGNATURES
 from nncore.refs import Ref, Rows, Touch, ref
@@ -106,8 +107,6 @@ class Op:
         self.reads: list[Touch] = []
         self.writes: list[Touch] = []
         if steps:
-            from nncore.steps import encode
-
             kept = [step.kind for step in steps for x in (step.p, step.q) if x is not None and x.temp is not None]
             if kept and name != "chain":
                 raise TypeError(f"Op {name!r}: step {kept[0]!r} works with a temporary tile, which only a chain has")

@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nncore.functions import FUNCTIONS, SAVES
-from nncore.rules import MOST_SLOTS, RULES, check_rule
-
-if TYPE_CHECKING:
-    from nncore.refs import Ref
+from nncore.refs import Ref, ref
+from nncore.rules import MOST_SLOTS, check_rule
 
 # What a kind must have.
 NEEDS: dict[str, tuple[str, ...]] = {
@@ -144,8 +141,6 @@ class Step:
 
     def memory(self) -> list[tuple[Ref, bool, int]]:
         """(Ref, written, elements in a row of which a row's elements touch no other; 0: any) of each operand."""
-        from nncore.refs import ref
-
         written = self.kind in ("update", "store")
         found = [(x.memory, written, x.width) for x in (self.p, self.q) if x is not None]
         if self.kind == "norm_grad":
@@ -155,35 +150,4 @@ class Step:
         return [(ref(array), written, width) for array, written, width in found if array is not None]
 
 
-def encode(steps, dtype="float32", isa: str | None = None) -> np.ndarray:
-    """The steps as the array of C structs that kernels of that dtype and variant read."""
-    from nncore import kernels
-    from nncore.refs import ref
-
-    core = kernels.family("steps", dtype, isa)
-    records = np.zeros(len(steps), RECORD)
-    for record, step in zip(records, steps, strict=True):
-        record["kind"] = core.CODES.get(step.kind, core.CODES["function"])
-        record["function"] = core.FUNCTIONS.get(step.kind, 0)
-        for name in "pq":
-            x = getattr(step, name)
-            if x is None:
-                record[name]["div"] = 1
-            elif x.temp is not None:
-                record[name] = (0, 0, 1, 1, 0, 1 + x.temp)
-            else:
-                if isinstance(x.memory, np.ndarray) and x.memory.dtype != dtype:
-                    expected = f"to be of dtype {np.dtype(dtype)}"
-                    raise TypeError(f"Step {step.kind!r}: expected {name} {expected}, got {x.memory.dtype}")
-                record[name] = (ref(x.memory).address, x.ld, x.cs, x.div, x.mod, 0)
-        record["slots"][: len(step.slots)] = [ref(slot).address for slot in step.slots]
-        record["state"] = ref(step.state).address if step.state is not None else 0
-        for name in ("index", "width", "s0", "s1"):
-            record[name] = getattr(step, name)
-        if step.kind == "update":
-            record["function"] = kernels.family("optimizer", dtype, isa).RULES[step.rule]
-            record["width"] = step.width or len(RULES[step.rule].columns)
-    return records
-
-
-__all__ = ["KINDS", "NEEDS", "SAVES", "TEMPORARIES", "Operand", "Step", "encode", "operand"]
+__all__ = ["KINDS", "NEEDS", "SAVES", "TEMPORARIES", "Operand", "Step", "operand"]

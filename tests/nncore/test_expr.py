@@ -7,7 +7,7 @@ import numba
 import numpy as np
 import pytest
 
-from nncore import Step, expr, functions, kernels, steps
+from nncore import Step, encoding, expr, functions, kernels, steps
 from nncore.expr import apply, code, constant, derivative, evaluate, python_function, substitute, symbol, times, where
 from nncore.functions import FUNCTIONS, SAVES
 
@@ -198,4 +198,4 @@ def test_tables_of_the_module_are_complete():
     assert set(core.FUNCTIONS) == set(FUNCTIONS) and len(set(core.FUNCTIONS.values())) == len(FUNCTIONS)
     assert set(core.CODES) - {"function"} == set(steps.KINDS) - set(FUNCTIONS)
     assert sorted(core.CODES.values()) == list(range(len(core.CODES)))
-    assert steps.encode([Step("add", p=np.ones(3, "f4"))])["function"][0] == core.FUNCTIONS["add"]
+    assert encoding.encode([Step("add", p=np.ones(3, "f4"))])["function"][0] == core.FUNCTIONS["add"]

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from nncore import kernels
-from nncore.steps import SAVES, Step, encode
+from nncore.encoding import encode
+from nncore.steps import SAVES, Step
 
 real = np.longdouble
 PI = real("3.14159265358979323846264338327950288")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nncore import functions, memory, rules, steps
 from nncore.cpu import x86_level
 from nncore.kernels.signatures import SIGNATURES, fingerprint
 
@@ -54,8 +55,6 @@ def _module(family: str, isa: str, dtype: str):
 def check_layout(module) -> None:
     """Raise ImportError for a module compiled against other C structs than the runtime's, or for kernels with other
     arguments: they would read nonsense."""
-    from nncore import functions, memory, rules, steps
-
     expected = {
         "LAYOUT": memory.LAYOUT["LAYOUT"],
         "SIGNATURE": fingerprint(module.__name__.rpartition(".")[2]),
