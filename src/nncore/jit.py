@@ -75,12 +75,13 @@ def _kernel(f: Any, arity: int, dtype: str, gradient: bool) -> ScalarKernel:
     import numba
     from numba import types
 
-    if numba.config.DISABLE_JIT:
+    if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]  # Numba sets it by the environment
         raise RuntimeError(f"{_name(f)}: Numba must compile it, and NUMBA_DISABLE_JIT is set; unset it")
     real: Any = {"float32": types.float32, "float64": types.float64}[dtype]
     scalar: Any = numba.njit(error_model="numpy", fastmath=False, forceinline=True)(f)
     _compile(scalar, f, (real,) * arity)
-    share, array, guarded = *_access(real), _guarded()
+    share, array = _access(real)
+    guarded = _guarded()
 
     # Three texts and not one, because Numba compiles them: a loop that branches on arity would not be vectorised.
     if gradient:

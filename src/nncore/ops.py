@@ -112,7 +112,7 @@ class Op:
                 raise TypeError(f"Op {name!r}: step {kept[0]!r} works with a temporary tile, which only a chain has")
             arguments["steps"], arguments["n_steps"] = encode(steps, dtype, isa), len(steps)
         if name == "update":
-            rule = arguments.get("rule")
+            rule: Any = arguments.get("rule")
             check_rule("Op 'update'", rule, sum(key.startswith("slot_") for key in arguments))
             arguments["rule"] = kernels.family("optimizer", dtype, isa).RULES[rule]
             arguments.setdefault("columns", len(RULES[rule].columns))
@@ -129,13 +129,13 @@ class Op:
             for memory, written, width in step.memory():
                 rows = Rows(memory.address, width * itemsize, count) if count and width else None
                 self._touch(memory, written, rows)
-        self.pointers = pointers = []
+        self.pointers: list[int] = []
         for pointer, extent in zip(form.pointers, form.extents(*sizes), strict=True):
             value = take(pointer.name, None)
             if value is None:
                 if not pointer.optional:
                     raise TypeError(f"Op {name!r}: {pointer.name!r} is missing")
-                pointers.append(0)
+                self.pointers.append(0)
                 continue
             memory = value if type(value) is Ref else self._array(value, pointer, form)
             if memory.nbytes < extent * pointer.itemsize:
@@ -144,7 +144,7 @@ class Op:
             if width := widths.get(pointer.name):
                 size = itemsize if pointer.dtype is None else pointer.itemsize
                 rows = Rows(memory.address, width * size, count if pointer.name != "room" else 0)
-            pointers.append(self._touch(memory, pointer.written, rows))
+            self.pointers.append(self._touch(memory, pointer.written, rows))
         if arguments:
             signature = SIGNATURES[name]
             known = " ".join(signature.pointers + signature.sizes + signature.scalars)

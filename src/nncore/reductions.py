@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from nncore.kernels.signatures import REDUCTIONS
 
 _MANY = 16384  # elements from which a second op pays
@@ -55,7 +57,7 @@ def stages(
 ) -> list[dict[str, int | float]]:
     """The sizes of one op, or of two: the first one's out is a buffer [outer, parts, inner], where parts is the second
     one's ``mid``. ``last`` (accumulate, scale) is for the last op."""
-    strides = dict(stride_outer=stride_outer, stride_mid=stride_mid)
+    strides: dict[str, Any] = dict(stride_outer=stride_outer, stride_mid=stride_mid)
     parts = pieces(outer, mid, inner)
     if parts == 1:
         return [reduce_sizes(kind, outer, mid, inner, **strides, **last)]

@@ -38,9 +38,10 @@ def _words(counts: np.ndarray, places: np.ndarray, stream: int, state: np.ndarra
 def dropout_mask(rows: int, cols: int, width: int, stream: int, rate: float, state: np.ndarray) -> np.ndarray:
     """bool [rows, cols]: where dropout keeps the elements of a matrix of ``width`` columns.
 
-    Element e = row * width + col has half-word e % 8 (low half of each word first) of the counter e // 8; it is kept where
-    those 16 bits are at least round(rate * 2**16). For rates below 1/64 or above 63/64 they are the first of 48, the
-    others being word e % 4 of the counter e // 4 + 2**63, and it is kept where these are at least round(rate * 2**48).
+    Element e = row * width + col has half-word e % 8 (low half of each word first) of the counter e // 8; it is kept
+    where those 16 bits are at least round(rate * 2**16). For rates below 1/64 or above 63/64 they are the first of 48,
+    the others being word e % 4 of the counter e // 4 + 2**63, and it is kept where these are at least
+    round(rate * 2**48).
     """
     element = np.arange(rows, dtype=np.uint64)[:, None] * np.uint64(width) + np.arange(cols, dtype=np.uint64)
     group, place = np.divmod(element.ravel(), np.uint64(8))

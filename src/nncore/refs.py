@@ -33,12 +33,12 @@ def ref(array: np.ndarray | Ref) -> Ref:
 
 
 class Rows(NamedTuple):
-    """Memory of which a thread touches the rows that are its share: ``count`` rows (0: one for each thread), ``nbytes``
+    """Memory of which a thread touches the rows that are its share: ``total`` rows (0: one for each thread), ``nbytes``
     from one to the next."""
 
     address: int
     nbytes: int
-    count: int
+    total: int
 
 
 class Touch(NamedTuple):

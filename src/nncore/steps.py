@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -134,18 +135,20 @@ class Step:
                     object.__setattr__(self, name, operand(getattr(self, name), whole))
                 except (TypeError, ValueError) as error:
                     raise type(error)(f"Step {self.kind!r}: {name}: {error}") from None
-        if self.kind == "save" and self.p.temp is None:
+        p: Any = self.p  # an Operand by now
+        if self.kind == "save" and p.temp is None:
             raise TypeError("Step 'save': expected p to be a temporary tile: Operand(temp=0)")
-        if whole and not self.p.is_matrix:
+        if whole and not p.is_matrix:
             raise TypeError(f"Step {self.kind!r}: expected p to be a matrix with rows of contiguous elements")
 
     def memory(self) -> list[tuple[Ref, bool, int]]:
         """(Ref, written, elements in a row of which a row's elements touch no other; 0: any) of each operand."""
         written = self.kind in ("update", "store")
-        found = [(x.memory, written, x.width) for x in (self.p, self.q) if x is not None]
+        operands: tuple[Any, ...] = (self.p, self.q)
+        found = [(x.memory, written, x.width) for x in operands if x is not None]
         if self.kind == "norm_grad":
             found[1] = (*found[1][:2], 0)
-        found += [(slot, True, self.p.ld) for slot in self.slots]
+        found += [(slot, True, operands[0].ld) for slot in self.slots]
         found.append((self.state, False, 0))
         return [(ref(array), written, width) for array, written, width in found if array is not None]
 

@@ -37,8 +37,8 @@ def _operator(name: str, swapped: bool = False) -> Callable[..., Any]:
 
 @dataclass(frozen=True, slots=True)
 class Dim:
-    """A size that is known once the batch is: ``coefficient * batch ** power``; or (``open``) one that may be any, as of
-    an ``Input((None, 4))``: Programs are made for graphs where it is known. Shapes show both as None."""
+    """A size that is known once the batch is: ``coefficient * batch ** power``; or (``open``) one that may be any, as
+    of an ``Input((None, 4))``: Programs are made for graphs where it is known. Shapes show both as None."""
 
     coefficient: int = 1
     power: int = 1

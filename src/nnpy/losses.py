@@ -6,7 +6,7 @@ Names and defaults are Keras 3's. The objective is the mean over the samples of 
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from nnpy.data.inputs import column
 from nnpy.graph import Shape, Tensor
 from nnpy.registry import Configurable, find, snake
 
+S = TypeVar("S")  # the sizes of a shape: numbers, or None or ``Dim`` for the batch
 _EPSILON = 1e-7  # probabilities are kept this far from 0 where their logits are not known (Keras)
 
 
@@ -41,7 +42,7 @@ class Loss(Configurable):
         """The loss of every row, as operations on tensors."""
         raise NotImplementedError(f"{type(self).__name__}: a loss must define call(y_true, y_pred)")
 
-    def target_shape(self, output_shape: Shape) -> Shape:
+    def target_shape(self, output_shape: tuple[S, ...]) -> tuple[S, ...]:
         """The shape of targets for a prediction of ``output_shape``, both with the batch."""
         return output_shape
 

@@ -331,16 +331,17 @@ class Model(Layer):
         return value
 
     def summary(self, print_fn: Callable[[str], Any] = print, memory: bool = False, batch_size: int = 32) -> None:
-        """Print a table of the layers, what they give, and their parameters. ``memory``: also what predicting and, for a
-        compiled model, training take for batches of ``batch_size``, as planned; its input's sizes must be known."""
+        """Print a table of the layers, what they give, and their parameters. ``memory``: also what predicting and, for
+        a compiled model, training take for batches of ``batch_size``, as planned; its input's sizes must be known."""
         from nnpy.summary import memory_of, summary
 
         print_fn(f"{summary(self)}\n{memory_of(self, batch_size)}" if memory else summary(self))
 
     def profile(self, x: Any, y: Any = None, batch_size: int | None = None, steps: int = 20) -> Explanation:
-        """What each op of a step takes: print it, or look at its lines. With ``y`` a training step, else a prediction, of
-        the first ``batch_size`` samples (None: of all), run ``steps`` times; weights, the optimizer's state and the place
-        of training stay as they are. All threads meet after each op, so that the times are a little longer than in a run.
+        """What each op of a step takes: print it, or look at its lines. With ``y`` a training step, else a prediction,
+        of the first ``batch_size`` samples (None: of all), run ``steps`` times; weights, the optimizer's state and the
+        place of training stay as they are. All threads meet after each op, so that the times are a little longer than
+        in a run.
 
         Raises TypeError or ValueError for data that does not fit, RuntimeError for a model that is not compiled.
         """

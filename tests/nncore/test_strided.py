@@ -161,5 +161,5 @@ def test_threads_share_rows_that_lie_apart():
     x, out = np.zeros((8, 12), np.float32), np.zeros((8, 5), np.float32)
     sizes = copy_sizes((8, 4), (5, 1), (12, 1), x_offset=3, rows=True)
     op = Op("copy", out=out, x=x, **sizes | dict(by_rows=1))
-    assert op.writes[0].rows.nbytes == 20 and op.reads[0].rows.nbytes == 48 and op.reads[0].rows.count == 8
+    assert op.writes[0].rows.nbytes == 20 and op.reads[0].rows.nbytes == 48 and op.reads[0].rows.total == 8
     assert Op("copy", out=out, x=x, **sizes).writes[0].rows is None

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from nnpy.compiler.views import Views
 from nnpy.graph import Node, Tensor, Variable
-from nnpy.ops.base import StepSpec
+from nnpy.ops.base import Elementwise, StepSpec
 
 _WIDE = 32  # narrower weights are updated faster as part of the flat buffer than row by row
 _TEMPORARIES = 8  # tiles that a chain can keep beside the one it works on
@@ -16,17 +16,25 @@ _TEMPORARIES = 8  # tiles that a chain can keep beside the one it works on
 
 @dataclass(eq=False)
 class Item:
-    """``node``'s kernel, then ``steps``; ``output`` is the last step's result. A chain reads ``source`` instead.
+    """``node``'s kernel, then ``steps``; ``result`` is the last step's (None: an effect without one). A chain reads
+    ``source`` instead.
 
     ``columns``: what a row of a kernel's result has; None for a chain, which may cut its rows as it likes.
     """
 
     node: Node
-    output: Tensor
+    result: Tensor | None
     steps: list[StepSpec] = field(default_factory=list)
     source: Tensor | None = None
     columns: int | None = None
     temporaries: int = 0
+
+    @property
+    def output(self) -> Tensor:
+        """The result. Raises TypeError if there is none."""
+        if self.result is None:
+            raise TypeError(f"{self.node.operation.name}: has no output")
+        return self.result
 
     @property
     def is_chain(self) -> bool:
@@ -73,7 +81,7 @@ def fuse(order: Sequence[Node], views: Views, held: Iterable[Tensor], fuses: boo
         operation = node.operation
         if node in views.aliases:
             continue
-        if not operation.is_elementwise:
+        if not isinstance(operation, Elementwise):
             shape = node.outputs[0].concrete(batch) if node.outputs else ()
             emit(Item(node, node.outputs[0] if node.outputs else None, columns=shape[-1] if shape else 1), node.outputs)
             continue
@@ -99,7 +107,7 @@ def fuse(order: Sequence[Node], views: Views, held: Iterable[Tensor], fuses: boo
         if uses[taken] > 1:
             item.steps.append(StepSpec("store", p=taken))
         item.steps += steps_of(node, primary, views)
-        item.output = node.output
+        item.result = node.output
         del head_of[taken]
         made_at[node.output] = at
         head_of[node.output] = at
@@ -108,8 +116,9 @@ def fuse(order: Sequence[Node], views: Views, held: Iterable[Tensor], fuses: boo
 
 def steps_of(node: Node, primary: int, views: Views) -> list[StepSpec]:
     """A node's steps, which know the shape that they are done in."""
-    shape = views.of(node.output).shape
-    return [step.replaced(at=shape) for step in node.operation.steps(node, primary)]
+    operation, shape = node.operation, views.of(node.output).shape
+    assert isinstance(operation, Elementwise)
+    return [step.replaced(at=shape) for step in operation.steps(node, primary)]
 
 
 def _widest(node: Node, views: Views) -> int:
@@ -128,8 +137,8 @@ def join_chains(items: list[Item], views: Views, held: Iterable[Tensor]) -> list
     kept = {root(t) for t in held}
     gone: set[int] = set()
     for position, item in enumerate(items):
-        result = item.output
-        if not item.is_chain or result in kept or len(readers.get(result, ())) != 1:
+        result = item.result
+        if result is None or not item.is_chain or result in kept or len(readers.get(result, ())) != 1:
             continue
         if any(step.kind == "store" for step in item.steps):
             continue  # what it stores may be read before

@@ -198,7 +198,7 @@ class Lowering:
         self._strided(slot, view, out_strides, offset)
 
     def _strided(self, out: Slot, view: View, out_strides: Sequence[int], offset: int = 0) -> None:
-        sizes = strides.copy_sizes(
+        sizes: dict[str, Any] = strides.copy_sizes(
             view.shape, out_strides, view.strides, out_offset=offset, x_offset=view.offset,
             itemsize=self.itemsize(view.root),
         )  # fmt: skip
@@ -216,7 +216,7 @@ class Lowering:
 
     def reduce(self, kind: str, out: Tensor, x: Slot, outer: int, mid: int, inner: int, scale: float) -> None:
         """out[outer, inner] = scale * the reduction of x[outer, mid, inner]."""
-        some = reductions.stages(kind, outer, mid, inner, scale=scale)
+        some: list[dict[str, Any]] = reductions.stages(kind, outer, mid, inner, scale=scale)
         for number, sizes in enumerate(some):
             last = number == len(some) - 1
             parts = 1 if last else -(-mid // int(sizes["chunk"]))
@@ -356,7 +356,7 @@ class Lowering:
 
     def _rows(self, out: Tensor, x: Tensor | None, cols: int, steps: Sequence[StepSpec], shape: Sequence[int]) -> None:
         count = prod(shape)
-        given = {} if x is None else {"x": x}
+        given: dict[str, Any] = {} if x is None else {"x": x}
         self.call(
             "chain", out=out, rows=count // max(1, cols), cols=cols, ld_out=cols, ld_x=cols,
             work=count * (1 + len(steps)), steps=steps, step_ld=cols, shape=shape, **given,
@@ -485,7 +485,7 @@ class Lowering:
     def _build_step(self, spec: StepSpec, values: dict[str, Any], arena: np.ndarray) -> Step:
         if spec.update is not None:
             return values["update"]
-        made = {}
+        made: dict[str, Any] = {}
         for name, value in values.items():
             if isinstance(value, tuple):
                 memory, where = value

@@ -187,7 +187,7 @@ class _Keys:
     buffers that hold many of them) the pieces between all ends that occur."""
 
     def __init__(self, slots: Iterable[Slot]):
-        ends = set()
+        ends: set[int] = set()
         for slot in slots:
             if slot.buffer.external is not None:
                 start = _place(slot)

@@ -76,8 +76,8 @@ def compile_step(
     final = {t: t for t in keep}
     for name, rewriting in PASSES.items():
         if name not in without:
-            tensors, nodes = rewriting([*effects, *final.values()])
-            effects = [nodes[node] for node in effects]
+            tensors, new = rewriting([*effects, *final.values()])
+            effects = [new[node] for node in effects]
             final = {t: tensors[now] for t, now in final.items()}
     feeds = [node for node in effects if node.operation.name == "feed"]
     rest = [node for node in effects if node.operation.name != "feed"]
@@ -94,7 +94,8 @@ def compile_step(
     updates = [node for node in last if node.operation.name == "update"]
     fixed = all(v.role == "accumulator" for v in _changed(order))  # nothing reads these
     low = Lowering(batch, np.dtype(dtype), state, views, used, fixed=fixed)
-    low.number_streams(ordered([*rest, *final.values()]))  # as the structure of the graph has them, in whatever order it was made
+    # As the structure of the graph has them, in whatever order it was made.
+    low.number_streams(ordered([*rest, *final.values()]))
     apart = bind_gradients(updates, low)
     items = fuse(order, views, held, fuses="fuse" not in without)
     if "join_chains" not in without and "fuse" not in without:

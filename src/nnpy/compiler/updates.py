@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from nnpy.compiler.lower import Lowering
 from nnpy.graph import Node, Tensor, Variable
@@ -40,7 +41,7 @@ def lower_updates(updates: Sequence[Node], low: Lowering) -> None:
     for scale, nodes in groups.items():
         store, optimizer = nodes[0].attributes["store"], nodes[0].attributes["optimizer"]
         low.node = nodes[0]
-        given = {} if scale is None else {"scale": scale}
+        given: dict[str, Any] = {} if scale is None else {"scale": scale}
         for first, last in store.stretches([node.attributes["parameter"] for node in nodes]):
             arguments = optimizer.update(store, first, last, low.state)
             low.call("update", work=3 * (last - first) // 4, **arguments, **given)

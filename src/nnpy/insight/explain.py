@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from nncore.barriers import place_barriers
 from nncore.kernels.signatures import SIGNATURES
 from nnpy.checks import integer
@@ -118,7 +120,7 @@ def profile(model: Model, x: Any, y: Any = None, batch_size: int | None = None, 
     return Explanation(title, list(lines(executable, nanoseconds)), executable.arena_bytes)
 
 
-def lines(executable: Any, nanoseconds: Sequence[float] | None = None) -> Iterator[Line]:
+def lines(executable: Any, nanoseconds: Sequence[float] | np.ndarray | None = None) -> Iterator[Line]:
     """The lines of a compiled step."""
     records = executable.program.records
     barriers = place_barriers(records)

@@ -79,8 +79,6 @@ class Operation:
     is_effect = False
     #: it has numbers of its own at every draw: two nodes of one graph never share a stream
     is_random = False
-    #: what it computes is a function of its inputs' elements one by one, in the form of steps
-    is_elementwise = False
     #: the optimizer may update the weight whose gradient it is at the end of its kernel
     updates_behind = False
     #: it is a gradient of another operation and has none itself
@@ -111,12 +109,12 @@ class Operation:
         """Emit the kernel calls of a node and of the steps fused to it."""
         raise TypeError(f"{self.name}: has no kernel")
 
-    def view(self, node: Node, shape: tuple[int, ...], strides: tuple[int, ...], low: Lowering) -> Any:
+    def view(self, node: Node, shape: tuple[int, ...], strides: tuple[int, ...], batch: int) -> Any:
         """Of an alias: (offset, strides) of the output in elements, where the input has ``shape`` and ``strides``; None
         where it cannot be seen so without a copy."""
         raise TypeError(f"{self.name}: is no alias")
 
-    def reference(self, *arrays: np.ndarray, **attributes: Any) -> Any:
+    def reference(self, *arrays: Any, **attributes: Any) -> Any:
         """What it computes, in NumPy: the first output, or a tuple of all."""
         raise TypeError(f"{self.name}: has no reference")
 
@@ -141,7 +139,6 @@ class Elementwise(Operation):
     """An operation that is some steps on its first input (on either, where ``commutative``), all of them broadcast to
     one shape."""
 
-    is_elementwise = True
     commutative = False
 
     def steps(self, node: Node, primary: int) -> list[StepSpec]:

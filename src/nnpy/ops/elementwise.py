@@ -13,7 +13,7 @@ from nncore import jit
 from nncore.expr import evaluate
 from nncore.functions import FUNCTIONS, SAVES
 from nnpy.graph import Node, Tensor, apply
-from nnpy.ops.base import Elementwise, StepSpec, Stream, label
+from nnpy.ops.base import Elementwise, Operation, StepSpec, Stream, label
 from nnpy.ops.broadcasting import summed_to
 from nnpy.ops.constants import affine, as_tensor, filled, finite, full, is_number, scaled
 from nnpy.ops.indexing import to_index, to_real
@@ -135,11 +135,13 @@ class _Dropout(Elementwise):
         return [apply(self, upstreams, rate=node.attributes["rate"], stream=node.attributes["stream"])]
 
 
-class _Custom(Elementwise):
+class _Custom(Operation):
     """f(x) for a user's scalar Python function, which Numba makes a kernel of; not a step, so it does not fuse."""
 
     name = "custom"
-    is_elementwise = False
+
+    def infer(self, node):
+        return [node.inputs[0].sizes]
 
     def gradient(self, node, upstreams, needs):
         return [apply(_CUSTOM_GRADIENT, [upstreams[0], node.inputs[0]], derivative=node.attributes["derivative"])]
@@ -149,10 +151,12 @@ class _Custom(Elementwise):
         low.scalar_function(kernel, item.output, [item.node.inputs[0]])
 
 
-class _CustomGradient(Elementwise):
+class _CustomGradient(Operation):
     name = "custom_gradient"
-    is_elementwise = False
     is_gradient = True
+
+    def infer(self, node):
+        return [node.inputs[0].sizes]
 
     def lower(self, item, low):
         kernel = _compiled(jit.gradient_kernel, item.node, "derivative", low.dtype)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from nnpy.graph import Parameter, Tensor, apply, size_of
 from nnpy.ops.base import Operation, label
 from nnpy.ops.normalization import by_moments, check_parameters
@@ -40,12 +42,13 @@ class _GroupNorm(Operation):
         x, groups = node.inputs[0], node.attributes["groups"]
         pixels, each = size_of(x.sizes[1:-1]), x.shape[-1] // groups
         grouped = (x.sizes[0], pixels, groups, each)
-        moments = [
+        moments: list[Any] = [
             None if t is None else reshape_sizes(t, (x.sizes[0], 1, groups, 1))
             for t in (*node.outputs[1:], of_mean, of_rstd)
         ]
         dx = None if dx is None else reshape_sizes(dx, grouped)
-        return reshape_sizes(by_moments(dx, reshape_sizes(x, grouped), *moments, (pixels, each)), x.sizes)
+        dx = by_moments(dx, reshape_sizes(x, grouped), (pixels, each), *moments)
+        return None if dx is None else reshape_sizes(dx, x.sizes)
 
     def lower(self, item, low):
         node, x = item.node, item.node.inputs[0]

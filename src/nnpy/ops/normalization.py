@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from nnpy.graph import Parameter, Size, Tensor, apply
 from nnpy.ops.base import Elementwise, Operation, StepSpec, Sums, label, shares
@@ -48,7 +49,7 @@ class _BatchNorm(Operation):
             inputs = [upstream, x, mean, rstd, *([named["gamma"]] if "gamma" in named else [])]
             dx = apply(_BATCH_NORM_GRADIENT, inputs)
             _, slopes["gamma"], slopes["beta"] = dx.made_by.outputs
-        dx = by_moments(dx, x, mean, rstd, of_mean, of_rstd, x.sizes[:-1])
+        dx = by_moments(dx, x, x.sizes[:-1], mean, rstd, of_mean, of_rstd)
         return [dx, None, None, *(slopes.get(name) for name in named)]
 
     def inference(self, node, inputs):
@@ -103,11 +104,11 @@ class _BatchNorm(Operation):
 def by_moments(
     dx: Tensor | None,
     x: Tensor,
+    over: Sequence[Size],
     mean: Tensor,
     rstd: Tensor,
     of_mean: Tensor | None,
     of_rstd: Tensor | None,
-    over: Sequence[Size],
 ) -> Tensor | None:
     """dx, and what comes by the mean and by 1 / sqrt(variance + epsilon), which are taken over so many elements."""
     if of_rstd is not None:  # d rstd / dx = -rstd^3 (x - mean) / n
@@ -235,8 +236,8 @@ class _LayerNorm(Operation):
             slopes["gamma"] = apply(_LAYER_NORM_PARAMETER_GRADIENT, [upstream, x, mean, rstd])
             slopes["beta"] = slopes["gamma"].made_by.outputs[1]
         if needs[0]:
-            kept = [expand_dims(t, -1) if t is not None else None for t in (mean, rstd, of_mean, of_rstd)]
-            dx = by_moments(dx, x, *kept, x.sizes[-1:])
+            kept: list[Any] = [expand_dims(t, -1) if t is not None else None for t in (mean, rstd, of_mean, of_rstd)]
+            dx = by_moments(dx, x, x.sizes[-1:], *kept)
         return [dx, *(slopes.get(name) for name in named)]
 
     def lower(self, item, low):

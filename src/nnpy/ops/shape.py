@@ -142,7 +142,8 @@ class _Concatenate(Operation):
         return [(*first[:axis], total(t.sizes[axis] for t in node.inputs), *first[axis + 1 :])]
 
     def gradient(self, node, upstreams, needs):
-        axis, start, grads = node.attributes["axis"], 0, []
+        axis, grads = node.attributes["axis"], []
+        start: Size = 0
         for tensor, wanted in zip(node.inputs, needs, strict=True):
             grads.append(part_of(upstreams[0], axis, start, tensor.sizes[axis]) if wanted else None)
             start = total((start, tensor.sizes[axis]))
@@ -224,7 +225,7 @@ def shown_sizes(sizes: Sequence[Size]) -> tuple[int | None, ...]:
 
 def total(sizes: Any) -> Size:
     """The sum of sizes. Raises ValueError for a sum that is no multiple of the batch."""
-    whole, parts = 0, {}
+    whole, parts = 0, dict[int, int]()
     for size in sizes:
         if isinstance(size, int):
             whole += size
@@ -357,8 +358,9 @@ def part_of(x: Tensor, axis: int, start: Size, count: Size, step: int = 1) -> Te
     sizes = (*x.sizes[:axis], count, *x.sizes[axis + 1 :])
     if value is not None:
         return full(sizes, *value)
-    starts, steps = [0] * x.rank, [1] * x.rank
-    starts[axis], steps[axis] = start, step  # type: ignore[call-overload]
+    starts: list[Size] = [0] * x.rank
+    steps = [1] * x.rank
+    starts[axis], steps[axis] = start, step
     return apply(_SLICE, [x], starts=tuple(starts), counts=sizes, steps=tuple(steps))
 
 

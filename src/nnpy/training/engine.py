@@ -234,8 +234,8 @@ class Engine:
             return compile_step(nodes, batch, state, store.dtype, arena=arena, without=without)
 
     def _memory(self, nbytes: int) -> np.ndarray:
-        """The arena that all Programs work in, as only one of them runs at a time. Those that were made for a smaller one
-        are dropped, and made again when they are needed."""
+        """The arena that all Programs work in, as only one of them runs at a time. Those that were made for a smaller
+        one are dropped, and made again when they are needed."""
         if self._arena is None or self._arena.nbytes < nbytes:
             self._arena = nncore.aligned(nbytes, np.uint8)
             self._programs.clear()

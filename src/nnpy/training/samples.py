@@ -20,8 +20,8 @@ _STEP = 20  # bits: samples of one step of a stream have numbers of their own
 
 
 class Source(NamedTuple):
-    """What a Program must know of an array: its dtype, bytes from row to row, what happens to images, and the shape of a
-    sample."""
+    """What a Program must know of an array: its dtype, bytes from row to row, what happens to images, and the shape of
+    a sample."""
 
     dtype: str
     stride: int
