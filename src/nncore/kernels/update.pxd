@@ -35,14 +35,16 @@ cdef inline void exchange(real* array, real* padded, int64_t count, bint back) n
 
 cdef inline void run_rule(Rule rule, const Update* update) noexcept nogil:
     """Any number of columns: the last, fewer than a vector, pass through padded copies, row by row."""
-    cdef Update part = update[0]
+    cdef Update part
     cdef real padded[MOST_SLOTS + 2][MOST_LANES]
     cdef int64_t r, i, at, whole = update.cols // LANES * LANES, rest = update.cols - whole
+    if rest == 0:
+        rule(update)
+        return
+    part = update[0]
     if whole > 0:
         part.cols = whole
         rule(&part)
-    if rest == 0:
-        return
     part.rows = 1
     part.cols = LANES
     part.w = padded[0]
