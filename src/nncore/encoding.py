@@ -34,7 +34,7 @@ def encode(steps: Sequence[Step], dtype="float32", isa: str | None = None) -> np
         record["state"] = ref(step.state).address if step.state is not None else 0
         for name in ("index", "width", "s0", "s1"):
             record[name] = getattr(step, name)
-        if step.kind == "update":
+        if step.rule is not None:
             record["function"] = kernels.family("optimizer", dtype, isa).RULES[step.rule]
             record["width"] = step.width or len(RULES[step.rule].columns)
     return records
