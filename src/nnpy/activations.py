@@ -30,6 +30,8 @@ class Activation(Configurable):
                 raise TypeError(f"activation {name}: unknown parameter {key!r}; it has {has}")
             check = flag if isinstance(_PARAMETERS[name][key], bool) else real
             self.parameters[key] = check(f"activation {name}", key, value)
+            if name == "celu" and self.parameters[key] == 0:
+                raise ValueError(f"activation {name}: expected {key} > 0, got {value!r}")
             if self.parameters[key] < 0:  # the derivative is found from the result, whose sign tells that of x
                 raise ValueError(f"activation {name}: expected {key} >= 0, got {value!r}")
 
@@ -105,12 +107,21 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
     "softsign": {},
     "mish": {},
     "exponential": {},
+    "relu6": {},
+    "celu": {"alpha": 1.0},
+    "hard_silu": {},
+    "hard_tanh": {},
+    "hard_shrink": {"threshold": 0.5},
+    "soft_shrink": {"threshold": 0.5},
+    "tanh_shrink": {},
+    "log_sigmoid": {},
+    "squareplus": {"b": 4.0},
     "softmax": {},
     "log_softmax": {},
 }
 Activation.register()
 _custom: dict[str, CustomActivation] = {}
-_ALIASES = {"swish": "silu", "gelutanh": "gelu_tanh", "identity": "linear"}
+_ALIASES = {"swish": "silu", "hardswish": "hard_silu", "gelutanh": "gelu_tanh", "identity": "linear"}
 
 linear = Activation("linear")
 relu = Activation("relu")  # max(x, 0)
@@ -127,6 +138,15 @@ softplus = Activation("softplus")  # log(1 + exp(x))
 softsign = Activation("softsign")  # x / (1 + |x|)
 mish = Activation("mish")  # x * tanh(softplus(x)) (Misra, BMVC 2020)
 exponential = Activation("exponential")
+relu6 = Activation("relu6")  # min(max(x, 0), 6) (Howard et al. 2017)
+celu = Activation("celu")  # x if x > 0 else alpha * (exp(x / alpha) - 1) (Barron 2017)
+hard_silu = hard_swish = Activation("hard_silu")  # x * hard_sigmoid(x) (Howard et al., ICCV 2019)
+hard_tanh = Activation("hard_tanh")  # clip(x, -1, 1)
+hard_shrink = Activation("hard_shrink")  # x if |x| > threshold else 0
+soft_shrink = Activation("soft_shrink")  # sign(x) * max(|x| - threshold, 0)
+tanh_shrink = Activation("tanh_shrink")  # x - tanh(x)
+log_sigmoid = Activation("log_sigmoid")  # log(sigmoid(x))
+squareplus = Activation("squareplus")  # (x + sqrt(x**2 + b)) / 2 (Barron 2021)
 softmax = Activation("softmax")
 log_softmax = Activation("log_softmax")
 _known: dict[str, Activation] = {name: globals()[name] for name in (*_PARAMETERS, "gelu_tanh")}
@@ -192,6 +212,8 @@ def _check_function(expected: str, function: Any) -> None:
 
 
 __all__ = [
-    "Activation", "custom", "elu", "exponential", "gelu", "gelu_tanh", "get", "hard_sigmoid", "leaky_relu", "linear",
-    "log_softmax", "mish", "relu", "selu", "sigmoid", "silu", "softmax", "softplus", "softsign", "swish", "tanh",
+    "Activation", "celu", "custom", "elu", "exponential", "gelu", "gelu_tanh", "get", "hard_shrink",
+    "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh", "leaky_relu", "linear", "log_sigmoid", "log_softmax",
+    "mish", "relu", "relu6", "selu", "sigmoid", "silu", "soft_shrink", "softmax", "softplus", "softsign",
+    "squareplus", "swish", "tanh", "tanh_shrink",
 ]  # fmt: skip

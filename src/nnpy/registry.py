@@ -252,9 +252,8 @@ _ELSEWHERE = frozenset(
     root_mean_squared_error huber log_cosh hinge squared_hinge categorical_hinge kl_divergence kld poisson
     cosine_similarity binary_focal_crossentropy categorical_focal_crossentropy precision recall auc f1_score fbeta_score
     r2_score top_k_categorical_accuracy sparse_top_k_categorical_accuracy mean_iou
-    rmsprop adagrad adadelta adafactor adamax nadam ftrl lamb lion muon
-    relu6 celu glu prelu hard_tanh hard_silu hard_swish hard_shrink soft_shrink tanh_shrink threshold log_sigmoid
-    squareplus sparsemax sparse_plus sparse_sigmoid""".replace("_", "").split()
+    rmsprop adadelta adafactor adamax nadam ftrl lamb lion muon
+    glu prelu threshold sparsemax sparse_plus sparse_sigmoid""".replace("_", "").split()
 )
 
 

@@ -126,8 +126,17 @@ ACTIVATIONS = {
     "softsign": lambda x: x / (1 + np.abs(x)),
     "mish": lambda x: x * np.tanh(_softplus(x)),
     "exponential": np.exp,
+    "relu6": lambda x: np.clip(x, 0, 6),
+    "celu": lambda x: np.where(x > 0, x, 1.5 * np.expm1(x / 1.5)),
+    "hard_silu": lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
+    "hard_tanh": lambda x: np.clip(x, -1, 1),
+    "hard_shrink": lambda x: np.where(np.abs(x) > 0.4, x, 0),
+    "soft_shrink": lambda x: np.sign(x) * np.maximum(np.abs(x) - 0.4, 0),
+    "tanh_shrink": lambda x: x - np.tanh(x),
+    "log_sigmoid": lambda x: -_softplus(-x),
+    "squareplus": lambda x: (x + np.sqrt(x * x + 4)) / 2,
 }
-_PARAMETER = {"leaky_relu": 0.2, "elu": 1.5}
+_PARAMETER = {"leaky_relu": 0.2, "elu": 1.5, "celu": 1.5, "hard_shrink": 0.4, "soft_shrink": 0.4, "squareplus": 4.0}
 
 
 def batch_norm(x, gamma=None, beta=None, frozen=False):

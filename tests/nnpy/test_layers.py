@@ -50,6 +50,16 @@ KERAS = {
     "softsign": [-0.8, -0.5, -0.333333, 0.0, 0.333333, 0.5, 0.8],
     "mish": [-0.072592, -0.303401, -0.220744, 0.0, 0.375245, 0.865098, 3.997413],
     "exponential": [0.018316, 0.367879, 0.606531, 1.0, 1.648721, 2.718282, 54.598152],
+    "relu6": [0.0, 0.0, 0.0, 0.0, 0.5, 1.0, 4.0],
+    "celu": [-0.981684, -0.632121, -0.393469, 0.0, 0.5, 1.0, 4.0],
+    "hard_silu": [0.0, -0.333333, -0.208333, 0.0, 0.291667, 0.666667, 4.0],
+    "hard_swish": [0.0, -0.333333, -0.208333, 0.0, 0.291667, 0.666667, 4.0],
+    "hard_tanh": [-1.0, -1.0, -0.5, 0.0, 0.5, 1.0, 1.0],
+    "hard_shrink": [-4.0, -1.0, 0.0, 0.0, 0.0, 1.0, 4.0],
+    "soft_shrink": [-3.5, -0.5, 0.0, 0.0, 0.0, 0.5, 3.5],
+    "tanh_shrink": [-3.000671, -0.238406, -0.037883, 0.0, 0.037883, 0.238406, 3.000671],
+    "log_sigmoid": [-4.01815, -1.313262, -0.974077, -0.693147, -0.474077, -0.313262, -0.01815],
+    "squareplus": [0.236068, 0.618034, 0.780776, 1.0, 1.280776, 1.618034, 4.236068],
     "softmax": [0.0003, 0.006035, 0.00995, 0.016405, 0.027047, 0.044593, 0.89567],
     "log_softmax": [-8.110183, -5.110183, -4.610183, -4.110183, -3.610183, -3.110183, -0.110183],
 }
@@ -95,8 +105,13 @@ def test_dense(use_bias):
     assert layer.count_params() == 24 + 4 * use_bias
 
 
+def test_alpha_of_celu():
+    with pytest.raises(ValueError, match="activation celu: expected alpha > 0, got 0"):
+        activations.celu(alpha=0)
+
+
 def test_every_activation_is_tested():
-    assert set(KERAS) - {"swish"} == set(activations._PARAMETERS)
+    assert set(KERAS) - {"swish", "hard_swish"} == set(activations._PARAMETERS)
 
 
 @pytest.mark.parametrize("name", KERAS)

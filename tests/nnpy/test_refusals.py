@@ -162,7 +162,7 @@ def test_a_loss_may_end_in_anything_and_is_weighted_by_the_objective(rng, weight
         ("rmse", nn.metrics.get, "unknown metric 'rmse'; this version does not have it; expected"),
         ("mean_absolute_error", nn.losses.get, "'mean_absolute_error'; this version does not have it;"),
         ("nadam", nn.optimizers.get, "unknown optimizer 'nadam'; this version does not have it; expected one of adagrad, adam, adamw, sgd$"),
-        ("celu", nn.activations.get, "unknown activation 'celu'; this version does not have it;"),
+        ("sparsemax", nn.activations.get, "unknown activation 'sparsemax'; this version does not have it;"),
         ("mde", nn.losses.get, "unknown loss 'mde'; expected one of"),
         ("xse", nn.losses.get, "unknown loss 'xse'; expected one of"),
         ("sdg", nn.optimizers.get, "did you mean 'sgd'[?] expected one of"),

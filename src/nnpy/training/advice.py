@@ -11,9 +11,12 @@ logger = logging.getLogger("nnpy")
 
 # What gives numbers that are no probabilities, whatever comes in: beside the products of weights and normalizations.
 _UNBOUNDED = frozenset(
-    ["relu", "leaky_relu", "elu", "selu", "gelu", "gelu_tanh", "silu", "tanh", "softsign", "mish", "log_softmax"]
-)
-_POSITIVE = frozenset({"exponential", "softplus"})  # what softmax would make of them a categorical loss does
+    [
+        "relu", "leaky_relu", "elu", "selu", "gelu", "gelu_tanh", "silu", "tanh", "softsign", "mish", "log_softmax",
+        "relu6", "celu", "hard_silu", "hard_tanh", "hard_shrink", "soft_shrink", "tanh_shrink", "log_sigmoid",
+    ]
+)  # fmt: skip
+_POSITIVE = frozenset({"exponential", "softplus", "squareplus"})  # a categorical loss does what softmax would
 _SQUASHED = frozenset({"softmax", "sigmoid", "hard_sigmoid"})
 
 
