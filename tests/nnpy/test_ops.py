@@ -10,7 +10,7 @@ from optable import TABLE, Graph, central_differences
 
 import nncore
 from nncore import kernels
-from nnpy import ops
+from nnpy import Input, ops
 from nnpy.graph import Parameter, Tensor
 from nnpy.ops import normalization
 
@@ -202,3 +202,14 @@ def test_random_graphs(seed, threads, teams):
 def test_arguments_that_are_refused(make, error, text):
     with pytest.raises(error, match=text):
         make(Tensor((None, 4)))
+
+
+def test_known_indices_out_of_range_are_refused_at_once():
+    x = Input((4,))
+    for make, size in (
+        (lambda: ops.take(x, 4, axis=1), 3),
+        (lambda: ops.take(x, [[0, -1]], axis=1), 3),
+        (lambda: ops.one_hot([0, 2], 2), 1),
+    ):
+        with pytest.raises(IndexError, match=f"expected indices from 0 to {size}, got"):
+            make()

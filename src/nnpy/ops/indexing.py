@@ -168,22 +168,31 @@ def to_index(x: Tensor) -> Tensor:
     return x if x.kind == "index" else apply(_TO_INDEX, [to_real(x)])
 
 
-def _indices(who: str, value: Any) -> Tensor:
+def _indices(who: str, value: Any, size: Size) -> Tensor:
+    """As a tensor; numbers that are known must be below ``size`` where that is known too."""
     tensor = value if isinstance(value, Tensor) else constant(np.asarray(value))
     if tensor.kind != "index":
         raise TypeError(f"{who}: expected int32 indices, got {tensor.dtype}; nnpy.ops.cast(x, 'int32') makes them")
+    if not isinstance(value, Tensor) and isinstance(size, int):
+        found = np.asarray(value)
+        wrong = found[(found < 0) | (found >= size)]
+        if wrong.size:
+            raise IndexError(f"{who}: expected indices from 0 to {size - 1}, got {wrong.flat[0]}")
     return tensor
 
 
 def take(x: Tensor, indices: Any, axis: int | None = None) -> Tensor:
     """``x`` at ``indices`` (an int32 tensor, array or list of any shape) along ``axis``; None: of x as one row.
 
-    An index out of range stops the run with an error that names the layer, the row and the value.
+    An index out of range is an IndexError: at once where it is known, else it stops the run and names the layer, the
+    row and the value.
     """
-    x, indices = to_real(as_tensor("take", x)), _indices("take", indices)
+    x = to_real(as_tensor("take", x))
     if axis is None:
-        return apply(_TAKE, [reshape_sizes(x, (size_of(x.sizes),)), indices])
+        count = size_of(x.sizes)
+        return apply(_TAKE, [reshape_sizes(x, (count,)), _indices("take", indices, count)])
     axis = normal_axis("take", axis, x.rank)
+    indices = _indices("take", indices, x.sizes[axis])
     taken, rank = apply(_TAKE, [moveaxis(x, axis, 0), indices]), indices.rank
     return transpose(taken, [*range(rank, rank + axis), *range(rank), *range(rank + axis, taken.rank)])
 
@@ -193,7 +202,7 @@ def one_hot(x: Any, num_classes: int, axis: int = -1) -> Tensor:
     IndexError; ValueError unless ``num_classes`` is 1 or more."""
     if isinstance(num_classes, bool) or not hasattr(num_classes, "__index__") or num_classes < 1:
         raise ValueError(f"one_hot: expected num_classes to be 1 or more, got {num_classes!r}")
-    made = apply(_ONE_HOT, [_indices("one_hot", x)], classes=int(num_classes))
+    made = apply(_ONE_HOT, [_indices("one_hot", x, int(num_classes))], classes=int(num_classes))
     return made if axis in (-1, made.rank - 1) else moveaxis(made, -1, axis)
 
 
