@@ -16,6 +16,19 @@ from nnpy.structure import weight_names
 X = np.random.default_rng(0).standard_normal((6, 4)).astype(np.float32)
 
 
+def run_at_once(threads):
+    """All of them, taking turns as often as can be."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+
+
 def names(model):
     return list(weight_names(model).values())
 
@@ -107,15 +120,7 @@ def test_threads_that_build_models_at_once_do_not_swap_names():
             values.setdefault(number, set()).add(b"".join(w.tobytes() for w in net.get_weights()))
 
     threads = [threading.Thread(target=build, args=(number,)) for number in range(4)]
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        sys.setswitchinterval(before)
+    run_at_once(threads)
     assert wrong == []
     assert [len(values[number]) for number in range(4)] == [1] * 4 and len(set().union(*values.values())) == 4
 
@@ -123,15 +128,7 @@ def test_threads_that_build_models_at_once_do_not_swap_names():
 def test_automatic_names_of_threads_differ():
     found = []
     threads = [threading.Thread(target=lambda: found.extend(nn.Dense(1).name for _ in range(200))) for _ in range(4)]
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        sys.setswitchinterval(before)
+    run_at_once(threads)
     assert len(set(found)) == 800
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from nnpy.graph import Dim, Size, Tensor, apply, size_of
 from nnpy.ops.base import Operation, label
 from nnpy.ops.constants import as_tensor, constant
-from nnpy.ops.shape import Alias, expand_dims, moveaxis, normal_axis, part_of, reshape_sizes, squeeze, transpose
+from nnpy.ops.shape import Unchanged, expand_dims, moveaxis, normal_axis, part_of, reshape_sizes, squeeze, transpose
 
 
 class _ToReal(Operation):
@@ -32,25 +32,13 @@ class _ToReal(Operation):
         return x.astype(np.float64)
 
 
-class _AsReal(Alias):
+class _AsReal(Unchanged):
     """Truth values as reals 0 and 1, which they are in memory."""
 
     name = "as_real"
 
     def kinds(self, node):
         return "real"
-
-    def infer(self, node):
-        return [node.inputs[0].sizes]
-
-    def gradient(self, node, upstreams, needs):
-        return [None]
-
-    def view(self, node, shape, strides, batch):
-        return 0, tuple(strides)
-
-    def reference(self, x):
-        return x
 
 
 class _ToIndex(Operation):
