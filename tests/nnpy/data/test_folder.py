@@ -147,10 +147,8 @@ def test_batches_are_made_while_the_step_runs():
 
     with closing(iter(prefetch(batches(), ahead=2))) as running:
         assert next(running) == 0
-        for _ in range(100):
-            if len(made) == 4:  # 1 and 2 are ready, and 3 waits for a place
-                break
-            time.sleep(0.02)
+        while len(made) < 4:  # 1 and 2 are ready, and 3 waits for a place
+            time.sleep(0.01)
         time.sleep(0.05)
         assert made == [0, 1, 2, 3]
         assert list(running) == [1, 2, 3, 4]

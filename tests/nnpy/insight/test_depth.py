@@ -8,7 +8,7 @@ import pytest
 
 import nnpy as nn
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "depth.py"
+EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "depth.py"
 
 
 @pytest.fixture(scope="module")
