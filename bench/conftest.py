@@ -16,7 +16,6 @@ from threadpoolctl import threadpool_limits
 import nncore
 from bench import blas, shares
 from bench.table import number, table
-from nncore import kernels
 
 MOST = 4096  # repetitions in a sample
 SAMPLE = 2e-3  # seconds that a sample lasts at least, if that takes no more than MOST repetitions
@@ -86,7 +85,7 @@ def share_guard(benchmark, request):
     """
 
     def check(bounded: shares.Bounded):
-        before = shares.recorded(shares.load(), kernels.chosen()[0], bounded.name)
+        before = shares.recorded(shares.load(), shares.machine(), bounded.name)
         nncore.set_num_threads(1)
         try:
             run = bounded.make()
@@ -120,8 +119,7 @@ def pytest_terminal_summary(terminalreporter, config):
         for line in blas.lines():
             terminalreporter.write_line(line, yellow=line.startswith("warning"))
     if measured := config.stash.get(_SHARES, []):
-        isa = kernels.chosen()[0]
-        where = shares.load().get(isa, {}).get("machine", "nowhere")
         terminalreporter.write_sep("-", "shares of the machine's limit on one thread")
         terminalreporter.write_line(shares.text(measured))
-        terminalreporter.write_line(f"shares recorded for {isa} on {where}")
+        known = "are recorded" if shares.machine() in shares.load() else "were never recorded: they guard nothing here"
+        terminalreporter.write_line(f"shares of {shares.machine()} {known}")

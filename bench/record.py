@@ -12,7 +12,6 @@ import sys
 from bench import shares
 from bench.share_cases import SHARED
 from bench.timing import load_warning
-from nncore import kernels
 
 
 def main() -> int:
@@ -28,17 +27,17 @@ def main() -> int:
         parser.error(f"--only: no benchmark has {args.only!r} in its name")
     if said := load_warning():
         print(said, file=sys.stderr)
-    records, isa, rows = shares.load(), kernels.chosen()[0], []
+    records, machine, rows = shares.load(), shares.machine(), []
     for bounded in some:
         run = bounded.make()
         measured = [shares.measure(bounded, run) for _ in range(args.rounds)]
         middle = sorted(measured, key=lambda one: one.share)[args.rounds // 2]
-        rows.append((bounded.name, middle, shares.recorded(records, isa, bounded.name)))
+        rows.append((bounded.name, middle, shares.recorded(records, machine, bounded.name)))
     print(shares.text(rows))
     if not args.dry:
         new = {name: middle.share for name, middle, _ in rows}
-        shares.save(shares.updated(records, isa, shares.machine(), new, {bounded.name for bounded in SHARED}))
-        print(f"shares of {isa} written to {shares.FILE}")
+        shares.save(shares.updated(records, machine, new, {bounded.name for bounded in SHARED}))
+        print(f"shares of {machine} written to {shares.FILE}")
     return 0
 
 

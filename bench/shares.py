@@ -1,8 +1,8 @@
 """How much of the machine's own limit a benchmark reaches, and what it reached when that was last recorded.
 
 A benchmark's bound is the time of its arithmetic at the FMA peak or of its bytes at the triad's bandwidth, whichever is
-longer, both measured beside it on one thread. share = bound / time hardly depends on the machine, as far as machines
-with one instruction set are alike: shares.json has one for each benchmark and instruction set.
+longer, both measured beside it on one thread. share = bound / time hardly depends on the machine's clock and load, but
+on its kind: shares.json has one for each benchmark on each kind of CPU with an instruction set.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import nncore
 from bench.roofline import bandwidth, fma_peak
 from bench.table import number, table
 from bench.timing import Run, best_time
+from nncore import kernels
 
 FILE = Path(__file__).with_name("shares.json")
 TOLERANCE = 0.7  # of the recorded share: a loss of a third fails
@@ -66,13 +67,13 @@ def measure(of: Bounded, run: Run, seconds: float = 0.1) -> Measured:
 
 
 def load(path: Path = FILE) -> dict:
-    """{ISA: {"machine": where it was recorded, "shares": {benchmark: share}}}; empty where nothing was recorded."""
+    """{``machine``: {benchmark: share}}; empty where nothing was recorded."""
     return json.loads(path.read_text()) if path.exists() else {}
 
 
-def recorded(records: Mapping, isa: str, name: str) -> float | None:
-    """The share of a benchmark; None where the instruction set or the benchmark is unknown."""
-    return records.get(isa, {}).get("shares", {}).get(name)
+def recorded(records: Mapping, machine: str, name: str) -> float | None:
+    """The share of a benchmark; None where the machine or the benchmark is unknown."""
+    return records.get(machine, {}).get(name)
 
 
 def lost(share: float, before: float | None) -> bool:
@@ -80,11 +81,11 @@ def lost(share: float, before: float | None) -> bool:
     return before is not None and share < TOLERANCE * before
 
 
-def updated(records: Mapping, isa: str, machine: str, shares: Mapping[str, float], known: set[str]) -> dict:
-    """``records`` with new shares of one instruction set. Of the old ones those stay whose names are ``known``."""
-    old = {name: share for name, share in records.get(isa, {}).get("shares", {}).items() if name in known}
+def updated(records: Mapping, machine: str, shares: Mapping[str, float], known: set[str]) -> dict:
+    """``records`` with new shares of one machine. Of the old ones those stay whose names are ``known``."""
+    old = {name: share for name, share in records.get(machine, {}).items() if name in known}
     new = {name: float(f"{share:.3g}") for name, share in shares.items()}
-    return {**records, isa: {"machine": machine, "shares": {**old, **new}}}
+    return {**records, machine: {**old, **new}}
 
 
 def save(records: Mapping, path: Path = FILE) -> None:
@@ -102,9 +103,11 @@ def text(rows: Iterable[tuple[str, Measured, float | None]]) -> str:
 
 
 def machine() -> str:
-    """The CPU's name."""
-    info = Path("/proc/cpuinfo")
-    for line in info.read_text().splitlines() if info.exists() else []:
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    """The instruction set that is chosen and the kind of CPU, as far as it changes what a kernel reaches: v4 on
+    AuthenticAMD family 26 model 2 (of virtual machines the name says less)."""
+    isa, info = kernels.chosen()[0], Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in reversed(lines))}
+    if {"vendor_id", "cpu family", "model"} <= facts.keys():
+        return f"{isa} on {facts['vendor_id']} family {facts['cpu family']} model {facts['model']}"
+    return f"{isa} on {platform.processor() or platform.machine()}"

@@ -9,8 +9,8 @@ from bench.share_cases import SHARED
 def test_every_recorded_share_has_a_benchmark():
     known = {bounded.name for bounded in SHARED}
     assert len(known) == len(SHARED)
-    for isa, of in shares.load().items():
-        assert set(of["shares"]) <= known, isa
+    for machine, of in shares.load().items():
+        assert set(of) <= known, machine
 
 
 @pytest.mark.benchmark(group="shares")

@@ -25,20 +25,17 @@ def test_a_third_less_than_recorded_is_lost(share, before, fails):
     assert shares.lost(share, before) is fails
 
 
-def test_recorded_share_is_looked_up_by_instruction_set_and_name():
-    records = {"v4": {"machine": "one", "shares": {"adam": 0.9}}}
-    assert shares.recorded(records, "v4", "adam") == 0.9
-    assert shares.recorded(records, "v3", "adam") is None
-    assert shares.recorded(records, "v4", "sgd") is None
+def test_recorded_share_is_looked_up_by_machine_and_name():
+    records = {"v4 on a": {"adam": 0.9}}
+    assert shares.recorded(records, "v4 on a", "adam") == 0.9
+    assert shares.recorded(records, "v4 on b", "adam") is None
+    assert shares.recorded(records, "v4 on a", "sgd") is None
 
 
-def test_recording_replaces_one_instruction_set_and_drops_what_is_gone(tmp_path):
-    old = {"v3": {"machine": "one", "shares": {"b": 0.1}}, "v4": {"machine": "one", "shares": {"a": 0.2, "gone": 0.3}}}
-    new = shares.updated(old, "v4", "another", {"b": 0.123456}, known={"a", "b"})
-    assert new == {
-        "v3": {"machine": "one", "shares": {"b": 0.1}},
-        "v4": {"machine": "another", "shares": {"a": 0.2, "b": 0.123}},
-    }
+def test_recording_replaces_one_machine_and_drops_what_is_gone(tmp_path):
+    old = {"v3 on a": {"b": 0.1}, "v4 on a": {"a": 0.2, "gone": 0.3}}
+    new = shares.updated(old, "v4 on a", {"b": 0.123456}, known={"a", "b"})
+    assert new == {"v3 on a": {"b": 0.1}, "v4 on a": {"a": 0.2, "b": 0.123}}
     path = tmp_path / "shares.json"
     assert shares.load(path) == {}
     shares.save(new, path)
@@ -216,4 +213,4 @@ def test_a_worker_measures_predict():
 
 def test_records_of_this_repository_are_whole():
     records = json.loads(shares.FILE.read_text())
-    assert records and all(0 < share < 4 for of in records.values() for share in of["shares"].values())
+    assert records and all(0 < share < 4 for of in records.values() for share in of.values())
