@@ -24,7 +24,7 @@ nncore: kernels
 nncore: encoding ops costs products jit jit_cache
 nncore: reference reference_arrays reference_images reference_steps
 nncore
-nnpy: config checks files locks
+nnpy: config checks files locks tensors
 nnpy: graph registry seeds schedules
 nnpy: tree parameters
 nnpy: ops
@@ -35,7 +35,8 @@ nnpy: metrics layers
 nnpy: structure
 nnpy: callbacks.base callbacks.history
 nnpy: training
-nnpy: insight saving summary
+nnpy: insight loading summary
+nnpy: saving
 nnpy: callbacks model
 nnpy: sequential
 nnpy

@@ -69,9 +69,9 @@ from nnpy.layers import (
     ZeroPadding1D,
     ZeroPadding2D,
 )
+from nnpy.loading import load_model
 from nnpy.model import Model
 from nnpy.optimizers import SGD, Adagrad, Adam, AdamW
-from nnpy.saving import load_model
 from nnpy.seeds import get_seed, set_seed
 from nnpy.sequential import Sequential
 

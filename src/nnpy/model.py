@@ -559,7 +559,8 @@ class Model(Layer):
 
     def __reduce__(self) -> Any:
         """Copies and pickles are what ``save`` would write: structure, weights, optimizer state. TypeError for code."""
-        from nnpy.saving import from_bytes, to_bytes
+        from nnpy.loading import from_bytes
+        from nnpy.saving import to_bytes
 
         return from_bytes, (to_bytes(self),)
 
@@ -578,7 +579,7 @@ class Model(Layer):
 
     def load_weights(self, path: str | os.PathLike) -> None:
         """Read weights that ``save_weights`` or ``save`` wrote. Nothing changes if a name or a shape does not fit."""
-        from nnpy.saving import load_weights
+        from nnpy.loading import load_weights
 
         load_weights(self, path)
 

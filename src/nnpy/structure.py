@@ -322,7 +322,9 @@ def layer_paths(model: Layer) -> dict[Layer, str]:
         paths[layer] = path
         inside = layer.sublayers()
         names = names_of(str(layer), inside, by_place=True)
-        stack.extend((inner, f"{path}/{names[inner]}" if path else names[inner]) for inner in reversed(inside))
+        for inner in reversed(inside):
+            name = names[inner].replace("/", ".")
+            stack.append((inner, f"{path}/{name}" if path else name))
     return paths
 
 

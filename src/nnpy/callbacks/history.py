@@ -42,7 +42,7 @@ class History(Callback):
         """Write it as JSON, whole or not at all (NaN as JSON's usual extension ``NaN``). Returns the path; raises
         OSError where that fails."""
         text = json.dumps(self.to_dict(), indent=1)
-        return write_whole(path, lambda temporary: temporary.write_bytes(text.encode() + b"\n"), "History")
+        return write_whole(path, lambda file: file.write(text.encode() + b"\n"), "History")
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies hold the numbers, not the model."""
