@@ -18,7 +18,7 @@ from bench.peers.keras_models import build
 from bench.table import number, table
 from bench.workloads import WORKLOADS
 from nncore.memory import BATCH, INDICES, LOCAL, RATES, ROW
-from nnpy.training.engine import address, bind
+from nnpy.training.binding import address, bind
 from nnpy.training.samples import prepare
 
 DATA = Path(os.environ.get("NNPY_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))

@@ -20,7 +20,7 @@ from bench.workloads import WORKLOADS
 from nncore import Op, Program
 from nncore.kernels.signatures import SIGNATURES
 from nncore.memory import BATCH, INDICES, LOCAL, RATES, ROW
-from nnpy.training.engine import address, bind
+from nnpy.training.binding import address, bind
 from nnpy.training.samples import prepare
 
 STEPS = 64  # as many batches and learning rates there are

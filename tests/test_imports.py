@@ -33,7 +33,7 @@ nnpy: activations initializers regularizers data
 nnpy: optimizers losses
 nnpy: metrics layers
 nnpy: structure
-nnpy: callbacks.base callbacks.history
+nnpy: callbacks.base callbacks.history network
 nnpy: training
 nnpy: insight loading summary
 nnpy: saving

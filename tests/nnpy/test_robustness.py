@@ -17,7 +17,7 @@ import pytest
 
 import nncore
 import nnpy as nn
-from nnpy.training import engine as engine_
+from nnpy.training import programs
 
 
 @pytest.fixture(autouse=True)
@@ -207,7 +207,7 @@ def test_200_fits_do_not_grow(rng):
     more_memory, more_objects = fits(200)
     assert more_memory - memory < 4 << 20
     assert more_objects - objects < 200
-    assert len(net.engine._programs) <= engine_._MOST_PROGRAMS and len(net._fast) <= 64
+    assert len(net.engine._programs) <= programs._MOST_PROGRAMS and len(net._fast) <= 64
 
 
 def test_users_arrays_are_let_go(rng):

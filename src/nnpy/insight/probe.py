@@ -15,7 +15,8 @@ from nnpy.compiler import compile_step, differentiate, specialise
 from nnpy.graph import Tensor
 from nnpy.locks import at_rest, making
 from nnpy.structure import weight_names
-from nnpy.training.engine import bind, feeds
+from nnpy.training.binding import bind
+from nnpy.training.programs import feeds
 from nnpy.training.samples import Samples, prepare, prepare_inputs
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """Layers."""
 
-from nnpy.layers.base import Layer, reset_names
+from nnpy.layers.base import Layer
 from nnpy.layers.calling import Call
 from nnpy.layers.convolutional import Conv1D, Conv2D, Conv2DTranspose, DepthwiseConv2D, SeparableConv2D
 from nnpy.layers.core import Activation, Dense, Dropout
@@ -16,6 +16,7 @@ from nnpy.layers.images import (
 )
 from nnpy.layers.inputs import Input, InputLayer
 from nnpy.layers.merging import Add, Average, Concatenate, Maximum, Minimum, Multiply, Residual, Subtract
+from nnpy.layers.module import reset_names
 from nnpy.layers.normalization import BatchNormalization, GroupNormalization, LayerNormalization
 from nnpy.layers.pooling import (
     AveragePooling1D,

@@ -3,43 +3,24 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import logging
-import threading
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from nnpy import graph, initializers, regularizers, tree
-from nnpy.checks import flag, shown
-from nnpy.checks import shape as checked_shape
-from nnpy.config import floatx
+from nnpy import graph, tree
+from nnpy.checks import shown
 from nnpy.graph import Parameter, Tensor
 from nnpy.layers import calling
 from nnpy.layers.calling import Call, Calling
-from nnpy.locks import at_rest, making
+from nnpy.layers.module import Module
+from nnpy.locks import making
 from nnpy.ops.shape import open_result, view_of
-from nnpy.registry import Configurable, from_json, reference, refuse_arguments, snake, to_json
 
 logger = logging.getLogger("nnpy")
-_ROLES = ("statistic", "state")
-_counts: dict[str, Iterator[int]] = defaultdict(itertools.count)
-_counts_lock = threading.Lock()
-
-
-def reset_names() -> None:
-    """Number automatic layer names from the start again: "dense", "dense_1", ..."""
-    with _counts_lock:
-        _counts.clear()
-
-
-def unique_name(stem: str) -> str:
-    """ "dense", then "dense_1", "dense_2", ..."""
-    with _counts_lock:
-        number = next(_counts[stem])
-    return f"{stem}_{number}" if number else stem
+# Stand-ins for sizes that may be any: with many divisors, and larger than any window.
+_SIZES = (5040, 10080)
 
 
 class _OfFirstCall:
@@ -52,7 +33,7 @@ class _OfFirstCall:
         return self if layer is None else layer._of_first_call(self.name)
 
 
-class Layer(Configurable):
+class Layer(Module):
     """Base of layers. A subclass gives ``call(x, ...)`` and, if it has weights, ``build(input_shape)`` with
     ``add_weight``.
 
@@ -66,81 +47,14 @@ class Layer(Configurable):
     supports_masking = False  # whether what it gives has a mask where its input has one (``compute_mask``)
     needs_sizes = True  # whether it computes with sizes: where they may be any it is tried on some (``_tried``)
     follows_program = False  # its operations ask the Program whether it trains, where no caller said ``training``
-    name: str
-    built: bool
-    _own: list[tuple[Parameter, bool]]
-    _trainable: bool
     _first_call: Call | None
-    _named: bool  # by the user: automatic names may change where they clash
-    _found: list[Layer]  # that its first call made and kept nowhere
-    _tied: dict[str, Any]  # attributes that are another layer's weights
-    _building: bool
-    _ran: bool  # its ``call`` has been through once
     input: Any = _OfFirstCall("input")
     output: Any = _OfFirstCall("output")
-
-    def __new__(cls, *arguments, **options):
-        refuse_arguments(cls, options)
-        # Set here, so that a subclass which forgets super().__init__() has a name and works all the same.
-        self = super().__new__(cls)
-        state = self.__dict__
-        state.update(name="", built=False, _own=[], _trainable=True, _first_call=None, _named=False, _found=[])
-        state.update(_tied={}, _building=False, _ran=False)
-        self._prepare()
-        return self
-
-    def __init__(self, *, name: str | None = None, trainable: bool = True, **unknown: Any):
-        kind = type(self).__name__
-        refuse_arguments(type(self), unknown, True)
-        if name is not None and not isinstance(name, str):
-            raise TypeError(f"{kind}: expected name to be a string or None, got {shown(name)}")
-        if name is not None and (not name or "/" in name):
-            raise ValueError(f"{kind}: expected a name that is not empty and has no '/', got {name!r}")
-        self._named = name is not None
-        self.name = name or unique_name(snake(kind))
-        self._trainable = flag(str(self), "trainable", trainable)
 
     def __init_subclass__(cls, **options):
         super().__init_subclass__(**options)
         if "build" in cls.__dict__:
             cls.build = _builds(cls.build)  # type: ignore[method-assign]
-
-    def _prepare(self) -> None:
-        """Attributes that a subclass of ours has before ``__init__``, for the same reason."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if isinstance(value, Parameter) and not self._hold(name, value):
-            return
-        object.__setattr__(self, name, value)
-
-    def _hold(self, name: str, value: Parameter) -> bool:
-        """A weight becomes an attribute; False if the attribute is tied to another layer's, and stays. A weight that
-        this layer did not make is one that it shares: it takes the place of what the attribute was."""
-        before = self.__dict__.get(name)
-        if before is value:
-            return True
-        own = [parameter for parameter, _ in self._own]
-        if name in self._tied and self._building and value in own:  # tied before it was built
-            self._check_tie(name, before, value)
-            self._own = [entry for entry in self._own if entry[0] is not value]
-            return False
-        if isinstance(before, Parameter) and before in own:
-            if self._first_call is not None:
-                raise ValueError(
-                    f"{self}: {name} cannot become another weight once the layer is called: the graph has the one "
-                    "before; build it, tie it, then call it"
-                )
-            self._check_tie(name, value, before)
-            self._own = [entry for entry in self._own if entry[0] is not before]
-            self._tied.pop(name, None)
-        if not any(value is parameter for parameter, _ in self._own):
-            self._own.append((value, value.trainable))
-            self._tied[name] = value
-        return True
-
-    def _check_tie(self, name: str, shared: Any, own: Parameter) -> None:
-        if shared.shape != own.shape:
-            raise ValueError(f"{self}: cannot tie {name} of shape {own.shape} to {shared.name} of shape {shared.shape}")
 
     # what a subclass gives
 
@@ -166,54 +80,6 @@ class Layer(Configurable):
     def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
         """The masks of what ``call`` gives, for a layer that ``supports_masking``: those of its inputs."""
         return previous_mask
-
-    # what it gets
-
-    def add_weight(
-        self,
-        shape: Sequence[int],
-        initializer: Any = "glorot_uniform",
-        name: str | None = None,
-        trainable: bool = True,
-        regularizer: Any = None,
-    ) -> Parameter:
-        """Make a parameter "layer/name" of dtype ``floatx()``. ``trainable=False``: state, as running statistics.
-        ``initializer``: a name, an Initializer, or a function of the shape. ValueError if it returns another shape."""
-        self._ensure_name()
-        name = name or (f"weight_{len(self._own)}" if self._own else "weight")
-        sizes = checked_shape(str(self), f"the shape of {name}", shape)
-        value = np.array(initializers.get(initializer)(sizes), floatx())
-        if value.shape != sizes:
-            raise ValueError(f"{self}: expected the initializer of {name} to return shape {sizes}, got {value.shape}")
-        trainable = flag(str(self), "trainable", trainable)
-        parameter = Parameter(value, f"{self.name}/{name}", trainable and self._trainable)
-        penalty = regularizers.get(regularizer)
-        parameter.regularizer, parameter.owner = penalty, self
-        self._own.append((parameter, trainable))
-        return parameter
-
-    def add_variable(
-        self, shape: Sequence[int], initializer: Any = "zeros", role: str = "state", name: str | None = None
-    ) -> Parameter:
-        """Make a variable that no optimizer changes: "state" is carried from step to step, a "statistic" is gathered.
-        ValueError for another ``role``."""
-        if role not in _ROLES:
-            raise ValueError(f"{self}: expected role to be {' or '.join(map(repr, _ROLES))}, got {shown(role)}")
-        variable = self.add_weight(shape, initializer, name, trainable=False)
-        variable.role = role  # type: ignore[attr-defined]
-        return variable
-
-    def add_loss(self, loss: Any) -> None:
-        """Inside ``call``: add a tensor to the loss that is trained, a scalar or numbers of each sample, whose mean is
-        taken. TypeError for what is no such tensor, RuntimeError outside of a call."""
-        if not isinstance(loss, Tensor):
-            raise TypeError(f"{self}: add_loss: expected a Tensor, got {shown(loss)}")
-        if loss.shape and loss.shape[0] is not None:
-            raise ValueError(f"{self}: add_loss: expected shape () or (None, ...), of each sample, got {loss.shape}")
-        scope = graph.current_scope()
-        if scope is None:
-            raise RuntimeError(f"{self}: add_loss: expected to be called inside of a layer's call")
-        scope.losses.append(loss)
 
     # calls
 
@@ -374,92 +240,17 @@ class Layer(Configurable):
         result = self(_placeholders(input_shape))
         return tree.replace(result, lambda tensor: tensor.shape)
 
-    # what it holds
-
-    def sublayers(self) -> list[Layer]:
-        """The layers directly inside it, in the order they were assigned."""
-        found: dict[Layer, None] = {}
-        pending = [value for name, value in vars(self).items() if name not in _OURS]
-        pending.append(self._found)
-        while pending:
-            value = pending.pop(0)
-            if isinstance(value, Layer):
-                found[value] = None
-            elif isinstance(value, list | tuple):
-                pending[:0] = value
-            elif isinstance(value, dict):
-                pending[:0] = value.values()
-        return list(found)
-
-    def walk(self) -> list[Layer]:
-        """This layer and all inside it, at any depth: each once, before those inside it, in order."""
-        found: dict[Layer, None] = {}
-        stack: list[Layer] = [self]
-        while stack:
-            layer = stack.pop()
-            if layer not in found:
-                found[layer] = None
-                stack.extend(reversed(layer.sublayers()))
-        return list(found)
-
-    @property
-    def weights(self) -> list[Parameter]:
-        """All parameters, those of layers inside it too; each once."""
-        return list(dict.fromkeys(parameter for layer in self.walk() for parameter, _ in layer._own))
-
-    def _own_weight(self, place: int, reader: Layer) -> Parameter:
-        """Its weight of this number, for a layer that is loaded and shares it."""
-        if place >= len(self._own):
-            raise ValueError(f"{reader}: shares a weight of {self}, which is not built yet")
-        return self._own[place][0]
-
-    @property
-    def trainable_weights(self) -> list[Parameter]:
-        return [parameter for parameter in self.weights if parameter.trainable]
-
-    @property
-    def non_trainable_weights(self) -> list[Parameter]:
-        return [parameter for parameter in self.weights if not parameter.trainable]
-
-    # Keras' other names
-    variables = property(lambda self: self.weights)
-    trainable_variables = property(lambda self: self.trainable_weights)
-    non_trainable_variables = property(lambda self: self.non_trainable_weights)
-
-    @property
-    def trainable(self) -> bool:
-        return self._trainable
-
-    @trainable.setter
-    def trainable(self, value: bool) -> None:
-        value = flag(str(self), "trainable", value)
-        for layer in self.walk():
-            layer._trainable = value
-            for parameter, wanted in layer._own:
-                parameter.trainable = wanted and value
-
-    def count_params(self) -> int:
-        """How many numbers the weights are."""
-        return sum(parameter.value.size for parameter in self.weights)
-
-    def get_weights(self) -> list[np.ndarray]:
-        """Copies of the weights, in the order of ``weights``: all of one step, while another thread trains too."""
-        weights = self.weights
-        with at_rest(weights):
-            return [np.array(parameter.value) for parameter in weights]
-
-    def set_weights(self, values: Sequence[np.ndarray]) -> None:
-        """Copy ``values`` in. ValueError for a wrong number or shape, TypeError for what holds no real numbers; then
-        nothing is changed."""
-        weights = self.weights
-        if not isinstance(values, list | tuple | np.ndarray):
-            raise TypeError(f"{self}: expected a list of {len(weights)} arrays, got {shown(values)}")
-        if len(values) != len(weights):
-            raise ValueError(f"{self}: expected {len(weights)} arrays, got {len(values)}")
-        arrays = [self.named(p._checked, value) for p, value in zip(weights, values, strict=True)]
-        with at_rest(weights):
-            for parameter, array in zip(weights, arrays, strict=True):
-                parameter.assign(array)
+    def add_loss(self, loss: Any) -> None:
+        """Inside ``call``: add a tensor to the loss that is trained, a scalar or numbers of each sample, whose mean is
+        taken. TypeError for what is no such tensor, RuntimeError outside of a call."""
+        if not isinstance(loss, Tensor):
+            raise TypeError(f"{self}: add_loss: expected a Tensor, got {shown(loss)}")
+        if loss.shape and loss.shape[0] is not None:
+            raise ValueError(f"{self}: add_loss: expected shape () or (None, ...), of each sample, got {loss.shape}")
+        scope = graph.current_scope()
+        if scope is None:
+            raise RuntimeError(f"{self}: add_loss: expected to be called inside of a layer's call")
+        scope.losses.append(loss)
 
     # checks for subclasses
 
@@ -475,77 +266,6 @@ class Layer(Configurable):
             raise ValueError(f"{self}: expected a list of {expected}, as [a, b], got one tensor of shape {input_shape}")
         if len(input_shape) < least or (most and len(input_shape) > most):
             raise ValueError(f"{self}: expected a list of {expected}, got {len(input_shape)}")
-
-    def named(self, get: Callable[[Any], Any], value: Any) -> Any:
-        """``get(value)``, with the layer's name in the error."""
-        try:
-            return get(value)
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"{self}: {error}") from None
-
-    def __getstate__(self) -> dict[str, Any]:
-        """For copies, which do not take along the graph that the layer is in."""
-        return {**vars(self), "_first_call": None}
-
-    # files
-
-    def to_json(self) -> Any:
-        """Configuration, name and whether it is trainable; in a file of a model a reference to where they are."""
-        return reference(self)
-
-    def entry(self) -> dict[str, Any]:
-        """What a file says of the layer, for ``from_entry``. TypeError, naming the layer, where JSON cannot hold it."""
-        try:
-            value = {**super().to_json(), "name": self.name, "named": self._named, "trainable": self._trainable}
-            if self._tied:
-                value["tied"] = {name: self._tie_to_json(weight) for name, weight in self._tied.items()}
-            return value
-        except (TypeError, AttributeError) as error:
-            raise TypeError(
-                f"{self}: its structure cannot be stored: {error}; save_weights() stores the weights alone"
-            ) from error
-
-    def _tie_to_json(self, weight: Parameter) -> list[Any]:
-        """Whose weight it is, and its number there."""
-        places = [] if weight.owner is None else [p for p, (own, _) in enumerate(weight.owner._own) if own is weight]
-        if not places:
-            raise TypeError(f"the weight {weight.name} belongs to no layer")
-        return [to_json(weight.owner), places[0]]
-
-    @classmethod
-    def from_entry(cls, value: dict[str, Any]) -> Layer:
-        layer = cls.from_config(value["config"])
-        if "name" in value:
-            layer.name, layer._named = value["name"], value["named"]
-            layer._tied = {name: from_json(tie) for name, tie in value.get("tied", {}).items()}
-            if not value["trainable"]:
-                layer.trainable = False
-        return layer
-
-    def restore(self, value: dict[str, Any]) -> None:
-        """Once all layers of a file are made: whether this one alone is trainable."""
-        if value.get("shapes") is not None and not self.built:
-            self.build(_as_shapes(value["shapes"]))
-        self._trainable = value["trainable"]
-        for parameter, wanted in self._own:
-            parameter.trainable = wanted and self._trainable
-
-    def _ensure_name(self) -> None:
-        if not self.name:
-            self.name = unique_name(snake(type(self).__name__))
-
-    def __str__(self) -> str:
-        """As errors name it: ``Dense 'hidden'``."""
-        self._ensure_name()
-        return f"{type(self).__name__} {self.name!r}"
-
-    def __repr__(self) -> str:
-        return f"<{self}{'' if self.built else ', not built'}>"
-
-
-# Stand-ins for sizes that may be any: with many divisors, and larger than any window.
-_SIZES = (5040, 10080)
-_OURS = frozenset({"_first_call", "_found", "_own", "_tied"})
 
 
 def _builds(build: Callable[..., Any]) -> Callable[..., Any]:
@@ -598,14 +318,6 @@ def _with_sizes(shapes: Any, size: int) -> Any:
     if isinstance(shapes, list):
         return [_with_sizes(item, size) for item in shapes]
     return None if shapes is None else (*shapes[:1], *(size if n is None else n for n in shapes[1:]))
-
-
-def _as_shapes(value: Any) -> Any:
-    """Shapes from JSON: a list of numbers is one."""
-    if isinstance(value, Mapping):
-        return {key: _as_shapes(item) for key, item in value.items()}
-    several = bool(value) and isinstance(value[0], list)
-    return [tuple(shape) for shape in value] if several else tuple(value)
 
 
 def _placeholders(shapes: Any) -> Any:

@@ -14,7 +14,7 @@ from nnpy.callbacks.base import CallbackList, as_list
 from nnpy.callbacks.history import History
 from nnpy.checks import flag
 from nnpy.data import inputs as adapt
-from nnpy.training.engine import Rates
+from nnpy.training.binding import Rates
 from nnpy.training.evaluation import BATCH, evaluate_data, limit, ran_out, validation
 from nnpy.training.progress import Progress, check_verbose
 from nnpy.training.samples import Samples, batches, prepare

@@ -1,0 +1,298 @@
+"""Module: owns weights and layers; what a layer is before it is called."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnpy import initializers, regularizers
+from nnpy.checks import flag, shown
+from nnpy.checks import shape as checked_shape
+from nnpy.config import floatx
+from nnpy.graph import Parameter
+from nnpy.locks import at_rest
+from nnpy.registry import Configurable, from_json, reference, refuse_arguments, snake, to_json
+
+if TYPE_CHECKING:
+    from nnpy.layers.base import Layer
+
+_ROLES = ("statistic", "state")
+_counts: dict[str, Iterator[int]] = defaultdict(itertools.count)
+_counts_lock = threading.Lock()
+_OURS = frozenset({"_first_call", "_found", "_own", "_tied"})
+
+
+def reset_names() -> None:
+    """Number automatic layer names from the start again: "dense", "dense_1", ..."""
+    with _counts_lock:
+        _counts.clear()
+
+
+def unique_name(stem: str) -> str:
+    """ "dense", then "dense_1", "dense_2", ..."""
+    with _counts_lock:
+        number = next(_counts[stem])
+    return f"{stem}_{number}" if number else stem
+
+
+class Module(Configurable):
+    """What has a name, weights and layers inside it, and can be written to a file. ``Layer`` is one that is called."""
+
+    name: str
+    built: bool
+    _own: list[tuple[Parameter, bool]]
+    _trainable: bool
+    _first_call: Any
+    _named: bool  # by the user: automatic names may change where they clash
+    _found: list[Module]  # that its first call made and kept nowhere
+    _tied: dict[str, Any]  # attributes that are another layer's weights
+    _building: bool
+    _ran: bool  # its ``call`` has been through once
+
+    def __new__(cls, *arguments, **options):
+        refuse_arguments(cls, options)
+        # Set here, so that a subclass which forgets super().__init__() has a name and works all the same.
+        self = super().__new__(cls)
+        state = self.__dict__
+        state.update(name="", built=False, _own=[], _trainable=True, _first_call=None, _named=False, _found=[])
+        state.update(_tied={}, _building=False, _ran=False)
+        self._prepare()
+        return self
+
+    def __init__(self, *, name: str | None = None, trainable: bool = True, **unknown: Any):
+        kind = type(self).__name__
+        refuse_arguments(type(self), unknown, True)
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"{kind}: expected name to be a string or None, got {shown(name)}")
+        if name is not None and (not name or "/" in name):
+            raise ValueError(f"{kind}: expected a name that is not empty and has no '/', got {name!r}")
+        self._named = name is not None
+        self.name = name or unique_name(snake(kind))
+        self._trainable = flag(str(self), "trainable", trainable)
+
+    def _prepare(self) -> None:
+        """Attributes that a subclass of ours has before ``__init__``, for the same reason."""
+
+    def _ensure_name(self) -> None:
+        if not self.name:
+            self.name = unique_name(snake(type(self).__name__))
+
+    def __str__(self) -> str:
+        """As errors name it: ``Dense 'hidden'``."""
+        self._ensure_name()
+        return f"{type(self).__name__} {self.name!r}"
+
+    def __repr__(self) -> str:
+        return f"<{self}{'' if self.built else ', not built'}>"
+
+    # what it holds
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, Parameter) and not self._hold(name, value):
+            return
+        object.__setattr__(self, name, value)
+
+    def _hold(self, name: str, value: Parameter) -> bool:
+        """A weight becomes an attribute; False if the attribute is tied to another layer's, and stays. A weight that
+        this layer did not make is one that it shares: it takes the place of what the attribute was."""
+        before = self.__dict__.get(name)
+        if before is value:
+            return True
+        own = [parameter for parameter, _ in self._own]
+        if name in self._tied and self._building and value in own:  # tied before it was built
+            self._check_tie(name, before, value)
+            self._own = [entry for entry in self._own if entry[0] is not value]
+            return False
+        if isinstance(before, Parameter) and before in own:
+            if self._first_call is not None:
+                raise ValueError(
+                    f"{self}: {name} cannot become another weight once the layer is called: the graph has the one "
+                    "before; build it, tie it, then call it"
+                )
+            self._check_tie(name, value, before)
+            self._own = [entry for entry in self._own if entry[0] is not before]
+            self._tied.pop(name, None)
+        if not any(value is parameter for parameter, _ in self._own):
+            self._own.append((value, value.trainable))
+            self._tied[name] = value
+        return True
+
+    def _check_tie(self, name: str, shared: Any, own: Parameter) -> None:
+        if shared.shape != own.shape:
+            raise ValueError(f"{self}: cannot tie {name} of shape {own.shape} to {shared.name} of shape {shared.shape}")
+
+    def add_weight(
+        self,
+        shape: Sequence[int],
+        initializer: Any = "glorot_uniform",
+        name: str | None = None,
+        trainable: bool = True,
+        regularizer: Any = None,
+    ) -> Parameter:
+        """Make a parameter "layer/name" of dtype ``floatx()``. ``trainable=False``: state, as running statistics.
+        ``initializer``: a name, an Initializer, or a function of the shape. ValueError if it returns another shape."""
+        self._ensure_name()
+        name = name or (f"weight_{len(self._own)}" if self._own else "weight")
+        sizes = checked_shape(str(self), f"the shape of {name}", shape)
+        value = np.array(initializers.get(initializer)(sizes), floatx())
+        if value.shape != sizes:
+            raise ValueError(f"{self}: expected the initializer of {name} to return shape {sizes}, got {value.shape}")
+        trainable = flag(str(self), "trainable", trainable)
+        parameter = Parameter(value, f"{self.name}/{name}", trainable and self._trainable)
+        penalty = regularizers.get(regularizer)
+        parameter.regularizer, parameter.owner = penalty, self
+        self._own.append((parameter, trainable))
+        return parameter
+
+    def add_variable(
+        self, shape: Sequence[int], initializer: Any = "zeros", role: str = "state", name: str | None = None
+    ) -> Parameter:
+        """Make a variable that no optimizer changes: "state" is carried from step to step, a "statistic" is gathered.
+        ValueError for another ``role``."""
+        if role not in _ROLES:
+            raise ValueError(f"{self}: expected role to be {' or '.join(map(repr, _ROLES))}, got {shown(role)}")
+        variable = self.add_weight(shape, initializer, name, trainable=False)
+        variable.role = role  # type: ignore[attr-defined]
+        return variable
+
+    def sublayers(self) -> list[Layer]:
+        """The layers directly inside it, in the order they were assigned."""
+        found: dict[Any, None] = {}
+        pending = [value for name, value in vars(self).items() if name not in _OURS]
+        pending.append(self._found)
+        while pending:
+            value = pending.pop(0)
+            if isinstance(value, Module):
+                found[value] = None
+            elif isinstance(value, list | tuple):
+                pending[:0] = value
+            elif isinstance(value, dict):
+                pending[:0] = value.values()
+        return list(found)
+
+    def walk(self) -> list[Layer]:
+        """This layer and all inside it, at any depth: each once, before those inside it, in order."""
+        found: dict[Any, None] = {}
+        stack: list[Any] = [self]
+        while stack:
+            layer = stack.pop()
+            if layer not in found:
+                found[layer] = None
+                stack.extend(reversed(layer.sublayers()))
+        return list(found)
+
+    @property
+    def weights(self) -> list[Parameter]:
+        """All parameters, those of layers inside it too; each once."""
+        return list(dict.fromkeys(parameter for layer in self.walk() for parameter, _ in layer._own))
+
+    def _own_weight(self, place: int, reader: Module) -> Parameter:
+        """Its weight of this number, for a layer that is loaded and shares it."""
+        if place >= len(self._own):
+            raise ValueError(f"{reader}: shares a weight of {self}, which is not built yet")
+        return self._own[place][0]
+
+    @property
+    def trainable_weights(self) -> list[Parameter]:
+        return [parameter for parameter in self.weights if parameter.trainable]
+
+    @property
+    def non_trainable_weights(self) -> list[Parameter]:
+        return [parameter for parameter in self.weights if not parameter.trainable]
+
+    # Keras' other names
+    variables = property(lambda self: self.weights)
+    trainable_variables = property(lambda self: self.trainable_weights)
+    non_trainable_variables = property(lambda self: self.non_trainable_weights)
+
+    @property
+    def trainable(self) -> bool:
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        value = flag(str(self), "trainable", value)
+        for layer in self.walk():
+            layer._trainable = value
+            for parameter, wanted in layer._own:
+                parameter.trainable = wanted and value
+
+    def count_params(self) -> int:
+        """How many numbers the weights are."""
+        return sum(parameter.value.size for parameter in self.weights)
+
+    def get_weights(self) -> list[np.ndarray]:
+        """Copies of the weights, in the order of ``weights``: all of one step, while another thread trains too."""
+        weights = self.weights
+        with at_rest(weights):
+            return [np.array(parameter.value) for parameter in weights]
+
+    def set_weights(self, values: Sequence[np.ndarray]) -> None:
+        """Copy ``values`` in. ValueError for a wrong number or shape, TypeError for what holds no real numbers; then
+        nothing is changed."""
+        weights = self.weights
+        if not isinstance(values, list | tuple | np.ndarray):
+            raise TypeError(f"{self}: expected a list of {len(weights)} arrays, got {shown(values)}")
+        if len(values) != len(weights):
+            raise ValueError(f"{self}: expected {len(weights)} arrays, got {len(values)}")
+        arrays = [self.named(p._checked, value) for p, value in zip(weights, values, strict=True)]
+        with at_rest(weights):
+            for parameter, array in zip(weights, arrays, strict=True):
+                parameter.assign(array)
+
+    def named(self, get: Callable[[Any], Any], value: Any) -> Any:
+        """``get(value)``, with the layer's name in the error."""
+        try:
+            return get(value)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{self}: {error}") from None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies, which do not take along the graph that the layer is in."""
+        return {**vars(self), "_first_call": None}
+
+    # files
+
+    def to_json(self) -> Any:
+        """Configuration, name and whether it is trainable; in a file of a model a reference to where they are."""
+        return reference(self)
+
+    def entry(self) -> dict[str, Any]:
+        """What a file says of the layer, for ``from_entry``. TypeError, naming the layer, where JSON cannot hold it."""
+        try:
+            value = {**super().to_json(), "name": self.name, "named": self._named, "trainable": self._trainable}
+            if self._tied:
+                value["tied"] = {name: self._tie_to_json(weight) for name, weight in self._tied.items()}
+            return value
+        except (TypeError, AttributeError) as error:
+            raise TypeError(
+                f"{self}: its structure cannot be stored: {error}; save_weights() stores the weights alone"
+            ) from error
+
+    def _tie_to_json(self, weight: Parameter) -> list[Any]:
+        """Whose weight it is, and its number there."""
+        places = [] if weight.owner is None else [p for p, (own, _) in enumerate(weight.owner._own) if own is weight]
+        if not places:
+            raise TypeError(f"the weight {weight.name} belongs to no layer")
+        return [to_json(weight.owner), places[0]]
+
+    @classmethod
+    def from_entry(cls, value: dict[str, Any]) -> Module:
+        layer = cls.from_config(value["config"])
+        if "name" in value:
+            layer.name, layer._named = value["name"], value["named"]
+            layer._tied = {name: from_json(tie) for name, tie in value.get("tied", {}).items()}
+            if not value["trainable"]:
+                layer.trainable = False
+        return layer
+
+    def restore(self, value: dict[str, Any]) -> None:
+        """Once all layers of a file are made: whether this one alone is trainable."""
+        self._trainable = value["trainable"]
+        for parameter, wanted in self._own:
+            parameter.trainable = wanted and self._trainable
