@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import numbers
+import os
+from pathlib import Path
 from typing import Any
 
 
@@ -53,6 +55,13 @@ def integer(owner: str, name: str, value: Any, *, least: int | None = None) -> i
     if least is not None and value < least:
         raise ValueError(f"{expected}, got {value!r}")
     return int(value)
+
+
+def path(owner: str, name: str, value: Any) -> Path:
+    """``value``, a string, bytes or an ``os.PathLike``, as a Path. TypeError for anything else."""
+    if not isinstance(value, str | bytes | os.PathLike):
+        raise TypeError(f"{owner}: expected {name} to be a path, got {shown(value)}")
+    return Path(os.fsdecode(value))
 
 
 def flag(owner: str, name: str, value: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import click
 import numpy as np
 
 import nnpy as nn
+from nnpy.data.archives import Archive
 
 LARGEST = 96  # pixels a side that a folder's images are made smaller to, where nothing else is asked for
 _SHARE = 0.2  # of a folder without a part to test with
@@ -60,7 +62,7 @@ def folder(path: Path, image_size: int | None, validation_split: float, seed: in
             tested = x[chosen], y[chosen]
             x, y = x[rest], y[rest]
         rest, chosen = _stratified(y, validation_split)
-    except (OSError, ValueError, ModuleNotFoundError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, ModuleNotFoundError) as error:
         raise click.BadParameter(str(error), param_hint="'DATASET'") from error
     if few := sorted(set(range(len(images.classes))) - set(y[rest].tolist())):
         names = ", ".join(repr(images.classes[number]) for number in few)
@@ -75,8 +77,8 @@ def _parts(path: Path) -> tuple[Path, Path | None]:
     if path.is_dir():
         names = {child.name.lower(): child for child in path.iterdir() if child.is_dir()}
     elif path.is_file() and zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            tops = {name.split("/")[0] for name in archive.namelist() if "/" in name}
+        with closing(Archive(path, "ImageFolder")) as archive:
+            tops = {name.split("/")[0] for name in archive.names if "/" in name}
         names = {name.lower(): path / name for name in tops}
     else:
         return path, None

@@ -6,9 +6,7 @@ import inspect
 import io
 import math
 import os
-import threading
 import zipfile
-import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,11 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from nnpy import seeds
+from nnpy import checks, seeds
 from nnpy.checks import flag, integer, shown
+from nnpy.data.archives import Archive, told_of
 from nnpy.data.images import Images
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
+# Of those alone: others that Pillow knows start programs (Ghostscript for EPS), whatever a file's name ends in.
+_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "PPM", "TIFF")
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _OPTIONS = frozenset(inspect.signature(Images).parameters) - {"x"}
 _AHEAD = 2  # batches that are decoded while a step runs
@@ -36,26 +37,30 @@ class ImageFolder:
     folder are its too. Batches are decoded by threads while the step before runs: with ``shuffle`` in a new order in
     each pass of ``fit``, while ``evaluate`` and ``predict`` keep to the order of ``files``. Labels are the positions of
     the class's names in ``classes``, sorted. ``image_size``: (height, width) that images are resized to; None: they
-    have one size. ``channels``: 1 (grey), 3 or 4; 16 bits of grey become 8. Other options: as those of ``Images``,
-    which the batches are; the numbers of samples are their places in ``files``.
+    have one size. ``channels``: 1 (grey), 3 or 4; 16 bits of grey become 8. ``limit``: the most bytes of an image, out
+    of its zip file and as pixels: a small file can say that it is of any size. Other options: as those of
+    ``Images``, which the batches are; the numbers of samples are their places in ``files``.
 
     ``load()`` reads all of it into arrays, which is faster where there is memory for it: the bytes as they are, without
-    the other options. Needs Pillow: pip install "nnpy[images]" (ModuleNotFoundError). Raises FileNotFoundError if there
-    is no such path, ValueError if it has no images by class or an image cannot be read.
+    the other options. Needs Pillow: pip install "nnpy[images]" (ModuleNotFoundError). Formats: JPEG, PNG, BMP, GIF,
+    WebP, PPM and TIFF. Raises FileNotFoundError if there is no such path, ValueError if it has no images by class, an
+    image cannot be read, or a zip file has names that are absolute or come twice.
     """
 
     def __init__(
         self,
-        path: str | os.PathLike,
+        path: str | bytes | os.PathLike,
         image_size: Any = None,
         batch_size: int = 32,
         shuffle: bool = True,
         channels: int = 3,
         classes: Sequence[str] | None = None,
+        limit: int = 1 << 28,
         **options: Any,
     ):
         _pillow()
-        self.path = Path(path)
+        self.path = checks.path("ImageFolder", "path", path)
+        self.limit = integer("ImageFolder", "limit", limit, least=0)
         self.batch_size = integer("ImageFolder", "batch_size", batch_size, least=1)
         self.shuffle = flag("ImageFolder", "shuffle", shuffle)
         if channels not in _MODES:
@@ -158,35 +163,31 @@ class ImageFolder:
 
     def _decode(self, file: str, size: tuple[int, ...] | None) -> np.ndarray:
         """(height, width, channels)"""
-        pillow = _pillow()
+        pillow, mode = _pillow(), _MODES[self.channels]
+        where = f"{file} in {self._archive.path}" if self._archive is not None else file
+        if self._archive is not None:
+            content = self._archive.read(file, self.limit)
         try:
-            content = self._archive.read(file) if self._archive is not None else Path(file).read_bytes()
-            with pillow.open(io.BytesIO(content)) as image:
-                image.draft(_MODES[self.channels], size and (size[1], size[0]))  # a JPEG can be decoded smaller
-                image = _of_bytes(image).convert(_MODES[self.channels])
+            with pillow.open(Path(file) if self._archive is None else io.BytesIO(content), formats=_FORMATS) as image:
+                wanted = image.width * image.height * max(self.channels, len(image.getbands()))
+                if wanted > self.limit:
+                    raise ValueError(
+                        f"expected an image of at most {self.limit} bytes, got {image.width} x {image.height} pixels; "
+                        "limit= takes larger ones"
+                    )
+                image.draft(mode, size and (size[1], size[0]))  # a JPEG can be decoded smaller
+                image = _of_bytes(image).convert(mode)
                 if size is not None and image.size != (size[1], size[0]):
                     image = image.resize((size[1], size[0]), pillow.Resampling.BILINEAR)
                 array = np.asarray(image)
-        except (OSError, SyntaxError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-            where = f"{file} in {self.path}" if self._archive is not None else file
-            told = "Pillow knows no image like this" if "BytesIO" in str(error) else error
+        except Exception as error:  # a damaged file makes Pillow raise whatever comes
+            unknown = isinstance(error, pillow.UnidentifiedImageError)
+            told = f"Pillow knows no image like this among {', '.join(_FORMATS)}" if unknown else told_of(error)
             raise ValueError(f"ImageFolder: cannot read {where}: {told}") from error
         return array if array.ndim == 3 else array[:, :, None]
 
 
-class _Archive:
-    """A zip file that several threads read."""
-
-    def __init__(self, path: Path):
-        self.file = zipfile.ZipFile(path)
-        self._lock = threading.Lock()
-
-    def read(self, name: str) -> bytes:
-        with self._lock:
-            return self.file.read(name)
-
-
-def _list(path: Path) -> tuple[_Archive | None, list[tuple[str, str]]]:
+def _list(path: Path) -> tuple[Archive | None, list[tuple[str, str]]]:
     """(the zip file, [(file, name of its class)])"""
     if path.is_dir():
         inside = ((file, file.relative_to(path).parts) for file in path.rglob("*"))
@@ -195,8 +196,8 @@ def _list(path: Path) -> tuple[_Archive | None, list[tuple[str, str]]]:
         if archive.is_file():
             if not zipfile.is_zipfile(archive):
                 raise ValueError(f"ImageFolder: expected a folder or a zip file, got {archive}")
-            opened, prefix = _Archive(archive), path.relative_to(archive).parts
-            names = [(name, tuple(name.split("/"))) for name in opened.file.namelist()]
+            opened, prefix = Archive(archive, "ImageFolder"), path.relative_to(archive).parts
+            names = [(name, tuple(name.split("/"))) for name in opened.names]
             inner = [(name, parts[len(prefix) :]) for name, parts in names if parts[: len(prefix)] == prefix]
             if prefix and not inner:
                 raise FileNotFoundError(f"ImageFolder: no folder {'/'.join(prefix)} in {archive}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
+from typing import IO, cast
 
 import numpy as np
 
@@ -21,10 +22,7 @@ def load_mnist() -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.nd
 
     Source: LeCun, Cortes and Burges, the MNIST database; tools/make_mnist_subset.py chose the images.
     """
-    content = gzip.decompress(_FILE.read_bytes())
-    arrays, offset = [], 0
-    for _ in range(4):
-        array, offset = parse_idx(content, offset, _FILE.name)
-        arrays.append(array)
+    with gzip.open(_FILE) as content:
+        arrays = [parse_idx(cast(IO[bytes], content), _FILE.name) for _ in range(4)]
     x_train, y_train, x_test, y_test = arrays
     return (x_train, y_train), (x_test, y_test)

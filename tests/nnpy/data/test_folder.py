@@ -1,8 +1,12 @@
 """Folders and zip files of images, and batches that are prepared in other threads."""
 
+import os
+import struct
 import threading
 import time
+import warnings
 import zipfile
+import zlib
 from contextlib import closing
 
 import numpy as np
@@ -42,7 +46,7 @@ def archive(folder, tmp_path_factory):
 
 
 def test_load(folder, archive):
-    for path in (folder, archive / "inner", str(archive / "inner")):
+    for path in (folder, os.fsencode(folder), archive / "inner", str(archive / "inner")):
         data = ImageFolder(path)
         assert data.classes == list(CLASSES) and data.image_size == (5, 6) and len(data.files) == 21
         x, y = data.load()
@@ -222,5 +226,74 @@ def test_what_cannot_be_read_is_named(folder, archive, tmp_path):
         ImageFolder(tmp_path / "damaged.zip" / "inner")
     (tmp_path / "text" / "a").mkdir(parents=True)
     (tmp_path / "text" / "a" / "x.png").write_text("text")
-    with pytest.raises(ValueError, match=r"x\.png: Pillow knows no image like this"):
+    with pytest.raises(ValueError, match=r"x\.png: Pillow knows no image like this among JPEG, PNG"):
         ImageFolder(tmp_path / "text")
+
+
+def zipped(path, names, content=b"", **options):
+    with warnings.catch_warnings(), zipfile.ZipFile(path, "w", **options) as made:
+        warnings.simplefilter("ignore")  # of names that come twice
+        for name in names:
+            made.writestr(name, content)
+    return path
+
+
+@pytest.mark.parametrize("name", ["/a/x.png", "C:/a/x.png", "\\a\\x.png", "a/../../x.png", "a/..\\x.png"])
+def test_names_that_lead_out_of_an_archive_are_refused(name, tmp_path):
+    with pytest.raises(ValueError, match=r"expected names within the archive in .*bad\.zip, got '") as caught:
+        ImageFolder(zipped(tmp_path / "bad.zip", ["a/y.png", name]))
+    assert repr(name) in str(caught.value)
+
+
+def test_names_that_come_twice_in_an_archive_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"expected each name once in .*bad\.zip, got 'a/x\.png' twice"):
+        ImageFolder(zipped(tmp_path / "bad.zip", ["a/x.png", "b/y.png", "a/x.png"]))
+
+
+def test_bombs_are_refused_before_they_grow(folder, tmp_path):
+    """A file in an archive that would be 64 MB, and an image of 10^10 pixels."""
+    path = zipped(tmp_path / "bomb.zip", ["a/x.png"], bytes(1 << 26), compression=zipfile.ZIP_DEFLATED)
+    assert path.stat().st_size < 1 << 17
+    with pytest.raises(ValueError, match=r"read a/x\.png in .*bomb\.zip: expected at most 1000000 bytes, got 671088"):
+        ImageFolder(path, limit=10**6)
+    header = b"IHDR" + struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
+    png = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    (tmp_path / "png" / "a").mkdir(parents=True)
+    (tmp_path / "png" / "a" / "x.png").write_bytes(png + struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", 0x35AF061E))
+    with pytest.raises(ValueError, match=r"ImageFolder: cannot read .*x\.png: "):
+        ImageFolder(tmp_path / "png")
+    with pytest.raises(ValueError, match=r"expected an image of at most 89 bytes, got 6 x 5 pixels; limit= takes"):
+        ImageFolder(folder, limit=89)
+    assert ImageFolder(folder, limit=90).load()[0].shape == (21, 5, 6, 3)
+    for bad in (-1, 1.5, None):
+        with pytest.raises((TypeError, ValueError), match="expected limit to be an integer >= 0"):
+            ImageFolder(folder, limit=bad)
+
+
+def test_images_are_opened_as_the_formats_that_are_listed_whatever_their_name(tmp_path, monkeypatch):
+    """An EPS file would start Ghostscript."""
+    plugin = pytest.importorskip("PIL.EpsImagePlugin")
+    monkeypatch.setattr(plugin, "Ghostscript", lambda *_, **__: pytest.fail("a program was started"))
+    (tmp_path / "a").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "a" / "cat.png", format="EPS")
+    with pytest.raises(ValueError, match=r"cat\.png: Pillow knows no image like this among JPEG"):
+        ImageFolder(tmp_path)
+    for format in ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF"):
+        Image.new("RGB", (8, 8), (255, 0, 0)).save(tmp_path / "a" / "cat.png", format=format)
+        x, _ = ImageFolder(tmp_path).load()
+        assert x[0, 0, 0].tolist() == pytest.approx([255, 0, 0], abs=3)
+
+
+def test_archives_that_zipfile_cannot_read_are_named(tmp_path):
+    whole = zipped(tmp_path / "good.zip", ["a/x.png"], b"text" * 99, compression=zipfile.ZIP_DEFLATED).read_bytes()
+    directory = whole.index(b"PK\1\2")
+    encrypted, strange, cut = bytearray(whole), bytearray(whole), bytearray(whole)
+    encrypted[directory + 8] |= 1
+    encrypted[6] |= 1
+    strange[directory + 10 : directory + 12] = b"\x61\0"  # a way to pack that is none
+    strange[8:10] = b"\x61\0"
+    cut[directory] = 0
+    for name, content in (("encrypted", encrypted), ("strange", strange), ("cut", cut)):
+        (tmp_path / f"{name}.zip").write_bytes(content)
+        with pytest.raises(ValueError, match=rf"ImageFolder: cannot read .*{name}\.zip: \S"):
+            ImageFolder(tmp_path / f"{name}.zip")

@@ -123,7 +123,15 @@ def test_read_idx(dtype, packed, tmp_path, rng):
         (b"\0\0\x07\1", "not an IDX file"),
         (b"\0\0\x08\2\0\0", "cut off: expected 2 sizes"),
         (b"\0\0\x08\1\0\0\0\5abc", r"cut off: expected 5 numbers for \(5,\), got 3 bytes"),
-        (b"\0\0\x08\1\0\0\0\1abc", r"expected 9 bytes for uint8 \(1,\), got 11"),
+        (b"\0\0\x08\1\0\0\0\1abc", r"expected 9 bytes for uint8 \(1,\), got more"),
+        (b"\0\0\x08\2" + b"\xff" * 8 + b"abc", r"cut off: expected \d+ numbers for .*, got 3 bytes"),
+        (b"\0\0\x08\xff" + b"\0\0\0\1" * 255 + b"a", "expected a shape that an array can have"),
+        (b"\0\0\x0e\4" + b"\xff" * 12 + b"\0" * 4, "expected a shape that an array can have"),
+        (gzip.compress(b"\0\0\x08\1\0\0\0\5abc"), r"cut off: expected 5 numbers for \(5,\), got 3 bytes"),
+        (gzip.compress(b"\0\0\x08\1\0\0\0\1abc"), r"expected 9 bytes for uint8 \(1,\), got more"),
+        (gzip.compress(b"\0\0\x08\1\0\0\0\1a")[:-5], "a damaged gzip file"),
+        (gzip.compress(b"\0\0\x08\1\0\0\0\1a")[:10] + b"\xff" * 9, "a damaged gzip file: .*block type"),
+        (gzip.compress(b"\0\0\x08\1\0\0\0\1a")[:-8] + b"\0" * 8, "a damaged gzip file: CRC"),
         (b"\x1f\x8b garbage", "a damaged gzip file"),
     ],
 )
@@ -133,6 +141,37 @@ def test_read_idx_refuses(content, text, tmp_path):
     with pytest.raises(ValueError, match=text) as caught:
         nnpy.data.read_idx(path)
     assert str(path) in str(caught.value)
+
+
+def test_read_idx_bounds_what_a_compressed_file_may_grow_to(tmp_path):
+    path = tmp_path / "bomb.gz"
+    path.write_bytes(gzip.compress(b"\0\0\x08\1\x01\0\0\0" + bytes(1 << 24)))
+    assert nnpy.data.read_idx(path).nbytes == 1 << 24
+    with pytest.raises(ValueError, match=r"bomb\.gz: expected an array of at most 1000 bytes, got uint8 of \(16777216"):
+        nnpy.data.read_idx(path, limit=1000)
+    path.write_bytes(gzip.compress(b"\0\0\x0e\2\x7f\xff\xff\xff\x7f\xff\xff\xff"))
+    with pytest.raises(ValueError, match=r"expected an array of at most 1073741824 bytes, got float64 of \(21"):
+        nnpy.data.read_idx(path)
+    path.write_bytes(b"\0\0\x08\1\0\0\0\2ab")  # not compressed: the file's own size is the bound
+    assert nnpy.data.read_idx(path, limit=1).tolist() == [97, 98]
+
+
+def test_read_idx_gives_arrays_that_can_be_written_to(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"\0\0\x08\1\0\0\0\2ab")
+    array = nnpy.data.read_idx(os.fsencode(path))
+    array[0] = 1
+    assert array.tolist() == [1, 98] and path.read_bytes()[-2:] == b"ab"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
+def test_read_idx_does_not_wait_for_a_fifo(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path / "fifo", tmp_path, "/dev/zero"):
+        with pytest.raises(ValueError, match="expected a file, got a folder, a FIFO or a device"):
+            nnpy.data.read_idx(path)
+    with pytest.raises(TypeError, match="read_idx: expected path to be a path, got 3"):
+        nnpy.data.read_idx(3)
 
 
 def test_read_idx_without_a_file(tmp_path):
