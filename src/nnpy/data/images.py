@@ -73,8 +73,8 @@ class Images:
         if array.ndim != 4:
             hint = "; give them channels: x[..., None]" if array.ndim == 3 else ""
             raise ValueError(f"Images: expected x of shape (samples, height, width, channels), got {array.shape}{hint}")
-        self.x = adapt.readable(array)
-        height, width, channels = self.x.shape[1:]
+        self._x = adapt.readable(array)
+        height, width, channels = self._x.shape[1:]
         pads = _pair("padding", padding, 0)
         sizes = (height, width) if size is None else _pair("size", size, 1)
         for name, whole, pad, part in zip(("rows", "columns"), (height, width), pads, sizes, strict=True):
@@ -85,14 +85,31 @@ class Images:
         centre, spread = _by_channel("mean", mean, channels, 0.0), _by_channel("std", std, channels, 1.0)
         if min(spread) <= 0:
             raise ValueError(f"Images: expected std above 0, got {shown(std)}")
-        self.transform = Transform(
+        self._transform = Transform(
             (height, width, channels), sizes, pads, flag("Images", "flip", flip), tuple(1 / s for s in spread),
             tuple(-m / s for m, s in zip(centre, spread, strict=True)),
         )  # fmt: skip
-        self.numbers: np.ndarray | None = None  # of the samples, where they are not those of the rows of x
+        self._numbers: np.ndarray | None = None
+
+    # Programs read them where they are, as they were checked: they cannot become other arrays, or get another shape.
+
+    @property
+    def transform(self) -> Transform:
+        """What happens to them on the way."""
+        return self._transform
+
+    @property
+    def x(self) -> np.ndarray:
+        """The images as they were given: a view, or a copy where they could not be read."""
+        return self._x.view()
+
+    @property
+    def numbers(self) -> np.ndarray | None:
+        """Those of the samples, where they are not those of the rows of ``x`` (``numbered``)."""
+        return None if self._numbers is None else self._numbers.view()
 
     def __len__(self) -> int:
-        return len(self.x)
+        return len(self._x)
 
     def __repr__(self) -> str:
         return f"Images({len(self)} of {self.x.shape[1:]}, {self.x.dtype} -> {self.transform.shape})"
@@ -119,20 +136,20 @@ class Images:
 
     def _with(self, x: np.ndarray, numbers: np.ndarray) -> Images:
         part = object.__new__(type(self))
-        part.x, part.transform, part.numbers = adapt.readable(x), self.transform, np.ascontiguousarray(numbers)
+        part._x, part._transform, part._numbers = adapt.readable(x), self._transform, np.ascontiguousarray(numbers)
         return part
 
     def row_numbers(self) -> np.ndarray:
         """The numbers of the samples, by which they are augmented."""
-        return np.arange(len(self), dtype=np.int64) if self.numbers is None else self.numbers
+        return np.arange(len(self), dtype=np.int64) if self._numbers is None else self._numbers.view()
 
     def numbered(self, numbers: Any) -> Images:
         """The same images with other numbers, one for each: integers from 0 up. Batches of a stream, whose rows are not
         the samples', have to say which samples they are."""
-        array = np.asarray(numbers)
+        array = np.array(numbers)
         if array.shape != (len(self),) or array.dtype.kind not in "iu" or (array.size and array.min() < 0):
             raise ValueError(f"Images: expected {len(self)} numbers from 0 up, got {shown(numbers)}")
-        return self._with(self.x, array.astype(np.int64))
+        return self._with(self._x, array.astype(np.int64))
 
     def take(self, rows: Any, epoch: int | None = None, seed: int | None = None) -> np.ndarray:
         """What the model sees of some samples, in ``floatx()``: (rows, height, width, channels).
@@ -145,11 +162,11 @@ class Images:
         if not out.size:
             return out
         state = nncore.new_state(len(rows), seeds.get_seed() if seed is None else seed)
-        state[SLOTS], state[INDICES] = self.x.ctypes.data, rows.ctypes.data
+        state[SLOTS], state[INDICES] = self._x.ctypes.data, rows.ctypes.data
         state[EPOCH] = 0 if epoch is None else integer("Images", "epoch", epoch, least=0)
-        if self.numbers is not None:
-            state[nncore.memory.NUMBERS] = self.numbers.ctypes.data
-        stride = self.x.strides[0] if len(self) > 1 else self.x.nbytes
+        if self._numbers is not None:
+            state[nncore.memory.NUMBERS] = self._numbers.ctypes.data
+        stride = self._x.strides[0] if len(self) > 1 else self._x.nbytes
         arguments = self.transform.arguments(out.dtype, self.dtype.name, stride, epoch is not None)
         op = nncore.Op("gather_image", out=out, state=state, slot=0, rows=len(rows), dtype=out.dtype, **arguments)
         nncore.Program([op], state).run()

@@ -192,10 +192,13 @@ def column(shape: Sequence[int], place: Sequence[Any], source: Any = None) -> st
 
 
 def readable(array: Any) -> Any:
-    """The array itself, or a copy, as a Program reads it: a dtype of SOURCES, each row contiguous. Images are."""
+    """A view of the array, or a copy, as a Program reads it: a dtype of SOURCES, each row contiguous. Images are.
+
+    A view, never the array object of the user, who may give that another shape while a Program reads it."""
     if not isinstance(array, np.ndarray):
         return array
     dtype = array.dtype
+    array = array.view()
     if dtype.kind == "b":
         array = array.view(np.uint8)
     elif not dtype.isnative or dtype not in SOURCES:

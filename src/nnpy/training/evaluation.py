@@ -138,13 +138,18 @@ def predict(
     else:
         arrays = prepare_inputs(model, x)
         results = _predict_arrays(model, arrays, batch, limit(steps, len(arrays[0]), batch, "steps"), calls)
-        if batch_size is None and type(x) is np.ndarray and arrays[0] is x and len(x) <= BATCH:
+        if batch_size is None and type(x) is np.ndarray and len(x) <= BATCH and _same(arrays[0], x):
             _remember(model, x)
     calls.call("on_predict_end", None)
     if shown:
         seconds = time.perf_counter() - start
         say(f"predict  {len(results[0])} samples  {seconds:.1f} s")
     return model.structure.packed(results)
+
+
+def _same(array: np.ndarray | Images, x: np.ndarray) -> bool:
+    """Whether it is x that a Program reads, not a copy."""
+    return isinstance(array, np.ndarray) and array.__array_interface__ == x.__array_interface__
 
 
 def _remember(model: Model, x: np.ndarray) -> None:

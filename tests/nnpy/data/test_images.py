@@ -149,6 +149,20 @@ def test_views_are_read_where_they_are():
     np.testing.assert_array_equal(turned.take([4]), X[[4]].transpose(0, 2, 1, 3))
 
 
+def test_what_a_program_reads_cannot_be_replaced():
+    """Of what was checked: another array, shape or number would make a Program read foreign memory."""
+    images = Images(X, **OPTIONS).numbered(np.arange(len(X)))
+    given = np.arange(len(X))
+    mine = images.numbered(given)
+    for name in ("x", "numbers", "transform"):
+        with pytest.raises(AttributeError):
+            setattr(images, name, getattr(images[:2], name))
+    images.x.shape = images.numbers.shape = (-1,)
+    given[:] = -1
+    assert images.x.shape == X.shape and images.numbers.shape == (len(X),)
+    assert (mine.numbers == np.arange(len(X))).all()
+
+
 def test_channel_statistics():
     mean, std = channel_statistics(X)
     np.testing.assert_allclose(mean, X.mean((0, 1, 2)), rtol=1e-12)
