@@ -266,13 +266,21 @@ def _truncated(shape: Shape, generator: np.random.Generator) -> np.ndarray:
     return values
 
 
+# Keras' other names
+zeros, ones, constant, identity, orthogonal = Zeros, Ones, Constant, Identity, Orthogonal
+random_normal, random_uniform, truncated_normal = RandomNormal, RandomUniform, TruncatedNormal
+variance_scaling, glorot_normal, glorot_uniform = VarianceScaling, GlorotNormal, GlorotUniform
+he_normal, he_uniform, lecun_normal, lecun_uniform = HeNormal, HeUniform, LecunNormal, LecunUniform
+
+
 def get(value: Any) -> Initializer:
     """An initializer from its name ("he_normal", "auto"), class, configuration, itself, or a function of the shape."""
     if callable(value) and not isinstance(value, Initializer | type):
         return _Function(value)
     if value is None:
         raise TypeError("expected initializer to be a name, an Initializer or a function of the shape, got None")
-    return find(Initializer, value, {"normal": "RandomNormal", "uniform": "RandomUniform", "eye": "Identity"})
+    aliases = {"normal": "RandomNormal", "uniform": "RandomUniform", "eye": "Identity", "zero": "Zeros", "one": "Ones"}
+    return find(Initializer, value, aliases)
 
 
 __all__ = [

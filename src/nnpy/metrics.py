@@ -16,6 +16,7 @@ import numpy as np
 from nnpy import losses, ops
 from nnpy.checks import integer, real, shown
 from nnpy.graph import Node, Shape, Tensor, Variable
+from nnpy.losses.base import function_name, is_function, refuse, refuse_function, symbolic
 from nnpy.ops import effects
 from nnpy.registry import Configurable, find, snake
 
@@ -71,7 +72,7 @@ class Metric(Configurable):
         return f"{type(self).__name__} {self.name!r}"
 
     def _expect(self, y_true: Tensor, kind: str, what: str) -> None:
-        losses.symbolic(self, y_true)
+        symbolic(self, y_true)
         if y_true.kind != kind:
             has = "class numbers" if y_true.kind == "index" else "numbers"
             raise ValueError(f"{self}: expected targets that are {what}, the loss takes {has}")
@@ -82,7 +83,7 @@ class MeanMetric(Metric):
 
     def __call__(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         """The metric of every row (all axes but the last). TypeError for numbers."""
-        losses.symbolic(self, y_true, y_pred)
+        symbolic(self, y_true, y_pred)
         return self.call(y_true, y_pred)
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
@@ -139,13 +140,13 @@ class BinaryAccuracy(MeanMetric):
 
     direction = "max"
 
-    def __init__(self, threshold: float | None = None, name: str | None = None):
+    def __init__(self, name: str | None = None, *, threshold: float | None = None):
         super().__init__(name)
         self.threshold = None if threshold is None else real("BinaryAccuracy", "threshold", threshold)
 
     def resolve(self, y_true, y_pred, loss=None):
         default = 0.0 if getattr(loss, "from_logits", False) else 0.5
-        return type(self)(default if self.threshold is None else self.threshold, self.name)
+        return type(self)(self.name, threshold=default if self.threshold is None else self.threshold)
 
     def call(self, y_true, y_pred):
         self._expect(y_true, "real", "of the output's shape, 0 or 1")
@@ -161,7 +162,7 @@ class Accuracy(MeanMetric):
     direction = "max"
 
     def resolve(self, y_true, y_pred, loss=None):
-        losses.symbolic(self, y_true, y_pred)
+        symbolic(self, y_true, y_pred)
         if y_true.kind == "index":
             return SparseCategoricalAccuracy(self.name).resolve(y_true, y_pred, loss)
         if y_pred.shape[-1] == 1 or isinstance(loss, losses.BinaryCrossentropy):
@@ -177,6 +178,63 @@ class MeanSquaredError(MeanMetric):
     def call(self, y_true, y_pred):
         self._expect(y_true, "real", "of the output's shape")
         return ops.mean_squared_error(y_pred, y_true)
+
+
+class MeanAbsoluteError(MeanMetric):
+    """The mean over a row's outputs of |y_true - y_pred|."""
+
+    direction = "min"
+
+    def call(self, y_true, y_pred):
+        self._expect(y_true, "real", "of the output's shape")
+        return losses.MeanAbsoluteError().call(y_true, y_pred)
+
+
+class BinaryCrossentropy(MeanMetric):
+    """``losses.BinaryCrossentropy`` as a metric."""
+
+    direction = "min"
+
+    def __init__(self, name: str | None = None, *, from_logits: bool = False, label_smoothing: float = 0.0):
+        super().__init__(name)
+        loss = losses.BinaryCrossentropy(from_logits, label_smoothing)
+        self.from_logits, self.label_smoothing = loss.from_logits, loss.label_smoothing
+
+    def call(self, y_true, y_pred):
+        self._expect(y_true, "real", "of the output's shape, 0 to 1")
+        return losses.BinaryCrossentropy(self.from_logits, self.label_smoothing).call(y_true, y_pred)
+
+
+class CategoricalCrossentropy(MeanMetric):
+    """``losses.CategoricalCrossentropy`` as a metric."""
+
+    direction = "min"
+
+    def __init__(
+        self, name: str | None = None, *, from_logits: bool = False, label_smoothing: float = 0.0, axis: int = -1
+    ):
+        super().__init__(name)
+        loss = losses.CategoricalCrossentropy(from_logits, label_smoothing, axis)
+        self.from_logits, self.label_smoothing, self.axis = loss.from_logits, loss.label_smoothing, loss.axis
+
+    def call(self, y_true, y_pred):
+        self._expect(y_true, "real", "of the output's shape (one-hot)")
+        return losses.CategoricalCrossentropy(self.from_logits, self.label_smoothing, self.axis).call(y_true, y_pred)
+
+
+class SparseCategoricalCrossentropy(MeanMetric):
+    """``losses.SparseCategoricalCrossentropy`` as a metric."""
+
+    direction = "min"
+
+    def __init__(self, name: str | None = None, *, from_logits: bool = False, axis: int = -1):
+        super().__init__(name)
+        loss = losses.SparseCategoricalCrossentropy(from_logits, axis=axis)
+        self.from_logits, self.axis = loss.from_logits, loss.axis
+
+    def call(self, y_true, y_pred):
+        self._expect(y_true, "index", "class numbers")
+        return losses.SparseCategoricalCrossentropy(self.from_logits, axis=self.axis).call(y_true, y_pred)
 
 
 class ConfusionMatrix(Metric):
@@ -196,7 +254,7 @@ class ConfusionMatrix(Metric):
         return {"counts": Accumulator((output_shape[-1],) * 2)}
 
     def update(self, variables, y_true, y_pred, weights=None):
-        losses.symbolic(self, y_true, y_pred)
+        symbolic(self, y_true, y_pred)
         labels = y_true if y_true.kind == "index" else ops.argmax(y_true, -1)
         predicted = ops.argmax(y_pred, -1)
         weights = None if weights is None else ops.broadcast_to(weights, predicted.sizes)
@@ -210,7 +268,7 @@ class FunctionMetric(MeanMetric):
     """The mean of a plain function of (y_true, y_pred), written with ``nnpy.ops``. JSON cannot hold it."""
 
     def __init__(self, function: Any, name: str | None = None):
-        super().__init__(name or getattr(function, "__name__", "metric"))
+        super().__init__(name or function_name(function))
         self.function = function
 
     def call(self, y_true, y_pred):
@@ -222,10 +280,12 @@ class FunctionMetric(MeanMetric):
 
 def get(value: Any) -> Metric:
     """A metric from its name ("accuracy", "mse"), class, configuration, or itself. A name given becomes its name."""
-    if inspect.isfunction(value) or inspect.ismethod(value):
+    if inspect.isfunction(value) and value in losses.CLASSES:
+        value = value.__name__
+    if is_function(value):
         return FunctionMetric(value)
-    losses.refuse_function("metric", Metric, value, "call(self, y_true, y_pred)")
-    metric = find(Metric, value, {"acc": "Accuracy", "mse": "MeanSquaredError"})
+    refuse_function("metric", Metric, value, "call(self, y_true, y_pred)")
+    metric = find(Metric, value, {"acc": "Accuracy", **losses.ALIASES})
     if isinstance(value, str):
         metric.name = value
     return metric
@@ -244,7 +304,7 @@ def confusion_matrix(y_true: Any, y_pred: Any, classes: int | None = None) -> np
         classes = int(max(true.max(initial=-1), predicted.max(initial=-1))) + 1
     classes = integer("confusion_matrix", "classes", classes, least=0)
     for name, numbers in (("y_true", true), ("y_pred", predicted)):
-        losses.refuse(
+        refuse(
             numbers, (numbers < 0) | (numbers >= classes), f"confusion_matrix: expected {name} in 0 ... {classes - 1}"
         )
     return np.bincount(true * classes + predicted, minlength=classes * classes).reshape(classes, classes)
@@ -293,13 +353,17 @@ __all__ = [
     "Accumulator",
     "Accuracy",
     "BinaryAccuracy",
+    "BinaryCrossentropy",
     "CategoricalAccuracy",
+    "CategoricalCrossentropy",
     "ConfusionMatrix",
     "FunctionMetric",
+    "MeanAbsoluteError",
     "MeanMetric",
     "MeanSquaredError",
     "Metric",
     "SparseCategoricalAccuracy",
+    "SparseCategoricalCrossentropy",
     "classification_report",
     "confusion_matrix",
     "get",

@@ -248,7 +248,7 @@ def snake(name: str) -> str:
 
 # What Keras has and this version has not: names that are right, and near others that mean something else.
 _ELSEWHERE = frozenset(
-    """mae mape msle rmse mean_absolute_error mean_absolute_percentage_error mean_squared_logarithmic_error
+    """mape msle rmse mean_absolute_percentage_error mean_squared_logarithmic_error
     root_mean_squared_error huber log_cosh hinge squared_hinge categorical_hinge kl_divergence kld poisson
     cosine_similarity binary_focal_crossentropy categorical_focal_crossentropy precision recall auc f1_score fbeta_score
     r2_score top_k_categorical_accuracy sparse_top_k_categorical_accuracy mean_iou

@@ -68,9 +68,12 @@ class L1L2(_L1L2):
         self.l2 = real("L1L2", "l2", l2, least=0)
 
 
+l1, l2, l1_l2 = L1, L2, L1L2  # Keras' other names
+
+
 def get(value: Any) -> Regularizer | None:
     """A regularizer from its name ("l1", "l2", "l1_l2"), class, configuration, or itself; None for None."""
     return None if value is None else find(Regularizer, value)
 
 
-__all__ = ["L1", "L1L2", "L2", "Regularizer", "get"]
+__all__ = ["L1", "L1L2", "L2", "Regularizer", "get", "l1", "l1_l2", "l2"]

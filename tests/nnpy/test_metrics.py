@@ -19,6 +19,7 @@ RIGHT = (SCORES.argmax(1) == LABELS).astype(float)
 
 SPARSE, BINARY = losses.SparseCategoricalCrossentropy, losses.BinaryCrossentropy
 SPARSE_ACCURACY = metrics.SparseCategoricalAccuracy
+HIGH = metrics.BinaryAccuracy(threshold=0.7)
 
 
 def probabilities(function):
@@ -38,8 +39,8 @@ TABLE = [
     ("accuracy", BINARY(), "sigmoid", BITS, ((SCORES > 0) == BITS).mean(1)),
     ("binary_accuracy", BINARY(), "softmax", BITS, ((probabilities("softmax") > 0.5) == BITS).mean(1)),
     ("binary_accuracy", losses.MeanSquaredError(), "sigmoid", BITS, ((SCORES > 0) == BITS).mean(1)),
-    (metrics.BinaryAccuracy(0.7), BINARY(), "sigmoid", BITS, ((probabilities("sigmoid") > 0.7) == BITS).mean(1)),
-    (metrics.BinaryAccuracy(0.7), BINARY(True), None, BITS, ((SCORES > 0.7) == BITS).mean(1)),
+    (HIGH, BINARY(), "sigmoid", BITS, ((probabilities("sigmoid") > 0.7) == BITS).mean(1)),
+    (HIGH, BINARY(True), None, BITS, ((SCORES > 0.7) == BITS).mean(1)),
     ("mse", losses.MeanSquaredError(), None, BITS, ((SCORES - BITS) ** 2).mean(1)),
     ("mean_squared_error", BINARY(), "sigmoid", BITS, ((probabilities("sigmoid") - BITS) ** 2).mean(1)),
 ]
@@ -125,7 +126,7 @@ def test_refuses():
     with pytest.raises(ValueError, match="unknown metric 'acuracy'; did you mean 'accuracy'"):
         metrics.get("acuracy")
     with pytest.raises(TypeError, match="BinaryAccuracy: expected threshold to be a finite number, got 'x'"):
-        metrics.BinaryAccuracy("x")
+        metrics.BinaryAccuracy(threshold="x")
 
 
 def measured(loss, targets, metric, weights=None, batch_size=16):

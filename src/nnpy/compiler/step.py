@@ -138,7 +138,7 @@ def _snapshots(order: Sequence[Node], views: Views) -> dict[Tensor, Tensor]:
 
 
 def evaluated(tensor: Tensor) -> np.ndarray:
-    """The value of a tensor that depends on variables alone, in their dtype."""
+    """The value of a tensor that depends on variables and constants alone, in the variables' dtype."""
     dtypes = {t.value.dtype for node in ordered([tensor]) for t in node.inputs if isinstance(t, Variable)}
     dtype = np.result_type(np.float32, *dtypes)
     executable = compile_step([], 1, new_state(), dtype, keep=[tensor])

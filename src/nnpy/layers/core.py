@@ -1,12 +1,14 @@
-"""Dense, Activation, Dropout."""
+"""Dense, Activation, Dropout, Identity, Lambda."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from nnpy import activations, initializers, ops, regularizers
-from nnpy.checks import flag, integer, real
-from nnpy.graph import Parameter
+from nnpy.checks import flag, integer, open_shape, real, shown
+from nnpy.graph import Parameter, Tensor
 from nnpy.layers.base import Layer
 
 
@@ -99,3 +101,61 @@ class Dropout(Layer):
 
     def call(self, inputs, training=None):
         return inputs if training is False else ops.dropout(inputs, self.rate, always=training is True)
+
+
+class Identity(Layer):
+    """Gives what it is given: a tensor of any shape, or a list or dict of them."""
+
+    supports_masking, needs_sizes = True, False
+
+    def __init__(self, *, name: str | None = None):
+        super().__init__(name=name)
+
+    def call(self, inputs):
+        return inputs
+
+
+class Lambda(Layer):
+    """A function of tensors, written with ``nnpy.ops``, as a layer: traced once, it runs in the compiled step.
+
+    ``arguments``: a dict of its other arguments. Parameters ``mask`` and ``training`` of the function are given what
+    ``Layer.call`` is. ``mask``: what the output's mask is: a tensor, or a function of (inputs, mask). ``output_shape``
+    (without the batch): ValueError if the result has another; it need not be given. A function cannot be stored in a
+    file: derive a Layer to ``save`` it. TypeError for what is no function.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        output_shape: Sequence[int | None] | None = None,
+        mask: Any = None,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        name: str | None = None,
+    ):
+        super().__init__(name=name)
+        if not callable(function):
+            raise TypeError(f"{self}: expected a function of tensors, got {shown(function)}")
+        if not isinstance(arguments, Mapping | None):
+            raise TypeError(f"{self}: expected arguments to be a dict of names and values, got {shown(arguments)}")
+        self.function, self.arguments, self.mask = function, dict(arguments or {}), mask
+        self.output_shape = None if output_shape is None else open_shape(str(self), "output_shape", output_shape)
+        self.supports_masking = mask is not None
+
+    def call(self, inputs, mask=None, training=None):
+        given = {"mask": mask, "training": training}
+        try:
+            names = inspect.signature(self.function).parameters
+        except (TypeError, ValueError):  # written in C
+            names = {}  # type: ignore[assignment]
+        passed = {name: value for name, value in given.items() if name in names and name not in self.arguments}
+        result = self.function(inputs, **self.arguments, **passed)
+        if self.output_shape is not None and isinstance(result, Tensor) and result.shape[1:] != self.output_shape:
+            raise ValueError(f"{self}: expected samples of {self.output_shape}, its function gives {result.shape[1:]}")
+        return result
+
+    def compute_mask(self, inputs, previous_mask):
+        return self.mask(inputs, previous_mask) if callable(self.mask) else self.mask
+
+    def get_config(self):
+        raise TypeError(f"a function cannot be stored; derive a class from nnpy.Layer with its call ({self.function})")

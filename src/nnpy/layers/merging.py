@@ -1,12 +1,15 @@
-"""Layers of several inputs: Add, Subtract, Multiply, Average, Maximum, Minimum, Concatenate. And Residual."""
+"""Layers of several inputs: Add, Subtract, Multiply, Average, Maximum, Minimum, Concatenate; each is a function too.
+And Residual."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import reduce
+from typing import Any
 
 from nnpy import ops
 from nnpy.checks import integer, shown
+from nnpy.graph import Tensor
 from nnpy.layers.base import Layer
 
 
@@ -146,3 +149,38 @@ class Residual(Layer):
         if y.shape != inputs.shape:
             raise ValueError(f"{self}: expected its layers to keep the shape {inputs.shape}, they give {y.shape}")
         return ops.add(inputs, y)
+
+
+def add(inputs: Sequence[Tensor], **options: Any) -> Tensor:
+    """The sum of tensors of one shape: ``Add(**options)(inputs)``."""
+    return Add(**options)(inputs)
+
+
+def subtract(inputs: Sequence[Tensor], **options: Any) -> Tensor:
+    """The first of two tensors minus the second: ``Subtract(**options)(inputs)``."""
+    return Subtract(**options)(inputs)
+
+
+def multiply(inputs: Sequence[Tensor], **options: Any) -> Tensor:
+    """The product, element by element, of tensors of one shape: ``Multiply(**options)(inputs)``."""
+    return Multiply(**options)(inputs)
+
+
+def average(inputs: Sequence[Tensor], **options: Any) -> Tensor:
+    """The mean of tensors of one shape: ``Average(**options)(inputs)``."""
+    return Average(**options)(inputs)
+
+
+def maximum(inputs: Sequence[Tensor], **options: Any) -> Tensor:
+    """The largest, element by element, of tensors of one shape: ``Maximum(**options)(inputs)``."""
+    return Maximum(**options)(inputs)
+
+
+def minimum(inputs: Sequence[Tensor], **options: Any) -> Tensor:
+    """The smallest, element by element, of tensors of one shape: ``Minimum(**options)(inputs)``."""
+    return Minimum(**options)(inputs)
+
+
+def concatenate(inputs: Sequence[Tensor], axis: int = -1, **options: Any) -> Tensor:
+    """Tensors joined along ``axis``: ``Concatenate(axis, **options)(inputs)``."""
+    return Concatenate(axis, **options)(inputs)

@@ -73,7 +73,8 @@ def constant(value: Any) -> Tensor:
         raise TypeError(f"constant: expected real numbers, got {shown(value)}")
     if array.dtype.kind in "iu" and array.size and not -(2**31) <= array.min() <= array.max() < 2**31:
         raise ValueError(f"constant: expected integers of 32 bits, got {array.min()} to {array.max()}")
-    return apply(_CONSTANT, [], value=np.array(array, np.int32 if array.dtype.kind in "iu" else np.float64))
+    dtype = np.int32 if array.dtype.kind in "iu" else np.float64
+    return apply(_CONSTANT, [], value=np.array(array, dtype, order="C"))
 
 
 def full(sizes: Sequence[Size], value: float, per: Sequence[Size] = ()) -> Tensor:

@@ -2,13 +2,14 @@
 
 from typing import Any
 
+from nnpy.optimizers import schedules
 from nnpy.optimizers.adagrad import Adagrad
 from nnpy.optimizers.adam import Adam, AdamW
 from nnpy.optimizers.base import Optimizer
 from nnpy.optimizers.sgd import SGD
 from nnpy.registry import find
 
-__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "get"]
+__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "get", "schedules"]
 
 
 def get(value: Any) -> Optimizer:

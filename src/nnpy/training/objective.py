@@ -13,6 +13,7 @@ from nnpy import ops
 from nnpy.checks import shown
 from nnpy.graph import Node, Parameter, Tensor, Variable
 from nnpy.losses import Loss
+from nnpy.losses.base import like
 from nnpy.metrics import Accumulator, Metric
 from nnpy.ops import effects
 
@@ -147,15 +148,13 @@ class Objective:
         for head, rank in zip(self.heads, ranks, strict=True):
             target = Tensor(head.target_sizes, None, f"{head.name}/target", head.loss.target_kind)
             weight = Tensor(head.output.sizes[:rank], None, f"{head.name}/sample_weight") if rank else None
-            rows = _checked(head.loss, head.loss(target, head.output), head.output)
+            if head.loss.reduction == "none":
+                raise ValueError(f"loss {head.loss}: expected a reduction, 'none' leaves nothing to make small")
+            rows = _checked(head.loss, head.loss.call(target, head.output), head.output)
             valid = _valid(head, target, rows)
+            scalar = head.loss.reduced(rows, weight, valid)
             if weight is not None:
-                rows = ops.multiply(rows, _like(weight, rows))
-            if valid is None:
-                scalar = ops.mean(rows)
-            else:
-                count = ops.maximum(ops.sum(valid), 1.0)
-                scalar = ops.divide(ops.sum(ops.multiply(rows, valid)), count)
+                rows = ops.multiply(rows, like(weight, rows))
             self.targets.append(target)
             self.weights.append(weight)
             self._rows.append((rows, valid))
@@ -182,7 +181,7 @@ class Objective:
         heads = {head.name: place for place, head in enumerate(self.heads)}
         for head, (rows, valid) in zip(self.heads, self._rows, strict=True):
             where = variables[head.name, "loss"]["mean"]
-            if valid is None:
+            if valid is None and head.loss.reduction in ("sum_over_batch_size", "mean"):
                 made.append(effects.accumulate(where, rows))
             else:
                 made.append(_each_sample(where, self.losses[head.name], rows))
@@ -191,7 +190,8 @@ class Objective:
         for tracked in self.plan.tracked:
             place = heads[tracked.key[0]]
             head, target, (rows, valid) = self.heads[place], self.targets[place], self._rows[place]
-            weight = _like(self.weights[place], rows) if tracked.weighted and self.weights[place] is not None else None
+            given = self.weights[place] if tracked.weighted else None
+            weight = None if given is None else like(given, rows)
             if valid is not None:
                 weight = valid if weight is None else ops.multiply(weight, valid)
             made += tracked.metric.update(variables[tracked.key], target, head.output, weight)
@@ -203,18 +203,12 @@ def _each_sample(where: Variable, scalar: Tensor, rows: Tensor) -> Node:
     return effects.accumulate(where, ops.broadcast_to(ops.reshape(scalar, (1,)), rows.sizes[:1]))
 
 
-def _like(weight: Tensor | None, rows: Tensor) -> Tensor:
-    """Weights of samples (or of steps...) with axes of 1 for what they do not name."""
-    assert weight is not None
-    return ops.reshape(weight, (*weight.sizes, *[1] * (rows.rank - weight.rank)))
-
-
 def _valid(head: Head, target: Tensor, rows: Tensor) -> Tensor | None:
     """Which rows count: those that the loss does not ignore, and that the output's mask lets through; as reals."""
     found = [m for m in (head.loss.valid(target), getattr(head.output, "mask", None)) if m is not None]
     if not found:
         return None
-    valid = [ops.broadcast_to(_like(ops.cast(m, "real"), rows), rows.sizes) for m in found]
+    valid = [ops.broadcast_to(like(ops.cast(m, "real"), rows), rows.sizes) for m in found]
     return valid[0] if len(valid) == 1 else ops.multiply(*valid)
 
 

@@ -290,7 +290,7 @@ def test_losses_and_effects_are_found_in_the_structure():
     source = nn.Input((4,))
     y = Outer()(Busy()(source))
     net = nn.Model(source, y)
-    assert [loss.shape for loss in net.structure.losses] == [(None,)] * 2 and len(net.structure.effects) == 2
+    assert [loss.shape for loss in net.structure.losses] == [()] * 2 and len(net.structure.effects) == 2
     assert len(y.call.losses) == len(y.call.effects) == 1
     assert y.call.losses[0].node.scope.startswith("outer") and "/busy" in y.call.losses[0].node.scope
     outer = nn.Model(source, net(source))

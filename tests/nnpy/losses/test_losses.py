@@ -68,7 +68,7 @@ class Case:
         kind = "int64" if loss.target_kind == "index" else dtype
         y_true = Input(targets.shape[1:], dtype=kind)
         feeds = {self.x: self.logits, y_true: targets.astype(kind)}
-        self.loss = loss(y_true, self.prediction)
+        self.loss = loss.rows(y_true, self.prediction)
         if weighted is not None:
             weights = Input(weighted.shape[1:])
             feeds[weights] = weighted.astype(dtype)
@@ -135,7 +135,7 @@ def test_values_of_keras():
     for loss, prediction, targets, expected in table:
         x = Input((3,))
         y = Input(targets.shape[1:], dtype="int64" if loss.target_kind == "index" else None)
-        got = value(loss(y, x), {x: prediction, y: targets})
+        got = value(loss.rows(y, x), {x: prediction, y: targets})
         np.testing.assert_allclose(got, expected, rtol=2e-6, atol=1e-6, err_msg=str(loss))
 
 
@@ -151,7 +151,7 @@ def test_certain_and_wrong_predictions_are_exact(loss, function):
 
 def test_probabilities_of_zero_give_a_finite_loss():
     x, y = Input((2,)), Input((), dtype="int64")
-    got = value(SPARSE()(y, x), {x: np.array([[1, 0]], np.float32), y: np.array([1])})
+    got = value(SPARSE().rows(y, x), {x: np.array([[1, 0]], np.float32), y: np.array([1])})
     assert got[0] == pytest.approx(-np.log(1e-7), rel=1e-4)
 
 
