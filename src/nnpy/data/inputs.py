@@ -242,49 +242,6 @@ def common_length(arrays: Sequence[tuple[str, Any]]) -> int:
     return len(first)
 
 
-def check_sample_weight(value: Any, samples: int, what: str = "sample_weight") -> np.ndarray:
-    """(samples,) weights of numbers >= 0. Raises TypeError or ValueError."""
-    weights = to_array(value, what)
-    if weights.shape not in ((samples,), (samples, 1)):
-        raise ValueError(f"{what}: expected shape ({samples},), one weight a sample, got {weights.shape}")
-    weights = weights.reshape(samples)
-    check_finite(weights, np.float32, what)
-    if weights.dtype.kind in "fi" and weights.min() < 0:
-        row = int(np.argmax(weights < 0))
-        raise ValueError(f"{what}: expected weights >= 0, got {weights[row]} in row {row}")
-    return weights
-
-
-def class_weights(value: Any, labels: np.ndarray, classes: int | None) -> np.ndarray:
-    """(samples,) weights from ``{class: weight}``; classes not named weigh 1, as in Keras.
-
-    ``labels``: integers (samples,), or one-hot rows. Raises TypeError or ValueError for wrong keys or weights.
-    """
-    if not isinstance(value, Mapping):
-        raise TypeError(f"class_weight: expected a dict {{class: weight}}, got {type(value).__name__}")
-    if labels.ndim == 2 and labels.shape[1] > 1:
-        numbers_of = labels.argmax(axis=1)
-    else:
-        numbers_of = labels.reshape(-1).astype(np.int64)
-        strange = (numbers_of != labels.reshape(-1)) | (numbers_of < 0) | (numbers_of >= (classes or math.inf))
-        if strange.any():
-            row, most = int(np.argmax(strange)), "" if classes is None else f" ... {classes - 1}"
-            raise ValueError(
-                f"class_weight: expected y to be class numbers 0{most}, got {labels.reshape(-1)[row]} in row {row}; "
-                "use sample_weight"
-            )
-    count = classes if classes is not None else int(numbers_of.max()) + 1
-    table = np.ones(count)
-    for key, weight in value.items():
-        number = float(key) if isinstance(key, bool | int | float | np.number | np.bool_) else math.nan
-        if not number.is_integer() or not 0 <= number < count:
-            raise ValueError(f"class_weight: expected classes 0 to {count - 1} as keys, got {key!r}")
-        if not isinstance(weight, (int, float, np.number)) or not (math.isfinite(weight) and weight >= 0):
-            raise ValueError(f"class_weight: expected a finite weight >= 0 for class {key}, got {weight!r}")
-        table[int(number)] = weight
-    return table[numbers_of]
-
-
 def positive(value: Any, name: str, least: int = 1) -> int:
     """``value`` as a whole number of at least ``least``. Raises TypeError or ValueError."""
     if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):

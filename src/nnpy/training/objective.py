@@ -162,6 +162,10 @@ class Objective:
             parts.append(ops.multiply(scalar, head.weight))
         self.scalar = _sum(parts)
 
+    def rows_of(self, name: str) -> Tensor:
+        """The losses of an output's rows, weighted."""
+        return next(rows for head, (rows, _) in zip(self.heads, self._rows, strict=True) if head.name == name)
+
     def with_penalties(
         self, parameters: Sequence[Parameter], losses: Sequence[Tensor] = ()
     ) -> tuple[Tensor, Tensor | None]:

@@ -10,7 +10,10 @@ import numpy as np
 
 from nnpy.data import inputs as adapt
 from nnpy.data.images import Images, Transform
+from nnpy.data.inputs import describe
+from nnpy.data.weights import check_sample_weight, of_labels, of_one_hot
 from nnpy.graph import concrete
+from nnpy.losses import CategoricalCrossentropy
 
 if TYPE_CHECKING:
     from nnpy.model import Model
@@ -155,6 +158,7 @@ def _weights(
     names = [head.name for head in heads]
     weights: list[np.ndarray | None] = [None] * len(heads)
     if sample_weight is not None:
+        labels = [f"sample_weight[{name!r}]" for name in names] if len(heads) > 1 else ["sample_weight"]
         each = isinstance(sample_weight, Mapping) or (len(heads) > 1 and isinstance(sample_weight, (list, tuple)))
         given = (
             adapt.distribute(sample_weight, names, [1] * len(heads), "sample_weight")
@@ -162,18 +166,45 @@ def _weights(
             else [sample_weight] * len(heads)
         )
         weights = [
-            None if value is None else adapt.readable(adapt.check_sample_weight(value, count)) for value in given
+            None if value is None else adapt.readable(check_sample_weight(value, count, _rows(head, target), label))
+            for value, head, target, label in zip(given, heads, targets, labels, strict=True)
         ]
     if class_weight is not None:
         if len(heads) > 1:
             raise ValueError(
                 f"class_weight: expected a model with one output, this one has {len(heads)}; use sample_weight"
             )
-        shape = heads[0].output.shape
-        classes = 2 if shape[-1] == 1 else shape[-1]
-        factors = adapt.class_weights(class_weight, targets[0], classes)
-        weights = [factors if weights[0] is None else factors * weights[0]]
+        weights = [_of_classes(class_weight, heads[0], targets[0], weights[0])]
     return weights
+
+
+def _rows(head: Head, target: np.ndarray) -> list[int | None]:
+    """The sizes of the rows of the loss, behind the batch; where they may be any, those that the targets have."""
+    known = [*target.shape[1:], *[None] * len(head.rows)]
+    return [n if size is None else size for size, n in zip(head.rows[1:], known, strict=False)]
+
+
+def _of_classes(class_weight: Any, head: Head, target: np.ndarray, given: np.ndarray | None) -> np.ndarray:
+    """The rows' weights by their classes, times those that were ``given``."""
+    classes = head.output.shape[-1] if head.output.rank > 1 else None
+    if head.loss.target_kind == "index":
+        ignored = getattr(head.loss, "ignore_class", None)
+        factors = of_labels(class_weight, target, None if classes == 1 else classes, ignored)
+    elif target.ndim == 1 or target.shape[-1] == 1:
+        factors = of_labels(class_weight, target.reshape(target.shape[:-1] or target.shape), 2)
+    else:
+        factors = of_one_hot(class_weight, target, soft=isinstance(head.loss, CategoricalCrossentropy))
+    rank = len(head.rows)
+    if factors.ndim > rank:
+        raise ValueError(
+            f"class_weight: expected losses of shape {describe(factors.shape[1:])} for the classes of a sample, "
+            f"{head.loss} gives {describe(head.rows[1:])}; use sample_weight"
+        )
+    if given is not None:
+        rank = max(factors.ndim, given.ndim)
+        factors, given = (a.reshape(*a.shape, *[1] * (rank - a.ndim)) for a in (factors, given))
+        factors = factors * given
+    return np.ascontiguousarray(factors)
 
 
 def batches(stream: Any, model: Model, what: str, class_weight: Any = None) -> Iterator[Samples]:

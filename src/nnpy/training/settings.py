@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """One output of a model with its loss and metrics."""
+    """One output of a model with its loss and metrics. ``rows``: the shape of the losses of its rows."""
 
     name: str
     output: Tensor
@@ -31,6 +31,7 @@ class Head:
     weight: float
     metrics: tuple[Metric, ...]
     weighted: tuple[Metric, ...]
+    rows: Shape = (None,)
 
     @property
     def target_shape(self) -> Shape:
@@ -83,12 +84,14 @@ class Settings:
             heads.append(_resolved(Head(name, output, loss[name], factor, _tuple(plain[name]), _tuple(weighted[name]))))
         if not heads:
             raise ValueError(f"{model}: expected a loss: compile(optimizer, loss=...)")
-        for head in heads:
+        for place, head in enumerate(heads):
             try:
-                Objective(Plan([head]), (0,)).effects("test", None)  # refuses what does not fit, before any data comes
+                objective = Objective(Plan([head]), (0,))
+                objective.effects("test", None)  # refuses what does not fit, before any data comes
             except (TypeError, ValueError, NotImplementedError) as error:
                 kind = next(k for k in (TypeError, ValueError, NotImplementedError) if isinstance(error, k))
                 raise kind(f"{model}: output {head.name!r}: {error}") from error
+            heads[place] = replace(head, rows=objective.rows_of(head.name).shape)
             warn(model, head.name, head.loss, head.output)
         self._heads = (structure, heads)
         return heads
