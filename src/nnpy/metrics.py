@@ -314,7 +314,8 @@ def classification_report(y_true: Any, y_pred: Any, classes: int | None = None) 
     """Precision, recall, F1 and support (samples) of every class, with their means.
 
     Returns {"classes": [{"class", "precision", "recall", "f1", "support"}, ...], "accuracy": ..., "macro": means of the
-    classes, "weighted": means weighted by support}. A ratio 0 / 0 is 0. Arguments and errors: ``confusion_matrix``.
+    classes that occur or are predicted, as in scikit-learn, "weighted": means weighted by support}. A ratio 0 / 0 is 0.
+    Arguments and errors: ``confusion_matrix``.
     """
     matrix = confusion_matrix(y_true, y_pred, classes).astype(np.float64)
     right, support, chosen = np.diag(matrix), matrix.sum(1), matrix.sum(0)
@@ -324,12 +325,12 @@ def classification_report(y_true: Any, y_pred: Any, classes: int | None = None) 
         {"class": number} | {name: float(values[number]) for name, values in scores.items()} | {"support": int(count)}
         for number, count in enumerate(support)
     ]
-    total = support.sum()
+    total, found = support.sum(), support + chosen > 0
     share = _ratio(support, np.full_like(support, total))
     return {
         "classes": rows,
         "accuracy": float(right.sum() / total) if total else 0.0,
-        "macro": {name: float(values.mean()) if len(values) else 0.0 for name, values in scores.items()},
+        "macro": {name: float(values[found].mean()) if found.any() else 0.0 for name, values in scores.items()},
         "weighted": {name: float(values @ share) for name, values in scores.items()},
     }
 

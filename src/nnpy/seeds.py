@@ -2,7 +2,7 @@
 
 A stream is a Philox generator keyed by (seed, what it is for, how many of these came before), so what one part draws
 does not depend on how much another drew. The counting is that of a ``Source``: the process has one, and so has each
-model that was given a seed, for what is drawn while it is built.
+thread that has set a seed, and each model that was given one, for what is drawn while it is built.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ def _copied(seed: int, drawn: dict[str, int]) -> Source:
     return source
 
 
-_global = Source(0)
+_global = Source(0)  # of the main thread, and of those that have set no seed of their own
+_threads = threading.local()
 _current: ContextVar[Source | None] = ContextVar("nnpy_seed", default=None)
 
 
@@ -64,16 +65,30 @@ def checked(owner: str, seed: int) -> int:
 def set_seed(seed: int) -> None:
     """Seed all that follows: initial weights, dropout, shuffling. ``seed``: 0 <= seed < 2**63; 0 before any call.
 
-    The same seed and the same sequence of calls give the same numbers. Models compiled under one seed shuffle their
-    samples and drop their units alike: give the members of an ensemble a seed each, ``Sequential(..., seed=)``. Raises
-    TypeError or ValueError for anything but such a number.
+    The same seed and the same sequence of calls give the same numbers. In another thread than the main one it seeds
+    what follows there, and in no other thread: the fits of a pool do not mix. Models compiled under one seed shuffle
+    their samples and drop their units alike: give the members of an ensemble a seed each, ``Sequential(..., seed=)``.
+    Raises TypeError or ValueError for anything but such a number.
     """
-    _global.reset(checked("set_seed", seed))
+    seed = checked("set_seed", seed)
+    if threading.current_thread() is threading.main_thread():
+        _global.reset(seed)
+    else:
+        _threads.source = Source(seed)
+
+
+def _of_thread() -> Source:
+    return getattr(_threads, "source", _global)
 
 
 def get_seed() -> int:
     """The seed in use."""
-    return _global.seed
+    return _of_thread().seed
+
+
+def in_use() -> Source:
+    """Where this thread draws from: for another one that works for it, see ``using``."""
+    return _current.get() or _of_thread()
 
 
 @contextmanager
@@ -96,7 +111,7 @@ def kept() -> Iterator[None]:
 
 def stream(purpose: str, number: int | None = None, seed: int | None = None) -> np.random.Generator:
     """The generator of a purpose's stream ``number`` (None: the next one) under ``seed`` (None: the one in use)."""
-    source = _current.get() or _global
+    source = in_use()
     if number is None:
         number = source.next(purpose)
     key = [source.seed if seed is None else seed, (zlib.crc32(purpose.encode()) << 32) | (number & 0xFFFFFFFF)]

@@ -9,6 +9,7 @@ import sys
 import textwrap
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -404,3 +405,30 @@ def test_a_fork_while_another_thread_runs_leaves_the_child_free():
     """)
         == ["0"] * 5
     )
+
+
+def test_seeds_of_a_pool_do_not_mix():
+    """``set_seed`` in a thread seeds what follows there: fits of a pool are those of one after the other."""
+    x = np.random.default_rng(0).normal(size=(24, 3)).astype("f4")
+
+    def fit(seed):
+        nn.set_seed(seed)
+        together.wait()
+        net = nn.Sequential([nn.Input((3,)), nn.Dense(4, activation="relu"), nn.Dropout(0.5), nn.Dense(1)])
+        net.compile("sgd", "mse")
+        assert nn.get_seed() == seed == net.settings.seed
+        net.fit(nn.data.prefetch([(x, x[:, :1])]), verbose=0)
+        net.fit(x, x[:, :1], batch_size=8, verbose=0)
+        return net.get_weights()
+
+    together = threading.Barrier(1)
+    expected = [fit(seed) for seed in range(24)]
+    nn.set_seed(7)
+    together = threading.Barrier(4)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(fit, range(24)))
+    assert nn.get_seed() == 7
+    for one, other in zip(expected, found, strict=True):
+        for a, b in zip(one, other, strict=True):
+            np.testing.assert_array_equal(a, b)
+    nn.set_seed(0)

@@ -242,9 +242,19 @@ def test_classification_report():
     np.testing.assert_allclose([row["recall"] for row in rows], [2 / 3, 1 / 2, 4 / 5, 0])
     np.testing.assert_allclose([row["f1"] for row in rows], [2 / 3, 1 / 2, 4 / 5, 0])
     assert report["accuracy"] == pytest.approx(0.7)
-    assert report["macro"]["f1"] == pytest.approx((2 / 3 + 1 / 2 + 4 / 5) / 4)
+    assert report["macro"]["f1"] == pytest.approx((2 / 3 + 1 / 2 + 4 / 5) / 3)  # class 3 is nowhere
     assert report["weighted"]["recall"] == pytest.approx(0.7)
     assert [row["class"] for row in rows] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("classes", [None, 9])
+def test_macro_means_are_of_classes_that_are_there(classes):
+    """Values of scikit-learn 1.9 (macro avg of classification_report)."""
+    perfect = metrics.classification_report([0, 1, 6, 6], [0, 1, 6, 6], classes)
+    assert perfect["macro"] == {"precision": 1.0, "recall": 1.0, "f1": 1.0}
+    report = metrics.classification_report([0, 0, 3, 5], [0, 3, 3, 6], classes)
+    assert report["macro"] == pytest.approx({"precision": 0.375, "recall": 0.375, "f1": 1 / 3})
+    assert [row["support"] for row in report["classes"]][:7] == [2, 0, 0, 1, 0, 1, 0]
 
 
 def test_report_where_precision_and_recall_differ():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 import os
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from nnpy.callbacks.base import Callback, Logs, logger
 from nnpy.checks import flag, shown
-from nnpy.files import told
+from nnpy.files import told, write_whole
 
 
 class TerminateOnNaN(Callback):
@@ -24,8 +25,9 @@ class TerminateOnNaN(Callback):
 
 
 class CSVLogger(Callback):
-    """A line of values for each epoch, in a CSV file; the columns are those of the first epoch. ``append``: go on with
-    the file that is there. Raises OSError, before training, for a file that cannot be written."""
+    """A line of values for each epoch, in a CSV file; "NA" where an epoch has none. A value that comes up later, as
+    those of validation may, gets a column then: the file is written anew. ``append``: go on with the file that is
+    there. Raises OSError, before training, for a file that cannot be written."""
 
     def __init__(self, filename: str | os.PathLike, separator: str = ",", append: bool = False):
         super().__init__()
@@ -41,7 +43,7 @@ class CSVLogger(Callback):
     def on_train_begin(self, logs: Logs | None = None) -> None:
         self._columns = None
         try:
-            with self.path.open("a+" if self.append else "w", newline="") as file:
+            with self.path.open("a+" if self.append else "w", newline="", encoding="utf-8") as file:
                 file.seek(0)
                 if self.append and (first := file.readline().strip()):
                     self._columns = first.split(self.separator)
@@ -50,15 +52,26 @@ class CSVLogger(Callback):
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         values: dict[str, Any] = {"epoch": epoch, **(logs or {})}
-        new = self._columns is None
-        self._columns = self._columns or list(values)
         try:
-            with self.path.open("a", newline="") as file:
-                writer = csv.DictWriter(
-                    file, self._columns, delimiter=self.separator, extrasaction="ignore", restval="NA"
-                )
+            new = self._columns is None
+            self._columns = self._columns or list(values)
+            if later := [name for name in values if name not in self._columns]:
+                self._add_columns(later)
+            with self.path.open("a", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, self._columns, delimiter=self.separator, restval="NA")
                 if new:
                     writer.writeheader()
                 writer.writerow(values)
         except OSError as error:
             raise told(error, f"CSVLogger: cannot write {self.path}") from error
+
+    def _add_columns(self, later: list[str]) -> None:
+        """The file anew, whole or not at all, with more columns."""
+        assert self._columns is not None
+        with self.path.open(newline="", encoding="utf-8") as file:
+            _, *rows = csv.reader(file, delimiter=self.separator)
+        self._columns = [*self._columns, *later]
+        text = io.StringIO(newline="")
+        rows = [self._columns, *(row + ["NA"] * (len(self._columns) - len(row)) for row in rows)]
+        csv.writer(text, delimiter=self.separator).writerows(rows)
+        write_whole(self.path, lambda file: file.write(text.getvalue().encode()), "CSVLogger")

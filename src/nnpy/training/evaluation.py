@@ -37,6 +37,8 @@ def evaluate(
     batch = adapt.positive(BATCH if batch_size is None else batch_size, "batch_size")
     model.settings  # noqa: B018  raises if the model is not compiled, before anything else is looked at
     data = validation(model, x, y, sample_weight)
+    if batch_size is not None and not isinstance(data, Samples):
+        refuse_batch_size("batch_size", data)
     calls = CallbackList(as_list(callbacks), model, {"batch_size": batch})
     start = time.perf_counter()
     logs = evaluate_data(model, data, batch, steps, calls)
@@ -52,6 +54,13 @@ def validation(model: Model, x: Any, y: Any, sample_weight: Any) -> Any:
     if y is not None or sample_weight is not None:
         raise TypeError("y, sample_weight: expected None where x is an iterable of batches, which hold them")
     return x
+
+
+def refuse_batch_size(name: str, stream: Any) -> None:
+    """TypeError for a size of batches beside batches that are made already."""
+    kind = type(stream).__name__
+    hint = f": {kind}(..., batch_size=)" if hasattr(stream, "batch_size") else ""
+    raise TypeError(f"{name}: expected None, as the batches of {kind} have their size already{hint}")
 
 
 def evaluate_data(model: Model, data: Any, batch: int, steps: int | None, calls: CallbackList) -> dict[str, float]:
@@ -131,6 +140,8 @@ def predict(
     shown = check_verbose(verbose)
     batch = adapt.positive(BATCH if batch_size is None else batch_size, "batch_size")
     calls = CallbackList(as_list(callbacks), model, {"batch_size": batch})
+    if batch_size is not None and adapt.is_stream(x):
+        refuse_batch_size("batch_size", x)
     calls.call("on_predict_begin", None)
     start = time.perf_counter()
     if adapt.is_stream(x):

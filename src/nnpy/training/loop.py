@@ -15,7 +15,7 @@ from nnpy.callbacks.history import History
 from nnpy.checks import flag
 from nnpy.data import inputs as adapt
 from nnpy.training.binding import Rates
-from nnpy.training.evaluation import BATCH, evaluate_data, limit, ran_out, validation
+from nnpy.training.evaluation import BATCH, evaluate_data, limit, ran_out, refuse_batch_size, validation
 from nnpy.training.progress import Progress, check_verbose
 from nnpy.training.samples import Samples, batches, prepare
 
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 @dataclass
 class Plan:
     """What ``fit`` was told, checked. ``steps``: of an epoch; None: as many as an iterable gives. ``limited``: they
-    were told, so that a pass over the data may end in the middle of an epoch."""
+    were told, so that a pass over the data may end in the middle of an epoch. ``given``: options that were
+    told and that not all data has a use for."""
 
     shown: int
     batch: int
@@ -41,6 +42,7 @@ class Plan:
     validation_steps: int | None
     validates: Callable[[int], bool]
     limited: bool
+    given: frozenset[str]
 
 
 @dataclass
@@ -61,11 +63,12 @@ def fit(
     data = (_stream if adapt.is_stream(x) else _arrays)(model, plan, x, y, sample_weight, validation_data)
     if validation_data is not None:
         data.held = _validation_data(model, validation_data)
+    _check_validation(plan, data.held)
     if isinstance(data.held, Samples):
         limit(plan.validation_steps, data.held.count, plan.validation_batch, "validation_steps")
     history, progress, training = History(), Progress(plan.shown), model.training
     params = {
-        "epochs": plan.epochs, "steps": plan.steps, "batch_size": plan.batch,
+        "epochs": plan.epochs, "steps": plan.steps, "batch_size": plan.batch if data.stream is None else None,
         "samples": None if data.samples is None else data.samples.count, "seed": model.settings.seed,
         "verbose": plan.shown,
     }  # fmt: skip
@@ -108,6 +111,16 @@ def _plan(
         validation_steps=validation_steps,
         validates=_validation_epochs(validation_freq),
         limited=steps_per_epoch is not None,
+        given=frozenset(
+            name
+            for name, value in (
+                ("batch_size", batch_size),
+                ("validation_batch_size", validation_batch_size),
+                ("validation_steps", validation_steps),
+                ("validation_freq", None if type(validation_freq) is int and validation_freq == 1 else True),
+            )
+            if value is not None
+        ),
     )
     if validation_batch_size is not None:
         plan.validation_batch = adapt.positive(validation_batch_size, "validation_batch_size")
@@ -121,6 +134,8 @@ def _plan(
 def _stream(model: Model, plan: Plan, x: Any, y: Any, sample_weight: Any, validation_data: Any) -> Data:
     if y is not None or sample_weight is not None or plan.validation_split:
         raise TypeError("fit: expected neither y, sample_weight nor validation_split where x is an iterable of batches")
+    if "batch_size" in plan.given:
+        refuse_batch_size("batch_size", x)
     if hasattr(x, "__next__") and plan.epochs - plan.initial_epoch > 1 and not plan.limited:
         raise ValueError(
             f"x: an iterator can be read once, which is one epoch, got epochs={plan.epochs - plan.initial_epoch}; give "
@@ -128,9 +143,31 @@ def _stream(model: Model, plan: Plan, x: Any, y: Any, sample_weight: Any, valida
         )
     if not plan.limited:
         plan.steps = len(x) if hasattr(x, "__len__") else None
+    if not plan.shuffle and not hasattr(x, "__next__"):
+        x = _InOrder(x)
+    if not plan.limited:
         return Data(stream=x)
     seen = model.training.taken if model.training.resumed and not hasattr(x, "__next__") else 0
     return Data(stream=itertools.islice(_forever(x), seen, None))
+
+
+class _InOrder:
+    """An iterable of batches without the order that it has of its own."""
+
+    def __init__(self, batches: Any):
+        self.batches = batches
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(adapt.in_order(self.batches))
+
+
+def _check_validation(plan: Plan, held: Any) -> None:
+    """Raises TypeError or ValueError for what says how to validate where that has no use."""
+    given = sorted(name for name in plan.given if name.startswith("validation_"))
+    if held is None and given:
+        raise ValueError(f"fit: expected validation_data or validation_split beside {given[0]}, got neither")
+    if "validation_batch_size" in given and not isinstance(held, Samples):
+        refuse_batch_size("validation_batch_size", held)
 
 
 def _arrays(model: Model, plan: Plan, x: Any, y: Any, sample_weight: Any, validation_data: Any) -> Data:

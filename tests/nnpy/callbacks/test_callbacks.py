@@ -168,6 +168,30 @@ def test_csv_logger(rng, tmp_path):
     assert [float(row["loss"]) for row in rows[2:]] == net.history.history["loss"]
 
 
+def test_csv_logger_gives_later_values_columns(rng, tmp_path):
+    path, net, data = tmp_path / "log.csv", regression(), (rng.normal(size=(9, 5)), np.zeros((9, 2)))
+    logged = []
+
+    class Extra(nn.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 2:
+                logs["a; b"] = 0.5
+            logged.append(dict(logs))
+
+    options = {"callbacks": [Extra(), nn.CSVLogger(path, ";")], "verbose": 0}
+    net.fit(*data, epochs=4, validation_data=data, validation_freq=2, **options)
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file, delimiter=";"))
+    assert list(rows[0]) == ["epoch", "loss", "val_loss", "a; b"]
+    for number, (row, logs) in enumerate(zip(rows, logged, strict=True)):
+        assert row == {"epoch": str(number), **{name: str(logs.get(name, "NA")) for name in list(row)[1:]}}
+    assert [row["val_loss"] == "NA" for row in rows] == [True, False, True, False]
+    net.fit(*data, callbacks=nn.CSVLogger(path, ";", append=True), validation_split=0.5, verbose=0)
+    with path.open(newline="") as file:
+        assert [row["a; b"] for row in csv.DictReader(file, delimiter=";")] == ["NA", "NA", "0.5", "NA", "NA"]
+    assert [file.name for file in tmp_path.iterdir()] == ["log.csv"]
+
+
 def test_terminate_on_nan(rng, caplog):
     net = regression(nn.SGD(1e18))
     net.fit(
@@ -278,7 +302,7 @@ def test_every_hook_of_batches_is_called(data):
     assert net.evaluate(iter(batches), callbacks=Every(), verbose=0) == pytest.approx(logs, rel=1e-6) and calls == tests
     for given in (x, (some for some, _ in batches)):
         calls.clear()
-        result = net.predict(given, batch_size=8, callbacks=Every())
+        result = net.predict(given, batch_size=8 if given is x else None, callbacks=Every())
         assert np.array_equal(result, net.predict(x, batch_size=8))
         assert [call for call in calls if call[0] == "predict end"] == [
             ("predict end", i, n) for i, n in enumerate((8, 8, 4))

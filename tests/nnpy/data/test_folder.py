@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import nnpy as nn
-from nnpy.data import ImageFolder, prefetch
+from nnpy.data import ImageFolder, Images, prefetch
 
 Image = pytest.importorskip("PIL.Image")
 CLASSES = ("bird", "cat", "dog")
@@ -194,13 +194,35 @@ def test_fit_on_prefetched_batches():
     assert results[0].history == results[1].history
 
 
-def test_evaluate_and_predict_keep_the_order(folder):
+def kept(value):
+    return value
+
+
+@pytest.mark.parametrize(
+    "pack", [kept, lambda a: (a, [a]), lambda a: {"a": a}, lambda a: Images(a[:, None, None, None])]
+)
+def test_batches_that_are_made_in_one_array_are_copied(pack):
+    array = np.zeros(4)
+
+    def refilled():
+        for number in range(6):
+            array[:] = number
+            yield pack(array)
+
+    for number, batch in enumerate(list(prefetch(refilled()))):
+        while isinstance(batch, tuple | list | dict):
+            batch = batch["a"] if isinstance(batch, dict) else batch[-1]
+        np.testing.assert_array_equal(np.unique(np.asarray(batch)), [number])
+
+
+@pytest.mark.parametrize("wrap", [kept, prefetch])
+def test_evaluate_and_predict_keep_the_order(folder, wrap):
     data = ImageFolder(folder, batch_size=4)
     x, y = data.load()
     model = nn.Sequential([nn.Input(x.shape[1:]), nn.Flatten(), nn.Dense(3, activation="softmax")])
     model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
-    np.testing.assert_allclose(model.predict(data), model.predict(x), rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(model.evaluate(data, verbose=0), model.evaluate(x, y, verbose=0), rtol=1e-5)
+    np.testing.assert_allclose(model.predict(wrap(data)), model.predict(x), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(model.evaluate(wrap(data), verbose=0), model.evaluate(x, y, verbose=0), rtol=1e-5)
 
 
 def test_pixels_of_16_bits_become_8_and_numbers_without_a_range_are_refused(tmp_path):
@@ -297,3 +319,34 @@ def test_archives_that_zipfile_cannot_read_are_named(tmp_path):
         (tmp_path / f"{name}.zip").write_bytes(content)
         with pytest.raises(ValueError, match=rf"ImageFolder: cannot read .*{name}\.zip: \S"):
             ImageFolder(tmp_path / f"{name}.zip")
+
+
+def test_batches_have_their_size(folder):
+    """``batch_size`` beside batches would say nothing, and so does ``validation_batch_size``."""
+    data, model = ImageFolder(folder, batch_size=4), nn.Sequential([nn.Flatten(), nn.Dense(3)])
+    x, y = data.load()
+    model.compile("sgd", nn.losses.SparseCategoricalCrossentropy(from_logits=True))
+    for run in (model.fit, model.evaluate, model.predict):
+        with pytest.raises(TypeError, match=r"^batch_size: expected None, .*: ImageFolder\(..., batch_size=\)$"):
+            run(data, batch_size=16)
+        with pytest.raises(TypeError, match=r"^batch_size: .* batches of generator have their size already$"):
+            run(((x, y) for _ in range(1)), batch_size=16)
+    with pytest.raises(TypeError, match=r"^validation_batch_size: expected None, as the batches of ImageFolder"):
+        model.fit(x, y, validation_data=data, validation_batch_size=2, verbose=0)
+    for name in ("validation_batch_size", "validation_steps", "validation_freq"):
+        with pytest.raises(ValueError, match=f"expected validation_data or .* beside {name}, got neither"):
+            model.fit(x, y, verbose=0, **{name: 2})
+    assert model.training.update == 0
+    assert model.fit(data, verbose=0).params["batch_size"] is None
+
+
+def test_fit_without_shuffling_reads_a_folder_in_order(folder):
+    data = ImageFolder(folder, batch_size=4)
+    x, y = data.load()
+    results = []
+    for given in (data, prefetch(data), (x, y)):
+        model = nn.Sequential([nn.Flatten(), nn.Dense(3)], seed=0)
+        model.compile("sgd", nn.losses.SparseCategoricalCrossentropy(from_logits=True))
+        given, options = (given, {"batch_size": 4}) if isinstance(given, tuple) else ((given,), {})
+        results.append(model.fit(*given, epochs=2, shuffle=False, verbose=0, **options).history["loss"])
+    np.testing.assert_allclose(results[1:], results[:1] * 2, rtol=1e-5)
