@@ -150,6 +150,7 @@ squareplus = Activation("squareplus")  # (x + sqrt(x**2 + b)) / 2 (Barron 2021)
 softmax = Activation("softmax")
 log_softmax = Activation("log_softmax")
 _known: dict[str, Activation] = {name: globals()[name] for name in (*_PARAMETERS, "gelu_tanh")}
+_plain = {plain(name): found for name, found in _known.items()}
 
 
 def custom(
@@ -167,7 +168,7 @@ def custom(
         raise TypeError(f"{title}: expected its derivative, a function of the same argument: custom(f, derivative)")
     _check_function(f"{title}: expected the derivative", derivative)
     made = CustomActivation(what, forward, derivative)
-    if name is not None and (plain(name) in {plain(known) for known in _known} or plain(name) in _ALIASES):
+    if name is not None and (plain(name) in _plain or plain(name) in _ALIASES):
         raise ValueError(f"{title}: {name!r} is the name of another activation")
     if what.isidentifier() and what not in _known:
         _custom[what] = made
@@ -186,9 +187,8 @@ def get(value: Any) -> Activation:
     if isinstance(value, str):
         if value in _custom:
             return _custom[value]
-        names = {plain(name): found for name, found in _known.items()}
         wanted = plain(value)
-        found = names.get(plain(_ALIASES.get(wanted, wanted)))
+        found = _plain.get(plain(_ALIASES.get(wanted, wanted)))
         if found is None:
             raise unknown("activation", value, [*_known, "swish", *_custom])
         return found

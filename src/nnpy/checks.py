@@ -28,33 +28,34 @@ def real(
     below: float | None = None,
 ) -> float:
     """``value`` as a finite float within bounds (``least``, ``most`` inclusive). TypeError, ValueError otherwise."""
-    bounds = ((">=", least), (">", above), ("<=", most), ("<", below))
-    limits = [f"{sign} {bound:g}" for sign, bound in bounds if bound is not None]
-    expected = f"{owner}: expected {name} to be a finite number" + (f" {' and '.join(limits)}" if limits else "")
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{expected}, got {shown(value)}")
-    number = float(value)
-    inside = (
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    number = float(value) if is_number else math.nan
+    if (
         math.isfinite(number)
         and (least is None or number >= least)
         and (above is None or number > above)
         and (most is None or number <= most)
         and (below is None or number < below)
-    )
-    if not inside:
+    ):
+        return number
+    bounds = ((">=", least), (">", above), ("<=", most), ("<", below))
+    limits = [f"{sign} {bound:g}" for sign, bound in bounds if bound is not None]
+    expected = f"{owner}: expected {name} to be a finite number" + (f" {' and '.join(limits)}" if limits else "")
+    if is_number:
         raise ValueError(f"{expected}, got {value!r}")
-    return number
+    raise TypeError(f"{expected}, got {shown(value)}")
 
 
 def integer(owner: str, name: str, value: Any, *, least: int | None = None) -> int:
     """``value`` as an int. TypeError if it is not an integer, ValueError below ``least``."""
+    is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if is_integer and (least is None or value >= least):
+        return int(value)
     what = {None: "an integer", 1: "a positive integer"}.get(least, f"an integer >= {least}")
     expected = f"{owner}: expected {name} to be {what}"
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"{expected}, got {shown(value)}")
-    if least is not None and value < least:
+    if is_integer:
         raise ValueError(f"{expected}, got {value!r}")
-    return int(value)
+    raise TypeError(f"{expected}, got {shown(value)}")
 
 
 def path(owner: str, name: str, value: Any) -> Path:
@@ -82,6 +83,8 @@ def open_shape(owner: str, name: str, value: Any) -> tuple[int | None, ...]:
 
 
 def _sizes(owner: str, what: str, value: Any, unknown: bool) -> tuple[Any, ...]:
+    if type(value) is tuple and all([type(size) is int and size > 0 for size in value]):
+        return value
     sizes = (value,) if isinstance(value, numbers.Integral) and not isinstance(value, bool) else value
     if not isinstance(sizes, tuple | list):
         raise TypeError(f"{owner}: expected {what}, got {shown(value)}")

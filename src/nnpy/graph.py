@@ -82,18 +82,21 @@ class Tensor:
     "index" (int32) or "bool" (kept as real 0 and 1)."""
 
     __array_ufunc__ = None  # array + tensor is an error, not an array of tensors
+    sizes: tuple[Size, ...]
+    shape: Shape
+    node: Node | None
+    name: str
+    kind: str
+    number: int  # creation order: operands come before results
+    call: Any  # the layer call that made it (layers.base.Call)
+    mask: Tensor | None  # which of its steps count, where a layer said so
 
     def __init__(self, shape: Sequence[Any], node: Node | None = None, name: str = "", kind: str = "real"):
-        self.sizes: tuple[Size, ...] = tuple(
-            (ANY if axis else BATCH) if size is None else size for axis, size in enumerate(shape)
-        )
-        self.shape: Shape = tuple(size if isinstance(size, int) else None for size in self.sizes)
-        self.node = node
-        self.name = name
-        self.kind = kind
-        self.number = next(_counter)  # creation order: operands come before results
-        self.call: Any = None  # the layer call that made it (layers.base.Call)
-        self.mask: Tensor | None = None  # which of its steps count, where a layer said so
+        sizes = [(ANY if axis else BATCH) if size is None else size for axis, size in enumerate(shape)]
+        self.__dict__.update(  # at once: a deep network has thousands
+            sizes=tuple(sizes), shape=tuple([size if isinstance(size, int) else None for size in sizes]),
+            node=node, name=name, kind=kind, number=next(_counter), call=None, mask=None,
+        )  # fmt: skip
 
     @property
     def rank(self) -> int:
@@ -156,10 +159,12 @@ class Variable(Tensor):
     ``value`` is the array itself; it may be set, to an array of its shape; ``numpy()`` is a copy.
     """
 
+    value: np.ndarray
+    role: str
+
     def __init__(self, value: np.ndarray, name: str, role: str = "state", kind: str = "real"):
         super().__init__(value.shape, None, name, kind)
-        self.value = value
-        self.role = role
+        self.__dict__.update(value=value, role=role)
 
     @property
     def dtype(self) -> str:
@@ -199,11 +204,15 @@ class Parameter(Variable):
     to the loss.
     """
 
-    def __init__(self, value: np.ndarray, name: str, trainable: bool = True):
+    trainable: bool
+    owner: Any  # the layer that made it
+    regularizer: Any
+
+    def __init__(
+        self, value: np.ndarray, name: str, trainable: bool = True, owner: Any = None, regularizer: Any = None
+    ):
         super().__init__(value, name, "weight")
-        self.trainable = trainable
-        self.owner: Any = None  # the layer that made it
-        self.regularizer: Any = None
+        self.__dict__.update(trainable=trainable, owner=owner, regularizer=regularizer)
 
 
 class Node:
@@ -303,7 +312,7 @@ def make(operation: Operation, inputs: Iterable[Tensor], **attributes) -> Node:
         if not isinstance(tensor, Tensor):
             raise TypeError(f"{operation.name}: expected input {position} to be a Tensor, got {type(tensor).__name__}")
     node = Node(operation, inputs, attributes)
-    if not operation.takes_indices and any(tensor.kind == "index" for tensor in inputs):
+    if not operation.takes_indices and "index" in [tensor.kind for tensor in inputs]:
         raise TypeError(
             f"{node.scope or operation.name}: expected real numbers, got the indices of an Input of integers; "
             "without its dtype, Input takes integers too and converts them"
@@ -311,7 +320,7 @@ def make(operation: Operation, inputs: Iterable[Tensor], **attributes) -> Node:
     results = operation.infer(node)
     kinds = operation.kinds(node)
     name = f"{node.scope}/{operation.name}" if node.scope else operation.name
-    node.outputs = tuple(Tensor(shape, node, name, kinds) for shape in results)
+    node.outputs = tuple([Tensor(shape, node, name, kinds) for shape in results])
     return node
 
 

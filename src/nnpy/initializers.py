@@ -229,12 +229,13 @@ class Auto(Initializer):
     rectifiers = frozenset({"relu", "leaky_relu", "elu", "gelu", "gelu_tanh", "silu", "mish"})
 
     def suited(self, activation: str) -> Initializer:
-        if activation in self.rectifiers:
-            return HeNormal()
-        return LecunNormal() if activation == "selu" else GlorotUniform()
+        return _HE if activation in self.rectifiers else _LECUN if activation == "selu" else _GLOROT
 
     def values(self, shape, generator):
-        return GlorotUniform().values(shape, generator)
+        return _GLOROT.values(shape, generator)
+
+
+_HE, _LECUN, _GLOROT = HeNormal(), LecunNormal(), GlorotUniform()
 
 
 class _Function(Initializer):
@@ -261,7 +262,7 @@ def _truncated(shape: Shape, generator: np.random.Generator) -> np.ndarray:
     """Standard normal values, drawn again where they are beyond two."""
     values = generator.standard_normal(shape)
     flat = values.reshape(-1)
-    while (outside := np.flatnonzero(np.abs(flat) > 2.0)).size:
+    while (outside := (np.abs(flat) > 2.0).nonzero()[0]).size:
         flat[outside] = generator.standard_normal(outside.size)
     return values
 

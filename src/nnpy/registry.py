@@ -20,6 +20,7 @@ import numpy as np
 from nnpy.checks import shown
 
 _classes: dict[str, dict[str, type[Configurable]]] = {}
+_plain: dict[str, dict[str, type[Configurable]]] = {}  # the same by ``plain`` names
 T = TypeVar("T", bound="Configurable")
 
 
@@ -43,6 +44,7 @@ class Configurable:
         taken = ours and not cls.__module__.startswith("nnpy.")  # a user's Dense does not replace ours
         cls.key = f"{cls.__module__}.{cls.__name__}" if taken else cls.__name__
         known[cls.key] = cls
+        _plain.setdefault(cls.group, {})[plain(cls.key)] = cls
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, as JSON values."""
@@ -228,11 +230,13 @@ def _named(cls: type) -> set[str]:
     return {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)} - {"self"}
 
 
+@lru_cache(4096)
 def plain(name: str) -> str:
     """A name without case and underscores: "he_normal" and "HeNormal" are the same."""
     return name.replace("_", "").lower()
 
 
+@lru_cache(1024)
 def snake(name: str) -> str:
     """A class name as Keras writes it: "HeNormal" -> "he_normal", "Conv2DTranspose" -> "conv2d_transpose"."""
     letters = []
@@ -277,17 +281,16 @@ def _misspelt(name: str, meant: str) -> bool:
 
 
 def find(base: type[T], value: Any, aliases: dict[str, str] | None = None) -> T:
-    """An object of ``base`` from itself, its class, its name, or its JSON."""
+    """An object of ``base`` from itself, its class, its name, or its JSON. ``aliases``: more names,
+    as ``plain`` ones."""
     group = base.group
     if isinstance(value, base):
         return value
     if isinstance(value, type) and issubclass(value, base):
         return value()
     if isinstance(value, str):
-        short = {plain(alias): name for alias, name in (aliases or {}).items()}
-        known = {plain(name): found for name, found in _classes.get(group, {}).items()}
         wanted = plain(value)
-        found = known.get(plain(short.get(wanted, wanted)))
+        found = _plain.get(group, {}).get(plain((aliases or {}).get(wanted, wanted)))
         if found is None:
             raise unknown(group, value, [*map(snake, _classes.get(group, {})), *(aliases or {})])
         return cast(T, found())

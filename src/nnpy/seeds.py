@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -115,4 +116,19 @@ def stream(purpose: str, number: int | None = None, seed: int | None = None) -> 
     if number is None:
         number = source.next(purpose)
     key = [source.seed if seed is None else seed, (zlib.crc32(purpose.encode()) << 32) | (number & 0xFFFFFFFF)]
-    return np.random.Generator(np.random.Philox(key=np.array(key, np.uint64)))
+    return np.random.Generator(np.random.Philox(_key_class()(key)))
+
+
+@lru_cache(1)
+def _key_class() -> Any:
+    """What gives a Philox its key: ``Philox(key=)`` asks the system for entropy first, three times the work. A class
+    made here, as NumPy imports numpy.random when it is used."""
+
+    class Key(np.random.bit_generator.ISeedSequence):
+        def __init__(self, key: list[int]):
+            self.key = np.array(key, np.uint64)
+
+        def generate_state(self, n_words: int, dtype: Any = np.uint32) -> np.ndarray:
+            return self.key
+
+    return Key

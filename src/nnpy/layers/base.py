@@ -304,11 +304,11 @@ def same(tensor: Tensor) -> Tensor:
 
 def _shapes(value: Any) -> Any:
     """The shapes in an argument: of a tensor, or a list or dict of them; None for a constant."""
+    if isinstance(value, Tensor | np.ndarray):
+        return tuple(value.shape)
     if isinstance(value, Mapping):
         return {key: _shapes(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_shapes(item) for item in value]
-    return tuple(value.shape) if isinstance(value, Tensor | np.ndarray) else None
+    return [_shapes(item) for item in value] if isinstance(value, list | tuple) else None
 
 
 def _with_sizes(shapes: Any, size: int) -> Any:

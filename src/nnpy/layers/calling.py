@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
@@ -80,15 +80,18 @@ def tracing(training: bool) -> Iterator[None]:
         _callers.set(callers)
 
 
-@contextmanager
-def saying(training: bool | None) -> Iterator[None]:
+def saying(training: bool | None) -> AbstractContextManager[None]:
     """Layers called inside take ``training``, unless they are told another; None: as before."""
-    token = _mode.set(Mode(training, _mode.get().traced)) if training is not None else None
+    return nullcontext() if training is None else _saying(training)
+
+
+@contextmanager
+def _saying(training: bool) -> Iterator[None]:
+    token = _mode.set(Mode(training, _mode.get().traced))
     try:
         yield
     finally:
-        if token is not None:
-            _mode.reset(token)
+        _mode.reset(token)
 
 
 @contextmanager

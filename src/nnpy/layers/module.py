@@ -143,9 +143,8 @@ class Module(Configurable):
         if value.shape != sizes:
             raise ValueError(f"{self}: expected the initializer of {name} to return shape {sizes}, got {value.shape}")
         trainable = flag(str(self), "trainable", trainable)
-        parameter = Parameter(value, f"{self.name}/{name}", trainable and self._trainable)
         penalty = regularizers.get(regularizer)
-        parameter.regularizer, parameter.owner = penalty, self
+        parameter = Parameter(value, f"{self.name}/{name}", trainable and self._trainable, self, penalty)
         self._own.append((parameter, trainable))
         return parameter
 

@@ -150,7 +150,7 @@ class Elementwise(Operation):
 
 def broadcast(node: Node, *shapes: Sequence[Size]) -> tuple[Size, ...]:
     """The shape that they have together by NumPy's rule. Raises ValueError where there is none."""
-    if all(shape == shapes[0] for shape in shapes[1:]):
+    if shapes.count(shapes[0]) == len(shapes):
         return tuple(shapes[0])
     result: list[Size] = []
     for place in range(-max(map(len, shapes)), 0):

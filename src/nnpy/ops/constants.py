@@ -114,7 +114,9 @@ def affine(x: Tensor, scale: float, shift: float) -> Tensor:
 
 def is_number(value: Any) -> bool:
     """A Python or NumPy number, or an array of one."""
-    return isinstance(value, numbers.Real) or (isinstance(value, np.ndarray) and value.ndim == 0)
+    if isinstance(value, Tensor | np.ndarray):
+        return value.ndim == 0 and isinstance(value, np.ndarray)
+    return isinstance(value, numbers.Real)
 
 
 def finite(who: str, value: Any, beside: Tensor | None = None) -> float:
