@@ -6,6 +6,7 @@ from nnpy import (
     callbacks,
     config,
     data,
+    hints,
     initializers,
     layers,
     losses,
@@ -28,6 +29,7 @@ from nnpy.callbacks import (
 )
 from nnpy.config import floatx, set_floatx
 from nnpy.graph import Parameter, Tensor
+from nnpy.hints import AdviceWarning
 from nnpy.insight.explain import explain
 from nnpy.layers import (
     ELU,
@@ -96,16 +98,24 @@ from nnpy.sequential import Sequential
 __version__ = "0.1.0"
 
 __all__ = [
-    "ELU", "SGD", "Activation", "Adagrad", "Adam", "AdamW", "Add", "Average", "AveragePooling1D", "AveragePooling2D",
-    "AvgPool1D", "AvgPool2D", "BatchNormalization", "CSVLogger", "Callback", "Concatenate", "Conv1D", "Conv2D",
-    "Conv2DTranspose", "Cropping1D", "Cropping2D", "Dense", "DepthwiseConv2D", "Dropout", "EarlyStopping", "Flatten",
-    "GlobalAveragePooling1D", "GlobalAveragePooling2D", "GlobalAvgPool1D", "GlobalAvgPool2D", "GlobalMaxPool1D",
-    "GlobalMaxPool2D", "GlobalMaxPooling1D", "GlobalMaxPooling2D", "GroupNormalization", "History", "Identity", "Input",
-    "Lambda", "LambdaCallback", "Layer", "LayerNormalization", "LeakyReLU", "LearningRateScheduler", "MaxPool1D",
-    "MaxPool2D", "MaxPooling1D", "MaxPooling2D", "Maximum", "Minimum", "Model", "ModelCheckpoint", "Multiply", "PReLU",
-    "Parameter", "Permute", "ReLU", "RepeatVector", "Reshape", "Residual", "SeparableConv2D", "Sequential", "Softmax",
-    "SpatialDropout1D", "SpatialDropout2D", "Subtract", "Tensor", "TerminateOnNaN", "UpSampling1D", "UpSampling2D",
-    "ZeroPadding1D", "ZeroPadding2D", "activations", "callbacks", "config", "data", "explain", "floatx",
-    "get_num_threads", "get_seed", "initializers", "layers", "load_model", "losses", "metrics", "models", "ops",
-    "optimizers", "regularizers", "schedules", "set_floatx", "set_num_threads", "set_seed",
+    "ELU", "SGD", "Activation", "Adagrad", "Adam", "AdamW", "Add", "AdviceWarning", "Average", "AveragePooling1D",
+    "AveragePooling2D", "AvgPool1D", "AvgPool2D", "BatchNormalization", "CSVLogger", "Callback", "Concatenate",
+    "Conv1D", "Conv2D", "Conv2DTranspose", "Cropping1D", "Cropping2D", "Dense", "DepthwiseConv2D", "Dropout",
+    "EarlyStopping", "Flatten", "GlobalAveragePooling1D", "GlobalAveragePooling2D", "GlobalAvgPool1D",
+    "GlobalAvgPool2D", "GlobalMaxPool1D", "GlobalMaxPool2D", "GlobalMaxPooling1D", "GlobalMaxPooling2D",
+    "GroupNormalization", "History", "Identity", "Input", "Lambda", "LambdaCallback", "Layer", "LayerNormalization",
+    "LeakyReLU", "LearningRateScheduler", "MaxPool1D", "MaxPool2D", "MaxPooling1D", "MaxPooling2D", "Maximum",
+    "Minimum", "Model", "ModelCheckpoint", "Multiply", "PReLU", "Parameter", "Permute", "ReLU", "RepeatVector",
+    "Reshape", "Residual", "SeparableConv2D", "Sequential", "Softmax", "SpatialDropout1D", "SpatialDropout2D",
+    "Subtract", "Tensor", "TerminateOnNaN", "UpSampling1D", "UpSampling2D", "ZeroPadding1D", "ZeroPadding2D",
+    "activations", "callbacks", "config", "data", "explain", "floatx", "get_num_threads", "get_seed",
+    "initializers", "layers", "load_model", "losses", "metrics", "models", "ops", "optimizers", "regularizers",
+    "schedules", "set_floatx", "set_num_threads", "set_seed",
 ]  # fmt: skip
+
+for _module in (
+    activations, callbacks, config, data, initializers, layers, losses, metrics, ops, optimizers, regularizers,
+    schedules,
+):  # fmt: skip
+    _module.__getattr__ = hints.missing(_module.__name__, _module.__all__)  # type: ignore[method-assign]
+__getattr__ = hints.missing("nnpy", __all__)

@@ -11,6 +11,7 @@ import numpy as np
 from nnpy import seeds
 from nnpy.checks import flag, integer
 from nnpy.graph import Parameter
+from nnpy.hints import keywords
 from nnpy.layers.base import Layer
 from nnpy.locks import at_rest
 from nnpy.registry import from_list
@@ -51,6 +52,7 @@ class _File(TensorFile):
         return self.entries[name].shape
 
 
+@keywords
 def load_model(path: str | os.PathLike) -> Model:
     """The model that ``model.save(path)`` wrote: structure, weights; if compiled, settings, optimizer state and seed.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnpy import config, seeds
+from nnpy.hints import keywords
 from nnpy.locks import making
 from nnpy.network import Network
 from nnpy.structure import describe, rebuild
@@ -74,6 +75,7 @@ class Model(Network):
         self._fast.clear()
         self._training.reset(self._training.seed)
 
+    @keywords
     def summary(self, print_fn: Callable[[str], Any] = print, memory: bool = False, batch_size: int = 32) -> None:
         """Print a table of the layers, what they give, and their parameters. ``memory``: also what predicting and, for
         a compiled model, training take for batches of ``batch_size``, as planned; its input's sizes must be known."""
@@ -81,6 +83,7 @@ class Model(Network):
 
         print_fn(f"{summary(self)}\n{memory_of(self, batch_size)}" if memory else summary(self))
 
+    @keywords
     def profile(self, x: Any, y: Any = None, batch_size: int | None = None, steps: int = 20) -> Explanation:
         """What each op of a step takes: print it, or look at its lines. With ``y`` a training step, else a prediction,
         of the first ``batch_size`` samples (None: of all), run ``steps`` times; weights, the optimizer's state and the
@@ -95,6 +98,7 @@ class Model(Network):
 
     # training
 
+    @keywords
     def compile(
         self,
         optimizer: Any = "adam",
@@ -185,6 +189,7 @@ class Model(Network):
     def stop_training(self, value: bool) -> None:
         self._training.stop = bool(value)
 
+    @keywords
     def fit(
         self,
         x: Any = None,
@@ -224,6 +229,7 @@ class Model(Network):
             validation_batch_size=validation_batch_size, validation_freq=validation_freq,
         )  # fmt: skip
 
+    @keywords
     def evaluate(
         self,
         x: Any = None,
@@ -243,6 +249,7 @@ class Model(Network):
         logs = evaluate(self, x, y, batch_size, verbose, sample_weight, steps, callbacks)
         return _plain(logs, return_dict)
 
+    @keywords
     def predict(
         self,
         x: Any,
@@ -266,6 +273,7 @@ class Model(Network):
 
         return predict(self, x, batch_size, verbose, steps, callbacks)
 
+    @keywords
     def train_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None, return_dict: bool = False
     ) -> float | list[float] | dict[str, float]:
@@ -274,6 +282,7 @@ class Model(Network):
 
         return _plain(train_on_batch(self, x, y, sample_weight, class_weight), return_dict)
 
+    @keywords
     def test_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False
     ) -> float | list[float] | dict[str, float]:
@@ -282,12 +291,14 @@ class Model(Network):
 
         return _plain(test_on_batch(self, x, y, sample_weight), return_dict)
 
+    @keywords
     def predict_on_batch(self, x: Any) -> Any:
         """The outputs for one batch."""
         from nnpy.training.evaluation import predict_on_batch
 
         return predict_on_batch(self, x)
 
+    @keywords
     def probe(self, x: Any, y: Any = None, training: bool = False) -> Probe:
         """Every layer's activation for ``x``, and with ``y`` the gradients of the loss by these and by the weights.
 
@@ -321,6 +332,7 @@ class Model(Network):
 
         return from_bytes, (to_bytes(self),)
 
+    @keywords
     def save(self, path: str | os.PathLike) -> Path:
         """Write weights, structure, optimizer state and seed to ``path``, a .safetensors file, whole or not at all; all
         of one step, while another thread trains too."""
@@ -328,12 +340,14 @@ class Model(Network):
 
         return save(self, path)
 
+    @keywords
     def save_weights(self, path: str | os.PathLike) -> Path:
         """Write the weights alone to ``path``, a .safetensors file, whole or not at all."""
         from nnpy.saving import save_weights
 
         return save_weights(self, path)
 
+    @keywords
     def load_weights(self, path: str | os.PathLike) -> None:
         """Read weights that ``save_weights`` or ``save`` wrote. Nothing changes if a name or a shape does not fit."""
         from nnpy.loading import load_weights

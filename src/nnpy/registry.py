@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Self, TypeVar, cast
 import numpy as np
 
 from nnpy.checks import shown
+from nnpy.hints import elsewhere, keyword, plain
 
 _classes: dict[str, dict[str, type[Configurable]]] = {}
 _plain: dict[str, dict[str, type[Configurable]]] = {}  # the same by ``plain`` names
@@ -29,6 +30,10 @@ class Configurable:
 
     group: ClassVar[str] = ""
     key: ClassVar[str] = ""  # what the class is known by in its group
+
+    def __new__(cls, *arguments: Any, **options: Any) -> Self:
+        refuse_arguments(cls, options)
+        return super().__new__(cls)
 
     def __init_subclass__(cls, **options):
         super().__init_subclass__(**options)
@@ -219,21 +224,13 @@ def refuse_arguments(cls: type, options: Iterable[str], passed_on: bool = False)
         known = set().union(*(_accepted(base) or _named(base) for base in cls.__mro__ if "__init__" in base.__dict__))
     for name in options:
         if known is not None and (passed_on or name not in known):
-            close = difflib.get_close_matches(name, known - {name}, 1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise TypeError(f"{cls.__name__}: unexpected argument {name!r}{hint}")
+            raise keyword(cls.__name__, name, known)
 
 
 def _named(cls: type) -> set[str]:
     """The keywords that a constructor names beside its ``**kwargs``."""
     parameters = inspect.signature(cls.__init__).parameters.values()  # type: ignore[misc]
     return {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)} - {"self"}
-
-
-@lru_cache(4096)
-def plain(name: str) -> str:
-    """A name without case and underscores: "he_normal" and "HeNormal" are the same."""
-    return name.replace("_", "").lower()
 
 
 @lru_cache(1024)
@@ -250,21 +247,10 @@ def snake(name: str) -> str:
     return "".join(letters)
 
 
-# What Keras has and this version has not: names that are right, and near others that mean something else.
-_ELSEWHERE = frozenset(
-    """mape msle rmse mean_absolute_percentage_error mean_squared_logarithmic_error
-    root_mean_squared_error huber log_cosh hinge squared_hinge categorical_hinge kl_divergence kld poisson
-    cosine_similarity binary_focal_crossentropy categorical_focal_crossentropy precision recall auc f1_score fbeta_score
-    r2_score top_k_categorical_accuracy sparse_top_k_categorical_accuracy mean_iou
-    rmsprop adadelta adafactor adamax nadam ftrl lamb lion muon
-    glu prelu threshold sparsemax sparse_plus sparse_sigmoid""".replace("_", "").split()
-)
-
-
 def unknown(what: str, name: str, known: Iterable[str]) -> ValueError:
     """The error for a name that is not known: the closest one, and all of them."""
     names = {plain(each): each for each in known}  # "adam_w" and "adamw" are the same name
-    hint = "; this version does not have it" if plain(name) in _ELSEWHERE else ""
+    hint = "; this version does not have it" if elsewhere(name) else ""
     close = difflib.get_close_matches(name, names.values(), 1)
     if close and not hint and _misspelt(plain(name), plain(close[0])):
         hint = f"; did you mean {close[0]!r}?"

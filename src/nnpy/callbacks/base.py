@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import difflib
-import logging
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 from nnpy.checks import shown
+from nnpy.hints import advise
+from nnpy.registry import refuse_arguments
 
-logger = logging.getLogger("nnpy")
 Logs = dict[str, float]
 
 
@@ -36,6 +36,10 @@ class Callback:
         for name in dir(cls):
             if name.startswith("on_") and callable(getattr(cls, name)):
                 check_hook(cls.__name__, name)
+
+    def __new__(cls, *arguments: Any, **options: Any) -> Self:
+        refuse_arguments(cls, options)
+        return super().__new__(cls)
 
     def __init__(self) -> None:
         self.model: Any = None
@@ -143,7 +147,7 @@ class CallbackList:
             if name in named:
                 named[name].set_state(state)
             else:
-                logger.warning("there is a state of %s to go on with, and no such callback", name)
+                advise(f"there is a state of {name} to go on with, and no such callback")
 
     def _named(self) -> dict[str, Callback]:
         named: dict[str, Callback] = {}

@@ -7,8 +7,18 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from nnpy.callbacks.base import Callback
+from nnpy.checks import shown
 from nnpy.files import write_whole
+
+
+def _plain(value: Any) -> Any:
+    """What callbacks put among the values, as JSON has it."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"History: cannot be written as JSON: {shown(value)}")
 
 
 class History(Callback):
@@ -39,9 +49,9 @@ class History(Callback):
         return {"history": self.history, "epoch": self.epoch, "params": self.params}
 
     def save(self, path: str | os.PathLike) -> Path:
-        """Write it as JSON, whole or not at all (NaN as JSON's usual extension ``NaN``). Returns the path; raises
-        OSError where that fails."""
-        text = json.dumps(self.to_dict(), indent=1)
+        """Write it as JSON, whole or not at all (NaN as JSON's usual extension ``NaN``; NumPy's numbers and arrays as
+        numbers and lists). Returns the path; raises OSError where that fails, TypeError for what JSON cannot say."""
+        text = json.dumps(self.to_dict(), indent=1, default=_plain)
         return write_whole(path, lambda file: file.write(text.encode() + b"\n"), "History")
 
     def __getstate__(self) -> dict[str, Any]:

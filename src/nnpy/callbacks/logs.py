@@ -9,9 +9,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from nnpy.callbacks.base import Callback, Logs, logger
+from nnpy.callbacks.base import Callback, Logs
 from nnpy.checks import flag, shown
 from nnpy.files import told, write_whole
+from nnpy.hints import advise
 
 
 class TerminateOnNaN(Callback):
@@ -20,7 +21,7 @@ class TerminateOnNaN(Callback):
     def on_progress(self, batch: int, logs: Logs | None = None) -> None:
         loss = (logs or {}).get("loss")
         if loss is not None and not math.isfinite(loss):
-            logger.warning("TerminateOnNaN: the loss is %s at batch %d; training stops", loss, batch)
+            advise(f"TerminateOnNaN: the loss is {loss} at batch {batch}; training stops")
             self.model.stop_training = True
 
 

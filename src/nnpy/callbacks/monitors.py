@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from nnpy.callbacks.base import Callback, Logs, logger, say
+from nnpy.callbacks.base import Callback, Logs, say
 from nnpy.checks import flag, integer, real, shown
 from nnpy.files import try_folder
+from nnpy.hints import advise
 
 
 class Monitor:
@@ -58,7 +59,7 @@ class Monitor:
         value = (logs or {}).get(self.monitor)
         if value is None:
             known = ", ".join(logs or {}) or "none"
-            logger.warning("%s: no %r in this epoch; there are %s", self.who, self.monitor, known)
+            advise(f"{self.who}: no {self.monitor!r} in this epoch; there are {known}")
         return value
 
 

@@ -42,9 +42,9 @@ class ImageFolder:
     ``Images``, which the batches are; the numbers of samples are their places in ``files``.
 
     ``load()`` reads all of it into arrays, which is faster where there is memory for it: the bytes as they are, without
-    the other options. Needs Pillow: pip install "nnpy[images]" (ModuleNotFoundError). Formats: JPEG, PNG, BMP, GIF,
-    WebP, PPM and TIFF. Raises FileNotFoundError if there is no such path, ValueError if it has no images by class, an
-    image cannot be read, or a zip file has names that are absolute or come twice.
+    the other options. Needs Pillow: pip install "nnpy-cpu[images]" (ModuleNotFoundError). Formats: JPEG, PNG, BMP,
+    GIF, WebP, PPM and TIFF. Raises FileNotFoundError if there is no such path, ValueError if it has no images by class,
+    an image cannot be read, or a zip file has names that are absolute or come twice.
     """
 
     def __init__(
@@ -224,6 +224,6 @@ def _pillow() -> Any:
         from PIL import Image
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            'ImageFolder: reading image files needs Pillow; pip install "nnpy[images]"', name=error.name
+            'ImageFolder: reading image files needs Pillow; pip install "nnpy-cpu[images]"', name=error.name
         ) from error
     return Image

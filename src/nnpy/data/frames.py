@@ -16,14 +16,15 @@ def is_frame(value: Any) -> bool:
 
 def to_numbers(value: Any, what: str) -> Any:
     """The numbers of a frame or a series: an array, without a copy where its columns lie in one; truth values are 0 and
-    1, missing numbers NaN. Without narwhals the value itself, whose ``__array__`` serves for columns of one kind.
+    1, missing numbers NaN. Without narwhals the value itself, whose ``__array__`` serves for columns of one kind;
+    ModuleNotFoundError where it does not.
 
     Raises TypeError that names the first column that holds something else, ValueError for two columns of one name.
     """
     try:
         import narwhals as nw
     except ImportError:
-        return value
+        return _of_one_kind(value, what)
     try:
         native = nw.from_native(value, allow_series=True, pass_through=True)
         if isinstance(native, nw.LazyFrame):
@@ -48,11 +49,24 @@ def to_numbers(value: Any, what: str) -> Any:
     return result
 
 
+def _of_one_kind(value: Any, what: str) -> Any:
+    array = np.asarray(value)
+    if array.dtype.kind in "fiub":
+        return array
+    raise ModuleNotFoundError(
+        f"{what}: a {type(value).__name__} whose columns are of several kinds is read by narwhals: "
+        'pip install "nnpy-cpu[frames]"', name="narwhals",
+    )  # fmt: skip
+
+
 def _check(column: Any, what: str, nw: Any) -> None:
     if not (column.dtype.is_numeric() or column.dtype == nw.Boolean):
         kind = type(column.to_list()[0]).__name__ if column.dtype == nw.Object and len(column) else ""
         holding = f" holding {kind}" if kind else ""
-        raise TypeError(f"{what}: expected columns of numbers, got column {column.name!r} of {column.dtype}{holding}")
+        advice = "; make numbers of it, as with pandas.get_dummies, or leave it out"
+        raise TypeError(
+            f"{what}: expected columns of numbers, got column {column.name!r} of {column.dtype}{holding}{advice}"
+        )
 
 
 def _numbers_of(column: Any, what: str, nw: Any) -> np.ndarray:

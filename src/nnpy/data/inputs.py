@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from nncore.kernels import signatures
+from nnpy.checks import shown
 from nnpy.data import frames
 from nnpy.data.frames import is_frame
 
@@ -26,7 +27,7 @@ _WHOLE = (
 
 def is_stream(value: Any) -> bool:
     """An iterable of batches: not an array, nor anything that can be made one as a whole."""
-    whole = isinstance(value, _WHOLE) or is_frame(value)
+    whole = isinstance(value, _WHOLE) or is_frame(value) or _is_sparse(value)
     return not whole and hasattr(value, "__iter__") and not _has_protocol(value)
 
 
@@ -61,6 +62,10 @@ def to_array(value: Any, what: str) -> np.ndarray:
     """
     if value is None:
         raise TypeError(f"{what}: expected an array, got None")
+    if isinstance(value, str | bytes):
+        raise TypeError(f"{what}: expected an array, got {shown(value)}; read the file first, as with pandas.read_csv")
+    if _is_sparse(value):
+        raise TypeError(f"{what}: expected an array, got scipy's {type(value).__name__}; make it dense: x.toarray()")
     if isinstance(value, Set | MappingView):
         order = "sorted" if isinstance(value, Set) and not isinstance(value, MappingView) else "list"
         raise TypeError(f"{what}: expected an array, got a {type(value).__name__}; make it one: np.array({order}(...))")
@@ -89,7 +94,7 @@ def to_array(value: Any, what: str) -> np.ndarray:
         advice = "; batches (x, y) are given by an iterator: iter(batches)" if _are_batches(value) else ""
         raise type(error)(f"{what}: cannot make an array of a {type(value).__name__}: {error}{advice}") from error
     if array.dtype.kind not in "fiub":
-        raise TypeError(f"{what}: expected real numbers, got dtype {array.dtype}{_hint(array)}")
+        raise TypeError(f"{what}: expected real numbers, got dtype {array.dtype}{_hint(array, what)}")
     return array
 
 
@@ -101,10 +106,17 @@ def _has_protocol(value: Any) -> bool:
     return any(hasattr(value, name) for name in ("__array__", "__dlpack__", "__array_interface__"))
 
 
-def _hint(array: np.ndarray) -> str:
-    if array.dtype.kind == "O" and array.size:
-        return f" holding {type(array.reshape(-1)[0]).__name__}"
-    return "; take the real part or the magnitude" if array.dtype.kind == "c" else ""
+def _is_sparse(value: Any) -> bool:
+    return type(value).__module__.startswith("scipy.sparse")
+
+
+def _hint(array: np.ndarray, what: str) -> str:
+    kind, first = array.dtype.kind, array.reshape(-1)[0] if array.size else None
+    holding = f" holding {type(first).__name__}" if kind == "O" and array.size else ""
+    if kind in "US" or isinstance(first, str):
+        numbered = "names, numbers = np.unique(y, return_inverse=True)" if what == "y" else "a column for each category"
+        return f"{holding}; make numbers of the text: {numbered}"
+    return "; take the real part or the magnitude" if kind == "c" else holding
 
 
 def describe(shape: Sequence[int | None]) -> str:
@@ -136,13 +148,20 @@ def check_shape(array: Any, expected: Sequence[int | None], what: str, source: A
         if one and isinstance(source, list | tuple):
             advice = "; put it in a list: [x]"
         elif one and not is_frame(source):
-            advice = "; add the batch axis: x[None]"
+            advice = "; for one sample add the batch axis: x[None]"
+            if len(expected) > 1:
+                advice += f"; for {len(array)} samples leave it out of Input: Input({expected[1:]})"
         raise ValueError(
             f"{what}: expected a batch of samples of shape {describe(expected)}, "
             f"got one of shape {describe(array.shape)}{advice}"
         )
     advice = ""
-    if math.prod(array.shape[1:]) == math.prod(size or 0 for size in expected):
+    if len(expected) > 1 and fits(array.shape[2:] + array.shape[1:2], expected):
+        order = ", ".join(map(str, (0, *range(2, array.ndim), 1)))
+        advice = f"; if the channels come first, x.transpose({order})"
+    elif array.ndim == 1 and len(expected) == 1:
+        advice = "; if it is one sample, x[None]; numbers alone are samples of 1: Input((1,))"
+    elif math.prod(array.shape[1:]) == math.prod(size or 0 for size in expected):
         advice = f"; reshape it: x.reshape({', '.join(map(str, (-1, *expected)))})"
     raise ValueError(f"{what}: expected samples of shape {describe(expected)}, got {describe(array.shape[1:])}{advice}")
 
@@ -177,7 +196,7 @@ def check_finite(array: np.ndarray, dtype: Any, what: str, source: Any = None) -
         place = np.unravel_index(int(np.argmin(good)), values.shape)
         raise ValueError(
             f"{what}: expected finite numbers (in {np.dtype(dtype)}), got {values[place]} in row {row}"
-            f"{column(values.shape, place, source)}"
+            f"{column(values.shape, place, source)}; fill such values or leave the rows out"
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,13 +11,13 @@ import numpy as np
 from nnpy import graph, tree
 from nnpy.checks import shown
 from nnpy.graph import Parameter, Tensor
+from nnpy.hints import advise
 from nnpy.layers import calling
 from nnpy.layers.calling import Call, Calling
 from nnpy.layers.module import Module
 from nnpy.locks import making
 from nnpy.ops.shape import open_result, view_of
 
-logger = logging.getLogger("nnpy")
 # Stand-ins for sizes that may be any: with many divisors, and larger than any window.
 _SIZES = (5040, 10080)
 
@@ -219,7 +218,7 @@ class Layer(Module):
                 if mask is not None and tensor.mask is None:
                     tensor.mask = mask
         elif previous is not None and not signature.takes_masks and all(t.mask is None for t in outputs):
-            logger.warning("%s: does not support masking: the mask of its input ends here (supports_masking)", self)
+            advise(f"{self}: does not support masking: the mask of its input ends here (supports_masking)")
 
     def _of_first_call(self, name: str) -> Any:
         call = self._first_call

@@ -9,6 +9,7 @@ import numpy as np
 
 from nnpy.checks import open_shape, shown
 from nnpy.graph import Tensor
+from nnpy.hints import keywords
 from nnpy.layers.base import Layer
 from nnpy.layers.calling import Call
 
@@ -46,7 +47,8 @@ class InputLayer(Layer):
         return inputs
 
 
-def Input(shape: Sequence[int | None], *, dtype: str | None = None, name: str | None = None) -> Tensor:
+@keywords
+def Input(shape: Sequence[int | None], *others: Any, dtype: str | None = None, name: str | None = None) -> Tensor:
     """A tensor for a model's input. ``shape``: of one sample, without the batch: ``Input((28, 28))``; None is a size
     that may differ from batch to batch: ``Input((None, 4))``, steps of any number.
 
@@ -54,4 +56,8 @@ def Input(shape: Sequence[int | None], *, dtype: str | None = None, name: str | 
     The user's arrays may have any real dtype; they are converted as they are read.
     Raises TypeError or ValueError for a shape that is not a tuple of positive integers or None, or another dtype.
     """
+    if others:
+        given = (shape, *others)
+        expected = f"Input: expected one shape, without the batch, as Input({given})"
+        raise TypeError(f"{expected}, got {', '.join(map(shown, given))}")
     return InputLayer(shape, dtype=dtype, name=name).make()

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-
 from nnpy.graph import Parameter, Tensor
+from nnpy.hints import advise
 from nnpy.losses import BinaryCrossentropy, CategoricalCrossentropy, SparseCategoricalCrossentropy
-
-logger = logging.getLogger("nnpy")
 
 # What gives numbers that are no probabilities, whatever comes in: beside the products of weights and normalizations.
 _UNBOUNDED = frozenset(
@@ -60,6 +57,6 @@ def mistake(loss: object, output: Tensor) -> str | None:
 
 
 def warn(model: object, name: str, loss: object, output: Tensor) -> None:
-    """Log what is wrong with the loss of the output ``name``."""
+    """Say what is wrong with the loss of the output ``name``."""
     if text := mistake(loss, output):
-        logger.warning("%s: output %r: %s", model, name, text)
+        advise(f"{model}: output {name!r}: {text}")

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnpy.callbacks.base import Callback, CallbackList, as_list, logger, say
+from nnpy.callbacks.base import Callback, CallbackList, as_list, say
 from nnpy.data import inputs as adapt
 from nnpy.data.images import Images
+from nnpy.hints import advise
 from nnpy.locks import making
 from nnpy.training.progress import check_verbose, format_logs
 from nnpy.training.samples import Samples, batches, prepare, prepare_inputs
@@ -114,7 +115,7 @@ def ran_out(batches_: int, expected: int | None, then: str = "") -> bool:
     """Whether an iterable gave fewer batches than were asked for; a warning tells."""
     if expected is None or batches_ >= expected:
         return False
-    logger.warning("x ran out after %d batches, %d were expected%s", batches_, expected, then)
+    advise(f"x ran out after {batches_} batches, {expected} were expected{then}")
     return True
 
 

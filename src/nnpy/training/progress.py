@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import sys
 import time
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from nnpy.callbacks.base import Callback, Logs, say
 
 REFRESH = 0.1  # seconds between two changes of the bar
+WIDTH = 80  # columns of a line for an epoch
 
 
 def check_verbose(verbose: Any) -> int:
@@ -20,8 +22,12 @@ def check_verbose(verbose: Any) -> int:
     return int(verbose)
 
 
-def format_value(value: float) -> str:
-    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e5 else f"{value:.3e}"
+def format_value(value: Any) -> str:
+    """A number in few characters; what a callback wrote to the logs besides, as it is."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return str(value)
+    number = float(value)
+    return f"{number:.4f}" if number == 0 or 1e-3 <= abs(number) < 1e5 else f"{number:.3e}"
 
 
 def format_logs(logs: Logs) -> str:
@@ -29,9 +35,21 @@ def format_logs(logs: Logs) -> str:
 
 
 def epoch_line(epoch: int, epochs: int, logs: Logs, seconds: float, samples: int) -> str:
-    """``epoch 3/5  loss 0.1234  accuracy 0.9610  val_loss 0.1408  1.2 s  51000 samples/s``"""
-    speed = f"  {samples / seconds:.0f} samples/s" if samples and seconds > 0 else ""
-    return f"epoch {epoch + 1:>{len(str(epochs))}}/{epochs}  {format_logs(logs)}  {seconds:.1f} s{speed}"
+    """``epoch 3/5  loss 0.1234  accuracy 0.9610  val_loss 0.1408  1.2 s  51000 samples/s`` in WIDTH columns: first the
+    speed is left out, then the time; values that do not fit even so stand in lines below."""
+    start = f"epoch {epoch + 1:>{len(str(epochs))}}/{epochs}"
+    values = [f"{name} {format_value(value)}" for name, value in logs.items()]
+    speed = [f"{samples / seconds:.0f} samples/s"] if samples and seconds > 0 else []
+    for parts in ([*values, f"{seconds:.1f} s", *speed], [*values, f"{seconds:.1f} s"]):
+        line = "  ".join([start, *parts])
+        if len(line) <= WIDTH:
+            return line
+    lines = [start]
+    for value in values:
+        if len(lines[-1]) + 2 + len(value) > WIDTH:
+            lines.append(" " * len(start))
+        lines[-1] += f"  {value}"
+    return "\n".join(lines)
 
 
 def layout(width: int, epochs: int, steps: int | None) -> tuple[int, bool, int]:

@@ -135,7 +135,7 @@ def test_refuses(folder, archive, tmp_path):
 
 def test_without_pillow(folder, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "PIL", None)
-    with pytest.raises(ModuleNotFoundError, match=r'needs Pillow; pip install "nnpy\[images\]"'):
+    with pytest.raises(ModuleNotFoundError, match=r'needs Pillow; pip install "nnpy-cpu\[images\]"'):
         ImageFolder(folder)
 
 

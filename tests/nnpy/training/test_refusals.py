@@ -1,7 +1,6 @@
 # ruff: noqa: E501 (a table of cases with the message expected)
 """Mistakes of a new user: each is refused before work starts, by an error that says what was expected and what came."""
 
-import re
 
 import numpy as np
 import pytest
@@ -227,12 +226,11 @@ def behind(layer, function):
         (lambda: ends_in("softmax", 1), nn.losses.MeanSquaredError(), "softmax over one unit"),
     ],
 )  # fmt: skip
-def test_losses_that_cannot_be_meant_are_told(make, loss, text, caplog):
+def test_losses_that_cannot_be_meant_are_told(make, loss, text):
     net = nn.Model(*make(), name="net")
-    net.compile("sgd", loss)
-    (record,) = caplog.records
-    assert record.name == "nnpy" and record.levelname == "WARNING"
-    assert re.match(rf"Model 'net': output '\w+': .*{text}", record.getMessage())
+    with pytest.warns(nn.AdviceWarning, match=rf"^Model 'net': output '\w+': .*{text}") as told:
+        net.compile("sgd", loss)
+    assert len(told) == 1 and told[0].filename == __file__  # the user's line
 
 
 @pytest.mark.parametrize(
@@ -248,18 +246,18 @@ def test_losses_that_cannot_be_meant_are_told(make, loss, text, caplog):
         (lambda: ends_in("softmax"), OfSquares()),
     ],
 )  # fmt: skip
-def test_losses_that_may_be_meant_are_not(make, loss, caplog):
+def test_losses_that_may_be_meant_are_not(make, loss, recwarn):
     nn.Model(*make()).compile("sgd", loss)
-    assert caplog.text == ""
+    assert not recwarn.list
 
 
-def test_the_warning_of_a_lazy_model_comes_with_the_data(caplog):
+def test_the_warning_of_a_lazy_model_comes_with_the_data(recwarn):
     net = nn.Sequential([nn.Dense(3)])
     net.compile("sgd", "sparse_categorical_crossentropy")
-    assert caplog.text == ""
+    assert not recwarn.list
     net.fit(X, Y, epochs=2, verbose=0)
     net.fit(X, Y, verbose=0)
-    assert len(caplog.records) == 1
+    assert [warning.category for warning in recwarn.list] == [nn.AdviceWarning]
 
 
 @pytest.mark.parametrize("layer", [nn.BatchNormalization, nn.LayerNormalization])

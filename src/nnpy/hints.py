@@ -1,0 +1,107 @@
+"""What may have been meant, for names and keywords that do not exist; advice, as warnings of a category of our own."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+import sys
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class AdviceWarning(UserWarning):
+    """What is allowed and can hardly be meant, or what nnpy did that should be known.
+
+    ``warnings.simplefilter("ignore", nn.AdviceWarning)`` silences it, ``"error"`` makes errors of it.
+    """
+
+
+def advise(text: str) -> None:
+    """Warn, at the line of the user's that is running."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "nnpy":
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, AdviceWarning, stacklevel=level)
+
+# Of other versions of Keras and of other libraries: what takes their place here.
+_INSTEAD = {
+    "input_shape": "begin the model with nn.Input(shape)",
+    "input_dim": "begin the model with nn.Input((n,))",
+    "batch_input_shape": "begin the model with nn.Input(shape), without the batch",
+    "batch_shape": "nn.Input(shape), without the batch",
+    "lr": "did you mean 'learning_rate'?",
+    "nb_epoch": "did you mean 'epochs'?",
+    "p": "did you mean 'rate'?",
+}
+# What Keras has and this version has not: names that are right, and near others that mean something else.
+_ELSEWHERE = frozenset(
+    """mape msle rmse mean_absolute_percentage_error mean_squared_logarithmic_error
+    root_mean_squared_error huber log_cosh hinge squared_hinge categorical_hinge kl_divergence kld poisson
+    cosine_similarity binary_focal_crossentropy categorical_focal_crossentropy precision recall auc f1_score fbeta_score
+    r2_score top_k_categorical_accuracy sparse_top_k_categorical_accuracy mean_iou
+    rmsprop adadelta adafactor adamax nadam ftrl lamb lion muon
+    glu threshold sparsemax sparse_plus sparse_sigmoid
+    lstm gru simple_rnn rnn lstm_cell gru_cell simple_rnn_cell conv_lstm1d conv_lstm2d bidirectional time_distributed
+    masking embedding attention additive_attention multi_head_attention group_query_attention rms_normalization
+    conv1d_transpose positional_embedding""".replace("_", "").split()
+)
+
+
+@functools.lru_cache(4096)
+def plain(name: str) -> str:
+    """A name without case and underscores: "he_normal" and "HeNormal" are the same."""
+    return name.replace("_", "").lower()
+
+
+def elsewhere(name: str) -> bool:
+    """Whether it is a name that Keras has and this version has not."""
+    return plain(name) in _ELSEWHERE
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """"; did you mean 'epochs'?", or nothing."""
+    close = difflib.get_close_matches(name, [each for each in known if each != name], 1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def keyword(owner: str, name: str, known: Iterable[str]) -> TypeError:
+    """The error for a keyword that does not exist."""
+    known = list(known)
+    instead = _INSTEAD.get(name)
+    usable = instead is not None and ("did you mean" not in instead or instead.split("'")[1] in known)
+    return TypeError(f"{owner}: unexpected argument {name!r}{f'; {instead}' if usable else meant(name, known)}")
+
+
+def keywords(function: F) -> F:
+    """A function whose TypeError for an unknown keyword says which one may have been meant."""
+
+    @functools.wraps(function)
+    def call(*arguments: Any, **options: Any) -> Any:
+        try:
+            return function(*arguments, **options)
+        except TypeError as error:
+            if error.__traceback__ is None or error.__traceback__.tb_next is not None:
+                raise  # of something inside
+            parameters = inspect.signature(function).parameters
+            for name in options:
+                if name not in parameters:
+                    raise keyword(function.__name__, name, set(parameters) - {"self"}) from None
+            raise
+
+    return call  # type: ignore[return-value]
+
+
+def missing(module: str, names: Iterable[str]) -> Callable[[str], Any]:
+    """``__getattr__`` of a module: AttributeError with the name that may have been meant. ``names``: those it has."""
+
+    def __getattr__(name: str) -> Any:
+        text = f"{module} has no {name!r}"
+        if name.startswith("__"):
+            raise AttributeError(text)
+        raise AttributeError(text + (" in this version" if elsewhere(name) else meant(name, names)))
+
+    return __getattr__
