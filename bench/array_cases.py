@@ -60,7 +60,7 @@ def _axes():
                 lambda y=y, kind=kind: reference_arrays.reduce(y, kind),
             )  # fmt: skip
     for kernel in ("argmax", "argmin"):
-        for outer, mid, inner in ((TOKENS, CLASSES, 1), (BATCH, TIME, WIDTH)):
+        for outer, mid, inner in ((TOKENS, CLASSES, 1), (TOKENS, WIDTH, 1), (BATCH, TIME, WIDTH)):
             y, out = x.reshape(-1)[: outer * mid * inner].reshape(outer, mid, inner), empty((outer, inner), np.int32)
             sizes = dict(outer=outer, mid=mid, inner=inner, stride_outer=mid * inner, stride_mid=inner)
             take = lambda y=y, kernel=kernel: getattr(reference_arrays, kernel)(y)  # noqa: E731

@@ -74,6 +74,7 @@ cdef extern from *:
     vi vgt(vf a, vf b) noexcept nogil        # all bits of a lane set where true
     vi vge(vf a, vf b) noexcept nogil
     vi veq(vf a, vf b) noexcept nogil
+    vi vigt "vgt"(vi a, vi b) noexcept nogil
     vf vselect(vi mask, vf a, vf b) noexcept nogil
     vf vand(vi mask, vf a) noexcept nogil    # a where the mask is set, else 0
     vf vandnot(vi mask, vf a) noexcept nogil # a where the mask is not set, else 0

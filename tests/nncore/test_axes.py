@@ -9,7 +9,7 @@ from nncore.reductions import reduce_sizes, stages
 
 SIZES = [
     (0, 3, 2), (1, 0, 3), (2, 0, 1), (3, 4, 0), (1, 1, 1), (1, 7, 1), (5, 16, 1), (5, 17, 1), (3, 100, 1), (1, 33, 5),
-    (4, 3, 3), (2, 9, 16), (2, 5, 65), (1, 1027, 33), (3, 513, 130), (1, 5000, 1),
+    (37, 130, 1), (4, 3, 3), (2, 9, 16), (2, 5, 65), (1, 1027, 33), (3, 513, 130), (1, 5000, 1),
 ]  # fmt: skip
 
 
@@ -122,14 +122,14 @@ def test_logsumexp_of_large_numbers(run, isa):
 
 
 @pytest.mark.parametrize("kernel", ["argmax", "argmin"])
-@pytest.mark.parametrize("special", [None, np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("special", [(), np.nan, np.inf, -np.inf, (np.inf, -np.inf), (np.nan, np.inf, -np.inf)])
 def test_arguments(run, rng, dtype, isa, kernel, special, every_thread_count):
     for by in (0, 2):
         for outer, mid, inner in SIZES:
             x = apart(rng, outer, mid, inner, dtype, by)
             x[:] = np.round(x * 2)  # many are equal
-            if special is not None and x.size:
-                x[rng.random(x.shape) < 0.3] = special
+            for value in np.atleast_1d(special):
+                x[rng.random(x.shape) < 0.3] = value
 
             def compute(threads):
                 out = np.full((outer, inner), 77, np.int32)
@@ -138,6 +138,19 @@ def test_arguments(run, rng, dtype, isa, kernel, special, every_thread_count):
                 return [out]
 
             np.testing.assert_array_equal(every_thread_count(compute)[0], getattr(reference_arrays, kernel)(x))
+
+
+@pytest.mark.parametrize("kernel", ["argmax", "argmin"])
+def test_argument_of_one_in_a_long_row(run, dtype, isa, kernel):
+    """Wherever it is; where all are equal it is the first; NaN wins over what is before it."""
+    for count in (65, 257, 300):
+        for fill in (0, np.inf, -np.inf):
+            x, out = np.full((count + 1, count), fill, dtype), np.full((count + 1, 1), 77, np.int32)
+            sizes = dict(outer=count + 1, mid=count, inner=1, stride_outer=count, stride_mid=1)
+            for value in (np.nan, 1 if kernel == "argmax" else -1):
+                x[np.arange(count), np.arange(count)] = value
+                run(kernel, dtype=dtype, isa=isa, out=out, x=x, **sizes)
+                np.testing.assert_array_equal(out, getattr(reference_arrays, kernel)(x[:, :, None]))
 
 
 @pytest.mark.parametrize("reverse", [0, 1])

@@ -4,10 +4,10 @@
 # fixed by the sizes alone. Where inner is 1 and mid contiguous, lanes run along mid; else along inner.
 from libc.stdint cimport int32_t, int64_t
 from nncore.kernels.gemm_micro cimport nn_inlined, transpose
-from nncore.kernels.lanes cimport LANE_NUMBER, lanes_max, lanes_sum, load_part, store_part, vfirst
+from nncore.kernels.lanes cimport LANE_NUMBER, lanes_max, load_part, store_part, vfirst
 from nncore.op cimport Op, layout, signature, split
-from nncore.vector cimport (INFINITY, LANES, ireal, real, vand, vbits, veq, vexp, vf, vfrombits, vgt, vi, viadd, visplat,
-                            vload, vlog, vmax, vmin, vselect, vsplat, vstore, vtoint, vtoreal)
+from nncore.vector cimport (INFINITY, LANES, ireal, real, vand, vandnot, vbits, veq, vexp, vf, vfrombits, vgt, vi, viadd,
+                            vigt, visplat, vload, vlog, vselect, vsplat, vstore, vtoint)
 
 cdef extern from *:
     """
@@ -43,8 +43,7 @@ cdef enum:
     BLOCK = 512         # terms of a lane summed before they are added to the total: rounding grows with BLOCK + mid / BLOCK
     WIDE = 4            # vectors of columns, or of a row, that are reduced at once
     COLUMNS = 64        # running sums side by side
-    SHORT = 4           # vectors of a row up to which argmax takes LANES rows at once
-    EXACT = 1 << 24     # whole numbers up to here are float32
+    SHORT = 4           # vectors of a row up to which argmax takes a lane for it: at least WIDE
     # kinds, in the order of signatures.REDUCTIONS; EXPONENTIALS: sum(exp(x - shift)), the second half of LOGSUMEXP
     SUM = 0
     MAX = 1
@@ -248,61 +247,90 @@ cdef void reduce(const Op* op, int thread, int threads) noexcept nogil:
         reduce_kind(LOGSUMEXP, op, thread, threads)
 
 
-cdef inline void find(bint largest, vf* best, vi* at, vf x, vi index) noexcept nogil:
-    """Keep x where it is better than the best so far: larger (or smaller), or the first NaN."""
-    cdef vi better = vgt(x, best[0]) if largest else vgt(best[0], x)
-    better = (better | (veq(x, x) ^ visplat(-1))) & veq(best[0], best[0])
+cdef inline vi beyond(bint largest, vf x, vf best) noexcept nogil:
+    return vgt(x, best) if largest else vgt(best, x)
+
+
+cdef inline void keep(vi better, vf* best, vi* at, vf x, vi index) noexcept nogil:
+    """x and its index in the lanes where it is better than the best so far."""
     best[0] = vselect(better, x, best[0])
     at[0] = vbits(vselect(better, vfrombits(index), vfrombits(at[0])))
 
 
-cdef inline int32_t first_of(const vf* best, const vi* at, vf top) noexcept nogil:
-    """The least element among those where the best of a lane is the best of all; exact up to EXACT."""
-    cdef vf number = vload(LANE_NUMBER), least = vsplat(INFINITY)
-    cdef int j
-    for j in range(WIDE):
-        least = vmin(least, vselect(veq(best[j], top), vtoreal(at[j]) + (number + vsplat(j * LANES)), vsplat(INFINITY)))
-    return <int32_t>-lanes_max(-least)
+cdef inline void find(bint largest, vf* best, vi* at, vf x, vi index) noexcept nogil:
+    """Keep x where it is larger (or smaller) than the best so far, or the first NaN."""
+    keep((beyond(largest, x, best[0]) | (veq(x, x) ^ visplat(-1))) & veq(best[0], best[0]), best, at, x, index)
 
 
-cdef inline int32_t find_in_row(bint largest, const real* x, int64_t count, int64_t room) noexcept nogil:
-    """The element of a row that argmax or argmin is."""
-    cdef vf best[WIDE]
-    cdef vi at[WIDE]
-    cdef vi index = visplat(0), better
-    cdef vf strange = vsplat(0), v, top
-    cdef int64_t c = 0
+cdef inline void find_in_lanes(bint largest, const real* x, int64_t count, int64_t room, vf* best, vi* at,
+                               vf* total) noexcept nogil:
+    """What is best in each lane of a row of at least WIDE vectors, if there is no NaN, and in which vector it is first: at
+    its first element. ``total`` += the row: that is NaN where there is one."""
+    cdef vf top[WIDE]
+    cdef vi place[WIDE]
+    cdef vf sums[2]
+    cdef vi index = visplat(0)
+    cdef vf v
+    cdef int64_t piece = count // (WIDE * LANES) * LANES, c = 0
     cdef int j
-    for j in range(WIDE):
-        best[j] = vsplat(x[0])          # that a lane claims to have it is no harm: element 0 is the first of equals
-        at[j] = index
-    while c + WIDE * LANES <= count:
+    for j in range(WIDE):       # a piece of the row each: what is found in one comes before what is in the next
+        top[j] = vload(x + j * piece)
+        place[j] = index
+        sums[j % 2] = vsplat(0)
+    while c < piece:
         for j in range(WIDE):
-            v = vload(x + c + j * LANES)
-            strange = strange + v * vsplat(0)
-            better = vgt(v, best[j]) if largest else vgt(best[j], v)
-            best[j] = vselect(better, v, best[j])
-            at[j] = vbits(vselect(better, vfrombits(index), vfrombits(at[j])))
-        index = viadd(index, visplat(WIDE * LANES))
-        c += WIDE * LANES
-    while c < count:
-        v = load_part(x + c, count - c, room - c, x[0])
-        strange = strange + v * vsplat(0)
-        better = vgt(v, best[0]) if largest else vgt(best[0], v)
-        best[0] = vselect(better, v, best[0])
-        at[0] = vbits(vselect(better, vfrombits(index), vfrombits(at[0])))
+            v = vload(x + j * piece + c)
+            sums[j % 2] = sums[j % 2] + v
+            keep(beyond(largest, v, top[j]), &top[j], &place[j], v, index)
         index = viadd(index, visplat(LANES))
         c += LANES
-    if count > EXACT or lanes_sum(strange) != 0:        # NaN: of NaN or of an infinity
-        return find_strange(largest, x, count)
-    top = best[0]
     for j in range(1, WIDE):
-        top = vmax(top, best[j]) if largest else vmin(top, best[j])
-    return first_of(best, at, vsplat(lanes_max(top) if largest else -lanes_max(-top)))
+        keep(beyond(largest, top[j], top[0]), top, place, top[j], viadd(place[j], visplat(<ireal>(j * piece))))
+    c = WIDE * piece
+    while c < count:
+        v = load_part(x + c, count - c, room - c, -INFINITY if largest else INFINITY)
+        sums[0] = sums[0] + v
+        keep(beyond(largest, v, top[0]), top, place, v, visplat(<ireal>c))
+        c += LANES
+    total[0] = total[0] + (sums[0] + sums[1])
+    best[0] = top[0]
+    at[0] = place[0]
 
 
-cdef int32_t find_strange(bint largest, const real* x, int64_t count) noexcept nogil:
-    """find_in_row where there are NaN or infinities, or more elements than float32 can number."""
+cdef inline nn_inlined find_in_long_rows(bint largest, const real* x, int64_t rows, int64_t ld, int64_t cols, int64_t room,
+                                         int32_t* out) noexcept nogil:
+    """The elements of up to LANES rows that argmax or argmin are."""
+    cdef vf best[16]
+    cdef vf places[16]
+    cdef vi at = visplat(0), better
+    cdef vf top, total = vsplat(0)
+    cdef ireal place[16]
+    cdef int i
+    for i in range(rows):
+        find_in_lanes(largest, x + i * ld, cols, room - i * ld, &best[i], &at, &total)
+        places[i] = vfrombits(at)
+    if lanes_max(vandnot(veq(total, total), vsplat(1))) > 0:    # NaN, or infinities of both signs
+        for i in range(rows):
+            out[i] = find_beside_nan(largest, x + i * ld, cols)
+        return
+    for i in range(rows, LANES):
+        best[i] = vsplat(0)
+        places[i] = vsplat(0)
+    transpose(best)
+    transpose(places)
+    top = best[0]
+    at = vbits(places[0])
+    for i in range(1, LANES):
+        places[i] = vfrombits(viadd(vbits(places[i]), visplat(i)))
+        better = beyond(largest, best[i], top) | (veq(best[i], top) & vigt(at, vbits(places[i])))
+        keep(better, &top, &at, best[i], vbits(places[i]))
+    vstore(<real*>place, vfrombits(at))
+    for i in range(rows):
+        out[i] = <int32_t>place[i]
+
+
+cdef int32_t find_beside_nan(bint largest, const real* x, int64_t count) noexcept nogil:
+    """The element of a row, which may have NaN, that argmax or argmin is."""
     cdef real pad = -INFINITY if largest else INFINITY
     cdef vf best = load_part(x, count, count, pad)
     cdef vi index = vtoint(vload(LANE_NUMBER)), at = index
@@ -347,7 +375,7 @@ cdef inline nn_inlined find_in_columns(bint largest, const real* x, int64_t rows
 
 cdef inline nn_inlined find_in_rows(bint largest, const real* x, int64_t rows, int64_t ld, int64_t cols, int64_t room,
                                     int32_t* out) noexcept nogil:
-    """find_in_row of up to LANES short rows, a lane each."""
+    """The same of short rows, a lane each."""
     cdef vf v[16]
     cdef vf best = vsplat(0)
     cdef vi at = visplat(0), index = at
@@ -383,11 +411,15 @@ cdef inline nn_inlined find_share(bint largest, const Op* op, int thread, int th
         last *= blocks
     else:
         split(outer * blocks, thread, threads, &first, &last)
-    if inner == 1 and op.n[4] == 1 and 0 < mid <= SHORT * LANES:
+    if inner == 1 and op.n[4] == 1 and mid > 0:
         item = first
         while item < last:
             c = item * op.n[3]
-            find_in_rows(largest, x + c, min(<int64_t>LANES, last - item), op.n[3], mid, extent - c, out + item)
+            i = min(<int64_t>LANES, last - item)
+            if mid <= SHORT * LANES:
+                find_in_rows(largest, x + c, i, op.n[3], mid, extent - c, out + item)
+            else:
+                find_in_long_rows(largest, x + c, i, op.n[3], mid, extent - c, out + item)
             item += LANES
         return
     for item in range(first, last):
@@ -396,8 +428,6 @@ cdef inline nn_inlined find_share(bint largest, const Op* op, int thread, int th
         if mid == 0:
             for i in range(min(<int64_t>LANES, inner - c)):
                 out[item // blocks * inner + c + i] = 0
-        elif inner == 1 and op.n[4] == 1:
-            out[item] = find_in_row(largest, y, mid, extent - (y - x))
         else:
             find_in_columns(largest, y, mid, op.n[4], min(<int64_t>LANES, inner - c), out + item // blocks * inner + c)
 
