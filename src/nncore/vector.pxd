@@ -54,8 +54,18 @@ cdef extern from *:
     #define real_sin(x) ((real)(sizeof(real) == 4 ? __builtin_sinf(x) : __builtin_sin(x)))
     #define real_cos(x) ((real)(sizeof(real) == 4 ? __builtin_cosf(x) : __builtin_cos(x)))
     #define real_pow(x, y) ((real)(sizeof(real) == 4 ? __builtin_powf(x, y) : __builtin_pow(x, y)))
+    /* A function of a number on every lane: one instruction where the CPU has it, else calls. */
+    #define nn_lanes(f, x) ({ vf y_ = (x); for (int i_ = 0; i_ < LANES; ++i_) y_[i_] = f(y_[i_]); y_; })
+    #define vsqrt(x) nn_lanes(real_sqrt, x)
+    #define vfloor(x) nn_lanes(real_floor, x)
+    #define vround(x) nn_lanes(real_round, x)
+    #define vsin_exact(x) nn_lanes(real_sin, x)
+    #define vcos_exact(x) nn_lanes(real_cos, x)
+    static inline vf vpow(vf x, vf y) { for (int i = 0; i < LANES; ++i) x[i] = real_pow(x[i], y[i]); return x; }
+    static inline int vany(vi m) { ireal any = 0; for (int i = 0; i < LANES; ++i) any |= m[i]; return __builtin_expect(any != 0, 0); }
     #define NN_ROUND ((real)(3ll << (NN_MANTISSA - 1)))
     #define NN_TWO ((real)(1ll << NN_MANTISSA))
+    #define NN_FAR ((real)(sizeof(real) == 4 ? 12800 : 1600000))
     #define NN_MIN ((real)(sizeof(real) == 4 ? __FLT_MIN__ : __DBL_MIN__))
     #define NN_INFINITY ((real)__builtin_inff())
     #define NN_NAN ((real)__builtin_nanf(""))
@@ -87,16 +97,19 @@ cdef extern from *:
     vi vshl(vi a, int n) noexcept nogil      # shift, zeros come in
     vi vshr(vi a, int n) noexcept nogil
     real real_sqrt(real x) noexcept nogil
-    real real_floor(real x) noexcept nogil
-    real real_round(real x) noexcept nogil   # half to even
-    real real_sin(real x) noexcept nogil
-    real real_cos(real x) noexcept nogil
-    real real_pow(real x, real y) noexcept nogil
+    vf vsqrt(vf x) noexcept nogil            # correctly rounded; NaN below 0
+    vf vfloor(vf x) noexcept nogil
+    vf vround(vf x) noexcept nogil           # the nearest integer, half to even
+    vf vsin_exact(vf x) noexcept nogil       # the C library's, a lane at a time: precise, not fast
+    vf vcos_exact(vf x) noexcept nogil
+    vf vpow(vf x, vf y) noexcept nogil
+    bint vany(vi mask) noexcept nogil        # is there a lane whose bits are set? The compiler takes it for unlikely
     const bint F32 "NN_F32"                  # a constant to the compiler: the branch not taken leaves no code
     const int MANTISSA "NN_MANTISSA"         # bits of it
     const int BIAS "NN_BIAS"                 # of the exponent
     const real ROUND "NN_ROUND"              # 1.5 * 2**MANTISSA: x + ROUND has the nearest integer to x in its low bits
     const real TWO_MANTISSA "NN_TWO"         # 2**MANTISSA
+    const real FAR "NN_FAR"                  # of sines: n = x / (pi / 2) has at most 13 (20) bits
     const real MIN_NORMAL "NN_MIN"
     const real INFINITY "NN_INFINITY"
     const real NAN "NN_NAN"
@@ -121,71 +134,13 @@ cdef inline vf vmin(vf a, vf b) noexcept nogil:
     return vselect(vgt(b, a), a, b)
 
 
-cdef inline vf vsqrt(vf x) noexcept nogil:
-    """Correctly rounded; NaN below 0."""
-    cdef real[16] lanes
-    cdef int i
-    vstore(lanes, x)
-    for i in range(LANES):
-        lanes[i] = real_sqrt(lanes[i])
-    return vload(lanes)
-
-
 cdef inline vf vsign(vf x) noexcept nogil:
     """1, -1, or x where it is 0 or NaN."""
     return vselect(vgt(x, vsplat(0)), vsplat(1.0), vselect(vgt(vsplat(0), x), vsplat(-1.0), x))
 
 
-cdef inline vf vfloor(vf x) noexcept nogil:
-    cdef real[16] lanes
-    cdef int i
-    vstore(lanes, x)
-    for i in range(LANES):
-        lanes[i] = real_floor(lanes[i])
-    return vload(lanes)
-
-
 cdef inline vf vceil(vf x) noexcept nogil:
     return -vfloor(-x)
-
-
-cdef inline vf vround(vf x) noexcept nogil:
-    """The nearest integer, half to even."""
-    cdef real[16] lanes
-    cdef int i
-    vstore(lanes, x)
-    for i in range(LANES):
-        lanes[i] = real_round(lanes[i])
-    return vload(lanes)
-
-
-# The C library's, a lane at a time: precise, not fast.
-cdef inline vf vsin(vf x) noexcept nogil:
-    cdef real[16] lanes
-    cdef int i
-    vstore(lanes, x)
-    for i in range(LANES):
-        lanes[i] = real_sin(lanes[i])
-    return vload(lanes)
-
-
-cdef inline vf vcos(vf x) noexcept nogil:
-    cdef real[16] lanes
-    cdef int i
-    vstore(lanes, x)
-    for i in range(LANES):
-        lanes[i] = real_cos(lanes[i])
-    return vload(lanes)
-
-
-cdef inline vf vpow(vf x, vf y) noexcept nogil:
-    cdef real[16] lanes, powers
-    cdef int i
-    vstore(lanes, x)
-    vstore(powers, y)
-    for i in range(LANES):
-        lanes[i] = real_pow(lanes[i], powers[i])
-    return vload(lanes)
 
 
 # Math. The errors stated are the largest seen over the whole range on every ISA (v2 has no fused multiply-add), in
@@ -352,6 +307,69 @@ cdef inline vf vsigmoid(vf x) noexcept nogil:
 cdef inline vf vsoftplus(vf x) noexcept nogil:
     """log(1 + exp(x)), 3 ULP; 0 where it is below the normal range."""
     return vlog1p_unit(vexp_bounded(-vabs(x))) + vselect(vgt(vsplat(0), x), vsplat(0), x)
+
+
+cdef inline vf pi_reduce(vf x, vi* quadrant) noexcept nogil:
+    """x - n * pi / 2 for the nearest integer n, which is in the low bits of ``quadrant``; |x| <= FAR."""
+    cdef vf t = x * 0.636619772367581343 + ROUND
+    cdef vf n = t - ROUND
+    quadrant[0] = vbits(t)
+    # pi / 2 in parts with so few bits that products with n are exact, and all differences where much cancels
+    if F32:
+        x = x - n * 1.5703125
+        x = x - n * 0.0004837512969970703
+        x = x - n * 7.549533620476723e-8
+        x = x - n * 2.5633440682570896e-12
+    else:
+        x = x - n * 1.5707963267341256
+        x = x - n * 6.077100506303966e-11
+        x = x - n * 2.0222662487111665e-21
+        x = x - n * 8.4784276603689e-32
+    return x
+
+
+cdef inline vf sine_by_quadrant(vf r, vi quadrant) noexcept nogil:
+    """sin(r + quadrant * pi / 2) for |r| <= pi / 4 and a bit."""
+    cdef vf z = r * r, p, s, c
+    # (sin(r) - r) / r**3 and (cos(r) - 1 + r**2 / 2) / r**4
+    if F32:
+        p = vsplat(-0.000195134557750566265)
+        p = (p * z + 0.00833214752798304252) * z - 0.166666544042061882
+        c = vsplat(0.0000244310691123184246)
+        c = (c * z - 0.00138872982966034043) * z + 0.0416666453210329246
+    else:
+        p = vsplat(1.58953430730670614e-10)
+        p = (p * z - 2.50507329046077696e-8) * z + 2.755731352950412e-6
+        p = (p * z - 0.000198412698293339029) * z + 0.00833333333332181118
+        p = p * z - 0.166666666666666297
+        c = vsplat(-1.13577046473072975e-11)
+        c = (c * z + 2.08756842560249269e-9) * z - 2.75573140519343356e-7
+        c = (c * z + 0.0000248015872883847007) * z - 0.00138888888888722491
+        c = c * z + 0.041666666666666588
+    s = vcopysign(r * z * p + r, r)     # of -0 too
+    c = z * z * c - (z * 0.5 - 1.0)
+    s = vselect(visub(visplat(0), quadrant & visplat(1)), c, s)
+    return vfrombits(vbits(s) ^ vshl(quadrant & visplat(2), 30 if F32 else 62))
+
+
+cdef inline vf vsin(vf x) noexcept nogil:
+    """2.5 ULP; the C library's where a lane is beyond FAR."""
+    cdef vi quadrant = visplat(0)
+    cdef vf r
+    if vany(vgt(vabs(x), vsplat(FAR))):
+        return vsin_exact(x)
+    r = pi_reduce(x, &quadrant)
+    return sine_by_quadrant(r, quadrant)
+
+
+cdef inline vf vcos(vf x) noexcept nogil:
+    """2.5 ULP; the C library's where a lane is beyond FAR."""
+    cdef vi quadrant = visplat(0)
+    cdef vf r
+    if vany(vgt(vabs(x), vsplat(FAR))):
+        return vcos_exact(x)
+    r = pi_reduce(x, &quadrant)
+    return sine_by_quadrant(r, viadd(quadrant, visplat(1)))
 
 
 cdef inline vf vgauss(vf x) noexcept nogil:
