@@ -107,3 +107,12 @@ cdef inline void split(int64_t items, int thread, int threads, int64_t* first, i
     cdef int64_t each = items // threads, rest = items - each * threads
     first[0] = thread * each + (thread if thread < rest else rest)
     last[0] = first[0] + each + (1 if thread < rest else 0)
+
+
+cdef inline void split_rows(int64_t rows, int64_t each, bint whole, int thread, int threads, int64_t* first,
+                            int64_t* last) noexcept nogil:
+    """The thread's share of ``rows`` of ``each`` items, counted in items; ``whole``: of whole rows."""
+    split(rows if whole else rows * each, thread, threads, first, last)
+    if whole:
+        first[0] *= each
+        last[0] *= each

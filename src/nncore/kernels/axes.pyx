@@ -5,7 +5,7 @@
 from libc.stdint cimport int32_t, int64_t
 from nncore.kernels.gemm_micro cimport nn_inlined, transpose
 from nncore.kernels.lanes cimport LANE_NUMBER, lanes_max, load_part, store_part, vfirst
-from nncore.op cimport Op, layout, signature, split
+from nncore.op cimport Op, layout, signature, split_rows
 from nncore.vector cimport (INFINITY, LANES, ireal, real, vand, vandnot, vbits, veq, vexp, vf, vfrombits, vgt, vi, viadd,
                             vigt, visplat, vload, vlog, vselect, vsplat, vstore, vtoint)
 
@@ -207,12 +207,7 @@ cdef inline nn_inlined reduce_kind(int kind, const Op* op, int thread, int threa
     cdef int64_t blocks = (inner + WIDE * LANES - 1) // (WIDE * LANES)
     cdef int64_t extent = (outer - 1) * stride_outer + (mid - 1) * stride_mid + inner
     cdef vf scale = vsplat(<real>op.s[0])
-    if op.n[9]:
-        split(outer, thread, threads, &first, &last)
-        first *= pieces * blocks
-        last *= pieces * blocks
-    else:
-        split(outer * pieces * blocks, thread, threads, &first, &last)
+    split_rows(outer, pieces * blocks, op.n[9], thread, threads, &first, &last)
     for item in range(first, last):
         m = item // blocks % pieces * chunk
         count = min(chunk, mid - m)
@@ -405,12 +400,7 @@ cdef inline nn_inlined find_share(bint largest, const Op* op, int thread, int th
     cdef int64_t outer = op.n[0], mid = op.n[1], inner = op.n[2], first = 0, last = 0, item, c, i
     cdef int64_t extent = (outer - 1) * op.n[3] + (mid - 1) * op.n[4] + inner
     cdef int64_t blocks = (inner + LANES - 1) // LANES
-    if op.n[5]:
-        split(outer, thread, threads, &first, &last)
-        first *= blocks
-        last *= blocks
-    else:
-        split(outer * blocks, thread, threads, &first, &last)
+    split_rows(outer, blocks, op.n[5], thread, threads, &first, &last)
     if inner == 1 and op.n[4] == 1 and mid > 0:
         item = first
         while item < last:
@@ -455,12 +445,7 @@ cdef void cumsum(const Op* op, int thread, int threads) noexcept nogil:
     cdef double before
     cdef real* out
     cdef const real* x
-    if op.n[6]:
-        split(outer, thread, threads, &first, &last)
-        first *= blocks
-        last *= blocks
-    else:
-        split(outer * blocks, thread, threads, &first, &last)
+    split_rows(outer, blocks, op.n[6], thread, threads, &first, &last)
     for item in range(first, last):
         c = item % blocks * COLUMNS
         width = min(<int64_t>COLUMNS, inner - c)

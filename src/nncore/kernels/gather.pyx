@@ -7,7 +7,7 @@ from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 from nncore.kernels.philox cimport BLOCK, philox, word
 from nncore.op cimport (Op, STATE_EPOCH, STATE_INDICES, STATE_NUMBERS, STATE_ROW, STATE_SEED, STATE_SLOTS, layout,
-                        signature, split)
+                        signature, split, split_rows)
 from nncore.vector cimport real
 
 cdef extern from *:
@@ -120,12 +120,7 @@ cdef inline void gather_share(const Op* op, Convert convert_row, int64_t out_byt
     cdef int64_t wanted = min(cols * item, <int64_t>AHEAD)
     cdef const char* now
     cdef const char* after
-    if op.n[5]:
-        split(rows, thread, threads, &first, &last)
-        first *= cols
-        last *= cols
-    else:
-        split(rows * cols, thread, threads, &first, &last)
+    split_rows(rows, cols, op.n[5], thread, threads, &first, &last)
     if first >= last:
         return
     row = first // cols

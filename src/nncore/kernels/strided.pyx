@@ -5,7 +5,7 @@
 from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memcpy
 from nncore.kernels.gemm_micro cimport transpose
-from nncore.op cimport Op, layout, signature, split
+from nncore.op cimport Op, layout, signature, split_rows
 from nncore.vector cimport LANES, real, vf, vload, vstore
 
 cdef enum:
@@ -15,6 +15,10 @@ cdef enum:
     SHORT = 16          # elements that are copied faster than memcpy is called
 
 ctypedef fused item:
+    real
+    int32_t
+
+ctypedef fused source:
     real
     int32_t
 
@@ -153,12 +157,7 @@ cdef inline void copy_share(const Op* op, item* out, const item* x, int thread, 
         each *= (w.n[AXES - 2] + HIGH - 1) // HIGH * ((w.n[AXES - 1] + WIDE - 1) // WIDE)
     else:
         each *= w.n[AXES - 2] * w.n[AXES - 1]
-    if op.n[3]:
-        split(w.n[0], thread, threads, &first, &last)
-        first *= each
-        last *= each
-    else:
-        split(w.n[0] * each, thread, threads, &first, &last)
+    split_rows(w.n[0], each, op.n[3], thread, threads, &first, &last)
     if turned:
         copy_tiles(&w, out + op.n[4], x + op.n[5], first, last)
     else:
@@ -189,21 +188,11 @@ cdef inline void fill_rows(item* out, item value, int64_t ld, int64_t cols, int6
         first += count
 
 
-cdef inline void element_share(int64_t rows, int64_t cols, bint by_rows, int thread, int threads, int64_t* first,
-                               int64_t* last) noexcept nogil:
-    if by_rows:
-        split(rows, thread, threads, first, last)
-        first[0] *= cols
-        last[0] *= cols
-    else:
-        split(rows * cols, thread, threads, first, last)
-
-
 # p: out. n: rows, cols, ld, integer, by_rows. s: value
 cdef void fill(const Op* op, int thread, int threads) noexcept nogil:
     """out[rows, cols] (row stride ld) = value; ``integer``: out is int32."""
     cdef int64_t first = 0, last = 0
-    element_share(op.n[0], op.n[1], op.n[4], thread, threads, &first, &last)
+    split_rows(op.n[0], op.n[1], op.n[4], thread, threads, &first, &last)
     if op.n[3]:
         fill_rows(<int32_t*>op.p[0], <int32_t>op.s[0], op.n[2], op.n[1], first, last)
     else:
@@ -218,40 +207,36 @@ cdef inline int32_t truncated(real x) noexcept nogil:
     return <int32_t>d if x == x else 0
 
 
-# p: out (int32), x. n: rows, cols, ld_out, ld_x, by_rows
-cdef void real_to_int(const Op* op, int thread, int threads) noexcept nogil:
-    """out[rows, cols] = x[rows, cols], truncated; beyond the range of int32 its nearest number, and 0 for NaN."""
+cdef inline void convert_share(const Op* op, item* out, const source* x, int thread, int threads) noexcept nogil:
+    """A matrix of one type into one of the other."""
     cdef int64_t cols = op.n[1], first = 0, last = 0, row, col, count, i
-    cdef int32_t* out
-    cdef const real* x
-    element_share(op.n[0], cols, op.n[4], thread, threads, &first, &last)
+    cdef item* to
+    cdef const source* line
+    split_rows(op.n[0], cols, op.n[4], thread, threads, &first, &last)
     while first < last:
         row = first // cols
         col = first - row * cols
         count = min(cols - col, last - first)
-        out = <int32_t*>op.p[0] + row * op.n[2] + col
-        x = <const real*>op.p[1] + row * op.n[3] + col
+        to = out + row * op.n[2] + col
+        line = x + row * op.n[3] + col
         for i in range(count):
-            out[i] = truncated(x[i])
+            if item is int32_t:
+                to[i] = truncated(<real>line[i])
+            else:
+                to[i] = <item>line[i]
         first += count
+
+
+# p: out (int32), x. n: rows, cols, ld_out, ld_x, by_rows
+cdef void real_to_int(const Op* op, int thread, int threads) noexcept nogil:
+    """out[rows, cols] = x[rows, cols], truncated; beyond the range of int32 its nearest number, and 0 for NaN."""
+    convert_share(op, <int32_t*>op.p[0], <const real*>op.p[1], thread, threads)
 
 
 # p: out, x (int32). n: rows, cols, ld_out, ld_x, by_rows
 cdef void int_to_real(const Op* op, int thread, int threads) noexcept nogil:
     """out[rows, cols] = x[rows, cols]."""
-    cdef int64_t cols = op.n[1], first = 0, last = 0, row, col, count, i
-    cdef real* out
-    cdef const int32_t* x
-    element_share(op.n[0], cols, op.n[4], thread, threads, &first, &last)
-    while first < last:
-        row = first // cols
-        col = first - row * cols
-        count = min(cols - col, last - first)
-        out = <real*>op.p[0] + row * op.n[2] + col
-        x = <const int32_t*>op.p[1] + row * op.n[3] + col
-        for i in range(count):
-            out[i] = <real>x[i]
-        first += count
+    convert_share(op, <real*>op.p[0], <const int32_t*>op.p[1], thread, threads)
 
 
 TABLE = {"copy": <size_t>&copy, "fill": <size_t>&fill, "real_to_int": <size_t>&real_to_int,

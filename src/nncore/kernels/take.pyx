@@ -5,7 +5,7 @@
 from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memcpy, memset
 from nncore.kernels.lanes cimport LINE, load_part, nn_soon, store_part
-from nncore.op cimport Op, layout, report, signature, split
+from nncore.op cimport Op, layout, report, signature, split, split_rows
 from nncore.vector cimport LANES, real
 
 cdef enum:
@@ -20,12 +20,7 @@ cdef void take(const Op* op, int thread, int threads) noexcept nogil:
     cdef const real* table = <const real*>op.p[1]
     cdef const int32_t* index = <const int32_t*>op.p[2]
     cdef int64_t rows = op.n[0], cols = op.n[1], known = op.n[2], first = 0, last = 0, row, col, count, c
-    if op.n[3]:
-        split(rows, thread, threads, &first, &last)
-        first *= cols
-        last *= cols
-    else:
-        split(rows * cols, thread, threads, &first, &last)
+    split_rows(rows, cols, op.n[3], thread, threads, &first, &last)
     while first < last:
         row = first // cols
         col = first - row * cols
@@ -131,34 +126,29 @@ cdef void take_along(const Op* op, int thread, int threads) noexcept nogil:
             report(<int64_t*>op.p[3], op.id, r, index[r])
 
 
+cdef inline void scatter(real* out, const int32_t* index, const real* values, int64_t* state, int64_t id, int64_t rows,
+                         int64_t cols, int thread, int threads) noexcept nogil:
+    """out[r, :] = values[r], or 1, at index[r], else 0; what is not in a row is reported where there is a state."""
+    cdef int64_t r, first = 0, last = 0
+    split(rows, thread, threads, &first, &last)
+    for r in range(first, last):
+        memset(out + r * cols, 0, cols * sizeof(real))
+        if 0 <= index[r] < cols:
+            out[r * cols + index[r]] = values[r] if values != NULL else <real>1
+        elif state != NULL:
+            report(state, id, r, index[r])
+
+
 # p: dx, dy, index (int32). n: rows, cols
 cdef void take_along_grad(const Op* op, int thread, int threads) noexcept nogil:
     """dx[r, :] = dy[r] at index[r], else 0. Threads share the rows."""
-    cdef const int32_t* index = <const int32_t*>op.p[2]
-    cdef real* dx
-    cdef int64_t cols = op.n[1], r, first = 0, last = 0
-    split(op.n[0], thread, threads, &first, &last)
-    for r in range(first, last):
-        dx = <real*>op.p[0] + r * cols
-        memset(dx, 0, cols * sizeof(real))
-        if 0 <= index[r] < cols:
-            dx[index[r]] = (<const real*>op.p[1])[r]
+    scatter(<real*>op.p[0], <const int32_t*>op.p[2], <const real*>op.p[1], NULL, op.id, op.n[0], op.n[1], thread, threads)
 
 
 # p: out, index (int32), state. n: rows, cols
 cdef void one_hot(const Op* op, int thread, int threads) noexcept nogil:
     """out[r, :] = 1 at index[r], else 0. Threads share the rows."""
-    cdef const int32_t* index = <const int32_t*>op.p[1]
-    cdef real* out
-    cdef int64_t cols = op.n[1], r, first = 0, last = 0
-    split(op.n[0], thread, threads, &first, &last)
-    for r in range(first, last):
-        out = <real*>op.p[0] + r * cols
-        memset(out, 0, cols * sizeof(real))
-        if 0 <= index[r] < cols:
-            out[index[r]] = 1
-        else:
-            report(<int64_t*>op.p[2], op.id, r, index[r])
+    scatter(<real*>op.p[0], <const int32_t*>op.p[1], NULL, <int64_t*>op.p[2], op.id, op.n[0], op.n[1], thread, threads)
 
 
 # p: counts (double[cols, cols]), labels (int32), predictions (int32), weights, state. n: rows, cols, ignoring, ignore
