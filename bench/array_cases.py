@@ -21,19 +21,36 @@ def array_cases():
 
 
 def _products():
-    """Scores of attention, of heads that lie side by side."""
-    q, k = normal(BATCH, TIME, HEADS, DEPTH).swapaxes(1, 2), normal(BATCH, TIME, HEADS, DEPTH).transpose(0, 2, 3, 1)
-    scores, share = empty((BATCH, HEADS, TIME, TIME)), room(TIME, DEPTH)
-    sizes = dict(
-        m=TIME, n=TIME, k=DEPTH, outer=BATCH, inner=HEADS, a_outer=TIME * WIDTH, a_inner=DEPTH, rs_a=WIDTH, cs_a=1,
-        b_outer=TIME * WIDTH, b_inner=DEPTH, rs_b=1, cs_b=WIDTH, c_outer=HEADS * TIME**2, c_inner=TIME**2, ldc=TIME,
-        share=share,
-    )  # fmt: skip
-    workspace = empty(share * nncore.get_num_threads())
-    yield Case(
-        "gemm_batched", dict(c=scores, a=q, b=k, room=workspace, **sizes), lambda: np.matmul(q, k, out=scores),
-        work=2 * BATCH * HEADS * TIME**2 * DEPTH,
-    )  # fmt: skip
+    """Scores of attention, what they take of the values, and the values' gradient, of heads that lie side by side."""
+    q, k, v = (normal(BATCH, TIME, HEADS, DEPTH) for _ in range(3))
+    scores = normal(BATCH, HEADS, TIME, TIME)
+    out, heads = empty(v.shape), dict(outer=TIME * WIDTH, inner=DEPTH)
+    table = dict(outer=HEADS * TIME**2, inner=TIME**2)
+    of_heads, of_table = dict(row=WIDTH, column=1, **heads), dict(row=TIME, column=1, **table)
+    turned_heads, turned_table = dict(row=1, column=WIDTH, **heads), dict(row=1, column=TIME, **table)
+    for c, a, b, n, depth in (
+        ((empty(scores.shape), of_table), (q, of_heads), (k, turned_heads), TIME, DEPTH),
+        ((out, of_heads), (scores, of_table), (v, of_heads), DEPTH, TIME),
+        ((out, of_heads), (scores, turned_table), (v, of_heads), DEPTH, TIME),
+    ):
+        share = room(n, depth)
+        sizes = dict(m=TIME, n=n, k=depth, outer=BATCH, inner=HEADS, ldc=c[1]["row"], share=share)
+        for name, (_, steps) in (("a", a), ("b", b), ("c", c)):
+            sizes |= {f"{name}_outer": steps["outer"], f"{name}_inner": steps["inner"]}
+            if name != "c":
+                sizes |= {f"rs_{name}": steps["row"], f"cs_{name}": steps["column"]}
+        left, right, result = (_matrices(*operand) for operand in (a, b, c))
+        yield Case(
+            "gemm_batched", dict(c=c[0], a=a[0], b=b[0], room=empty(share * nncore.get_num_threads()), **sizes),
+            lambda left=left, right=right, result=result: np.matmul(left, right, out=result),
+            work=2 * BATCH * HEADS * TIME * n * depth,
+        )  # fmt: skip
+
+
+def _matrices(array, steps):
+    """The view [batch, head, row, column] of what an operand of gemm_batched is."""
+    matrices = array if steps["inner"] == TIME**2 else array.swapaxes(1, 2)
+    return matrices.swapaxes(2, 3) if steps["row"] == 1 else matrices
 
 
 def _copies():

@@ -2,15 +2,15 @@
 
 How it works. The micro-kernel keeps a tile of mr x (2 vectors) of C in registers and runs over k: one broadcast of A
 feeds two FMAs. Around it, from the inside out: the panels of a column block (the block of B stays in L2), the row tiles
-of a thread's share (a tile's rows of A are copied to the stack first, so that they sit in L1 whatever the stride), the
-blocks of k (their length depends on k alone: so do the sum's order and bits), the column blocks. Threads split C into a
-grid of rows x panels; each element has one owner.
+of a thread's share (a tile's rows of A are copied to the stack first, so that they sit in L1 whatever the stride, unless
+A is column-major and the panels are few), the blocks of k (their length depends on k alone: so do the sum's order and
+bits), the column blocks. Threads split C into a grid of rows x panels; each element has one owner.
 """
 from libc.stdint cimport int64_t
 from nncore.kernels.chain cimport StepRecord, apply_steps, step_layout
-from nncore.kernels.gemm_micro cimport (NN_A_COPY, NN_AW, NN_B_EDGE, NN_KC, NN_KPAD, NN_MR, NN_NC, NN_NR, NN_NR_MAX,
-                                        NN_STREAM, NN_THIN, NN_TP, nn_fetch, nn_fetch_l2, nn_outlined, rows, stream,
-                                        thin, transpose)
+from nncore.kernels.gemm_micro cimport (NN_A_COPY, NN_AW, NN_B_EDGE, NN_IN_PLACE, NN_KC, NN_KPAD, NN_MR, NN_NC, NN_NR,
+                                        NN_NR_MAX, NN_STREAM, NN_THIN, NN_TP, nn_fetch, nn_fetch_l2, nn_outlined, rows,
+                                        stream, thin, transpose)
 from nncore.op cimport Op, layout, signature, split
 from nncore.vector cimport LANES, real, vf, vload, vsplat, vstore
 
@@ -19,25 +19,25 @@ cdef enum:
     APART = 512         # bytes between rows of B from which they share too few sets of L1
 
 
-cdef nn_outlined tiles(int mr, int nv, int by_row, int64_t count, const real* a, const real* b, int64_t next_b,
-                       int64_t ldb, int64_t k, real* c, int64_t ldc, int add) noexcept nogil:
+cdef nn_outlined tiles(int mr, int nv, int by_row, int64_t count, const real* a, int64_t sa, const real* b,
+                       int64_t next_b, int64_t ldb, int64_t k, real* c, int64_t ldc, int add) noexcept nogil:
     """``count`` tiles of C side by side."""
     cdef int64_t np = NN_THIN if mr == 1 else 2, groups = count // np
     if mr <= NN_STREAM and nv == 2 and next_b == NN_NR:
         if by_row:
-            if mr == 1: stream(1, 1, 2 * count, a, b, ldb, k, c, ldc, add)
-            else: stream(2, 1, 2 * count, a, b, ldb, k, c, ldc, add)
-        elif mr == 1: stream(1, 0, 2 * count, a, b, ldb, k, c, ldc, add)
-        else: stream(2, 0, 2 * count, a, b, ldb, k, c, ldc, add)
+            if mr == 1: stream(1, 1, 2 * count, a, sa, b, ldb, k, c, ldc, add)
+            else: stream(2, 1, 2 * count, a, sa, b, ldb, k, c, ldc, add)
+        elif mr == 1: stream(1, 0, 2 * count, a, sa, b, ldb, k, c, ldc, add)
+        else: stream(2, 0, 2 * count, a, sa, b, ldb, k, c, ldc, add)
         return
     if mr <= 3 and nv == 2 and groups > 0:
         if by_row:
-            if mr == 1: thin(1, NN_THIN, 1, groups, a, b, next_b, ldb, k, c, ldc, add)
-            elif mr == 2: thin(2, 2, 1, groups, a, b, next_b, ldb, k, c, ldc, add)
-            else: thin(3, 2, 1, groups, a, b, next_b, ldb, k, c, ldc, add)
-        elif mr == 1: thin(1, NN_THIN, 0, groups, a, b, next_b, ldb, k, c, ldc, add)
-        elif mr == 2: thin(2, 2, 0, groups, a, b, next_b, ldb, k, c, ldc, add)
-        else: thin(3, 2, 0, groups, a, b, next_b, ldb, k, c, ldc, add)
+            if mr == 1: thin(1, NN_THIN, 1, groups, a, sa, b, next_b, ldb, k, c, ldc, add)
+            elif mr == 2: thin(2, 2, 1, groups, a, sa, b, next_b, ldb, k, c, ldc, add)
+            else: thin(3, 2, 1, groups, a, sa, b, next_b, ldb, k, c, ldc, add)
+        elif mr == 1: thin(1, NN_THIN, 0, groups, a, sa, b, next_b, ldb, k, c, ldc, add)
+        elif mr == 2: thin(2, 2, 0, groups, a, sa, b, next_b, ldb, k, c, ldc, add)
+        else: thin(3, 2, 0, groups, a, sa, b, next_b, ldb, k, c, ldc, add)
         b += groups * np * next_b
         c += groups * np * NN_NR
         count -= groups * np
@@ -46,30 +46,30 @@ cdef nn_outlined tiles(int mr, int nv, int by_row, int64_t count, const real* a,
     if ldb == NN_NR:
         if by_row:
             if nv == 2:
-                rows(mr, 2, 1, 1, count, a, b, next_b, ldb, k, c, ldc, add)
+                rows(mr, 2, 1, 1, count, a, sa, b, next_b, ldb, k, c, ldc, add)
             else:
-                rows(mr, 1, 1, 1, count, a, b, next_b, ldb, k, c, ldc, add)
+                rows(mr, 1, 1, 1, count, a, sa, b, next_b, ldb, k, c, ldc, add)
         elif nv == 2:
-            rows(mr, 2, 0, 1, count, a, b, next_b, ldb, k, c, ldc, add)
+            rows(mr, 2, 0, 1, count, a, sa, b, next_b, ldb, k, c, ldc, add)
         else:
-            rows(mr, 1, 0, 1, count, a, b, next_b, ldb, k, c, ldc, add)
+            rows(mr, 1, 0, 1, count, a, sa, b, next_b, ldb, k, c, ldc, add)
     elif by_row:
         if nv == 2:
-            rows(mr, 2, 1, 0, count, a, b, next_b, ldb, k, c, ldc, add)
+            rows(mr, 2, 1, 0, count, a, sa, b, next_b, ldb, k, c, ldc, add)
         else:
-            rows(mr, 1, 1, 0, count, a, b, next_b, ldb, k, c, ldc, add)
+            rows(mr, 1, 1, 0, count, a, sa, b, next_b, ldb, k, c, ldc, add)
     elif nv == 2:
-        rows(mr, 2, 0, 0, count, a, b, next_b, ldb, k, c, ldc, add)
+        rows(mr, 2, 0, 0, count, a, sa, b, next_b, ldb, k, c, ldc, add)
     else:
-        rows(mr, 1, 0, 0, count, a, b, next_b, ldb, k, c, ldc, add)
+        rows(mr, 1, 0, 0, count, a, sa, b, next_b, ldb, k, c, ldc, add)
 
 
-cdef void edge_tile(int mr, int width, int by_row, const real* a, const real* b, int64_t ldb, int64_t k,
+cdef void edge_tile(int mr, int width, int by_row, const real* a, int64_t sa, const real* b, int64_t ldb, int64_t k,
                     real* c, int64_t ldc, int add) noexcept nogil:
     """A tile that ends inside a vector: computed beside C, so that nothing right of C is touched."""
     cdef real beside[14 * NN_NR_MAX]
     cdef int i, j
-    tiles(mr, 1 if width <= LANES else 2, by_row, 1, a, b, 0, ldb, k, beside, NN_NR, 0)
+    tiles(mr, 1 if width <= LANES else 2, by_row, 1, a, sa, b, 0, ldb, k, beside, NN_NR, 0)
     for i in range(mr):
         for j in range(width):
             c[j] = c[j] + beside[i * NN_NR + j] if add else beside[i * NN_NR + j]
@@ -290,10 +290,11 @@ cdef void product(const Product* p, const Grid* g) noexcept nogil:
     cdef real a_copy[NN_A_COPY]
     cdef real b_edge[NN_B_EDGE]
     cdef int by_row = cs_a == 1 and not (rs_a == 1 and k == 1)
-    cdef int mr, width, add, transposing, rows_copied
+    cdef int mr, width, add, transposing, rows_copied, in_place
     cdef int64_t k_blocks, kb, k0 = 0, k1 = 0, block, blocks, q0 = 0, q1 = 0, row_tiles, t, i0 = 0, i1 = 0, ahead_a
-    cdef int64_t whole, sb = NN_NR if p.packed or p.packing else ldb, next_b = k * NN_NR if p.packed else NN_NR
+    cdef int64_t whole, sa, sb = NN_NR if p.packed or p.packing else ldb, next_b = k * NN_NR if p.packed else NN_NR
     cdef const real* block_b
+    cdef const real* tile_a
     cdef const real* y
     cdef real* z
     k_blocks = max(<int64_t>1, (k + NN_KC - 1) // NN_KC)
@@ -302,6 +303,10 @@ cdef void product(const Product* p, const Grid* g) noexcept nogil:
     # Lines of A with a column of the tile each read faster than rows; it takes some panels to earn the transposition.
     transposing = by_row and g.panel1 - g.panel0 >= NN_TP
     rows_copied = by_row and not transposing
+    # Columns of A are read where they lie by so few panels that a copy would not be earned.
+    in_place = rs_a == 1 and not by_row and g.panel1 - g.panel0 <= NN_IN_PLACE
+    sa = cs_a if in_place else NN_AW
+    tile_a = a_copy
     for block in range(blocks):
         split(g.panel1 - g.panel0, block, blocks, &q0, &q1)
         q0 += g.panel0
@@ -333,6 +338,8 @@ cdef void product(const Product* p, const Grid* g) noexcept nogil:
                     copy_transposed(mr, k1 - k0, a + i0 * rs_a + k0, rs_a, ahead_a, a_copy)
                 elif by_row:
                     copy_rows(mr, k1 - k0, a + i0 * rs_a + k0, rs_a, ahead_a, a_copy)
+                elif in_place:
+                    tile_a = a + i0 + k0 * cs_a
                 elif rs_a != 1:
                     copy_any(mr, k1 - k0, a + i0 * rs_a + k0 * cs_a, rs_a, cs_a, a_copy)
                 else:
@@ -342,14 +349,14 @@ cdef void product(const Product* p, const Grid* g) noexcept nogil:
                 z = p.c + i0 * ldc + q0 * NN_NR
                 whole = q1 - q0 - (width < NN_NR)
                 if whole > 0:
-                    tiles(mr, 2, rows_copied, whole, a_copy, y, next_b, sb, k1 - k0, z, ldc, add)
+                    tiles(mr, 2, rows_copied, whole, tile_a, sa, y, next_b, sb, k1 - k0, z, ldc, add)
                 y += whole * next_b
                 z += whole * NN_NR
                 if width == LANES:
-                    tiles(mr, 1, rows_copied, 1, a_copy, y, next_b, sb, k1 - k0, z, ldc, add)
+                    tiles(mr, 1, rows_copied, 1, tile_a, sa, y, next_b, sb, k1 - k0, z, ldc, add)
                 elif width < NN_NR:
-                    edge_tile(mr, width, rows_copied, a_copy, y if p.packed or p.packing else b_edge, NN_NR, k1 - k0, z,
-                              ldc, add)
+                    edge_tile(mr, width, rows_copied, tile_a, sa, y if p.packed or p.packing else b_edge, NN_NR,
+                              k1 - k0, z, ldc, add)
                 if p.n_steps > 0 and kb == k_blocks - 1:
                     # A band of C as wide as the column block: still in L2, mostly in L1.
                     apply_steps(p.steps, p.n_steps, p.c + i0 * ldc + q0 * NN_NR, ldc, p.row + i0, mr, q0 * NN_NR,

@@ -16,10 +16,12 @@ cdef extern from *:
     #define NN_MR 14            /* 28 accumulators of 32 registers */
     #define NN_AW 16            /* a column of the copy of A, padded to whole vectors */
     #define NN_THIN 8           /* panels that a single row takes at a time */
+    #define NN_IN_PLACE 8       /* panels up to which columns of A are read where they lie */
     #else
     #define NN_MR 6             /* 12 of 16 */
     #define NN_AW 8
     #define NN_THIN 4
+    #define NN_IN_PLACE 2
     #endif
     #define NN_STREAM 2         /* rows for which B is read row by row; GCC spills more */
     #define NN_KC ((int)(1024 / sizeof(real)))      /* a row of the copy of A: 1 KB */
@@ -58,7 +60,7 @@ cdef extern from *:
        which the loop needs, from before it. */
     static inline int64_t nn_anew(int64_t x) { __asm__ volatile("" : "+r"(x)); return x; }
     """
-    const int NN_MR, NN_AW, NN_KC, NN_KPAD, NN_NR, NN_PF, NN_NC, NN_STAGES, NN_TP
+    const int NN_MR, NN_AW, NN_KC, NN_KPAD, NN_NR, NN_PF, NN_NC, NN_STAGES, NN_TP, NN_IN_PLACE
     enum: NN_A_COPY, NN_B_EDGE, NN_COLUMNS, NN_NR_MAX, NN_STREAM, NN_THIN
     vf nn_low(vf a, vf b) noexcept nogil
     vf nn_high(vf a, vf b) noexcept nogil
@@ -71,11 +73,11 @@ cdef extern from *:
 
 
 cdef inline nn_inlined micro(int mr, int nv, int by_row, int panel, int64_t count, const real* a_tile,
-                             const real* b_panel, int64_t next_b, int64_t ldb, int64_t k, real* c,
+                             int64_t sa, const real* b_panel, int64_t next_b, int64_t ldb, int64_t k, real* c,
                              int64_t ldc, int add) noexcept nogil:
     """c[mr, nv vectors] (+)= a @ b over k, for ``count`` panels of B, ``next_b`` apart.
 
-    a[i, p] is at a[i*NN_KPAD + p] (by_row) or a[i + p*NN_AW]; a row of b is ldb elements, or (panel) NN_NR, from the
+    a[i, p] is at a[i*NN_KPAD + p] (by_row) or a[i + p*sa]; a row of b is ldb elements, or (panel) NN_NR, from the
     one before. The loop over panels is in here because GCC takes the accumulators out of memory only if the loops over
     them are inside another.
     """
@@ -96,7 +98,7 @@ cdef inline nn_inlined micro(int mr, int nv, int by_row, int panel, int64_t coun
                 nn_fetch_w(row + v * LANES)
                 acc[i][v] = vsplat(0)
             row += ldc
-        end = a + (k if by_row else k * NN_AW)
+        end = a + (k if by_row else k * sa)
         while a < end:
             b0 = vload(b)
             b1 = vload(b + LANES) if nv > 1 else b0
@@ -108,7 +110,7 @@ cdef inline nn_inlined micro(int mr, int nv, int by_row, int panel, int64_t coun
                 acc[i][0] = acc[i][0] + x * b0
                 if nv > 1:
                     acc[i][1] = acc[i][1] + x * b1
-            a += 1 if by_row else NN_AW
+            a += 1 if by_row else sa
             b += NN_NR if panel else ldb
         stride = nn_anew(ldc)
         row = c
@@ -127,7 +129,7 @@ cdef inline nn_inlined micro(int mr, int nv, int by_row, int panel, int64_t coun
 
 
 cdef inline nn_inlined thin(int mr, int np, int by_row, int64_t groups, const real* a_tile,
-                            const real* b_panel, int64_t next_b, int64_t ldb, int64_t k, real* c, int64_t ldc,
+                            int64_t sa, const real* b_panel, int64_t next_b, int64_t ldb, int64_t k, real* c, int64_t ldc,
                             int add) noexcept nogil:
     """micro for up to 3 rows, ``np`` panels at a time: enough sums in flight to hide the FMA's latency, and long runs
     of a row-major B."""
@@ -152,7 +154,7 @@ cdef inline nn_inlined thin(int mr, int np, int by_row, int64_t groups, const re
                 y = vload(line)
                 for i in range(mr):
                     acc[i][v] = acc[i][v] + vsplat(a[i * NN_KPAD] if by_row else a[i]) * y
-            a += 1 if by_row else NN_AW
+            a += 1 if by_row else sa
             b += ldb
             left -= 1
         for i in range(mr):
@@ -164,7 +166,7 @@ cdef inline nn_inlined thin(int mr, int np, int by_row, int64_t groups, const re
         c += np * NN_NR
 
 
-cdef inline nn_inlined stream(int mr, int by_row, int64_t vectors, const real* a, const real* b, int64_t ldb, int64_t k,
+cdef inline nn_inlined stream(int mr, int by_row, int64_t vectors, const real* a, int64_t sa, const real* b, int64_t ldb, int64_t k,
                               real* c, int64_t ldc, int add) noexcept nogil:
     """micro for few rows and a row-major B: whole rows of B, four at a time, so that memory is read in order."""
     cdef real acc[NN_STREAM * NN_COLUMNS]
@@ -179,7 +181,7 @@ cdef inline nn_inlined stream(int mr, int by_row, int64_t vectors, const real* a
     while p <= k - 4:
         for i in range(mr):
             for j in range(4):
-                x[i][j] = vsplat(a[i * NN_KPAD + p + j] if by_row else a[i + (p + j) * NN_AW])
+                x[i][j] = vsplat(a[i * NN_KPAD + p + j] if by_row else a[i + (p + j) * sa])
         for v in range(vectors):
             for i in range(mr):
                 row = acc + i * NN_COLUMNS + v * LANES
@@ -193,7 +195,7 @@ cdef inline nn_inlined stream(int mr, int by_row, int64_t vectors, const real* a
         for v in range(vectors):
             for i in range(mr):
                 row = acc + i * NN_COLUMNS + v * LANES
-                vstore(row, vload(row) + vsplat(a[i * NN_KPAD + p] if by_row else a[i + p * NN_AW]) * vload(b + v * LANES))
+                vstore(row, vload(row) + vsplat(a[i * NN_KPAD + p] if by_row else a[i + p * sa]) * vload(b + v * LANES))
         b += ldb
         p += 1
     for i in range(mr):
@@ -204,24 +206,24 @@ cdef inline nn_inlined stream(int mr, int by_row, int64_t vectors, const real* a
             vstore(c + i * ldc + v * LANES, y)
 
 
-cdef inline nn_inlined rows(int mr, int nv, int by_row, int panel, int64_t count, const real* a, const real* b,
+cdef inline nn_inlined rows(int mr, int nv, int by_row, int panel, int64_t count, const real* a, int64_t sa, const real* b,
                       int64_t next_b, int64_t ldb, int64_t k, real* c, int64_t ldc, int add) noexcept nogil:
     """micro with mr as a literal."""
-    if mr == 1: micro(1, nv, by_row, panel, count, a, b, next_b, ldb, k, c, ldc, add)
-    elif mr == 2: micro(2, nv, by_row, panel, count, a, b, next_b, ldb, k, c, ldc, add)
-    elif mr == 3: micro(3, nv, by_row, panel, count, a, b, next_b, ldb, k, c, ldc, add)
-    elif mr == 4: micro(4, nv, by_row, panel, count, a, b, next_b, ldb, k, c, ldc, add)
-    elif mr == 5: micro(5, nv, by_row, panel, count, a, b, next_b, ldb, k, c, ldc, add)
-    elif mr == 6: micro(6, nv, by_row, panel, count, a, b, next_b, ldb, k, c, ldc, add)
+    if mr == 1: micro(1, nv, by_row, panel, count, a, sa, b, next_b, ldb, k, c, ldc, add)
+    elif mr == 2: micro(2, nv, by_row, panel, count, a, sa, b, next_b, ldb, k, c, ldc, add)
+    elif mr == 3: micro(3, nv, by_row, panel, count, a, sa, b, next_b, ldb, k, c, ldc, add)
+    elif mr == 4: micro(4, nv, by_row, panel, count, a, sa, b, next_b, ldb, k, c, ldc, add)
+    elif mr == 5: micro(5, nv, by_row, panel, count, a, sa, b, next_b, ldb, k, c, ldc, add)
+    elif mr == 6: micro(6, nv, by_row, panel, count, a, sa, b, next_b, ldb, k, c, ldc, add)
     elif NN_MR > 6:
-        if mr == 7: micro(7, nv, by_row, panel, count, a, b, next_b, ldb, k, c, ldc, add)
-        elif mr == 8: micro(8, nv, by_row, panel, count, a, b, next_b, ldb, k, c, ldc, add)
-        elif mr == 9: micro(9, nv, by_row, panel, count, a, b, next_b, ldb, k, c, ldc, add)
-        elif mr == 10: micro(10, nv, by_row, panel, count, a, b, next_b, ldb, k, c, ldc, add)
-        elif mr == 11: micro(11, nv, by_row, panel, count, a, b, next_b, ldb, k, c, ldc, add)
-        elif mr == 12: micro(12, nv, by_row, panel, count, a, b, next_b, ldb, k, c, ldc, add)
-        elif mr == 13: micro(13, nv, by_row, panel, count, a, b, next_b, ldb, k, c, ldc, add)
-        elif mr == 14: micro(14, nv, by_row, panel, count, a, b, next_b, ldb, k, c, ldc, add)
+        if mr == 7: micro(7, nv, by_row, panel, count, a, sa, b, next_b, ldb, k, c, ldc, add)
+        elif mr == 8: micro(8, nv, by_row, panel, count, a, sa, b, next_b, ldb, k, c, ldc, add)
+        elif mr == 9: micro(9, nv, by_row, panel, count, a, sa, b, next_b, ldb, k, c, ldc, add)
+        elif mr == 10: micro(10, nv, by_row, panel, count, a, sa, b, next_b, ldb, k, c, ldc, add)
+        elif mr == 11: micro(11, nv, by_row, panel, count, a, sa, b, next_b, ldb, k, c, ldc, add)
+        elif mr == 12: micro(12, nv, by_row, panel, count, a, sa, b, next_b, ldb, k, c, ldc, add)
+        elif mr == 13: micro(13, nv, by_row, panel, count, a, sa, b, next_b, ldb, k, c, ldc, add)
+        elif mr == 14: micro(14, nv, by_row, panel, count, a, sa, b, next_b, ldb, k, c, ldc, add)
 
 
 cdef inline nn_inlined transpose(vf* t) noexcept nogil:
