@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from nncore.steps import TEMPORARIES
 from nnpy.compiler.views import Views
 from nnpy.graph import Node, Tensor, Variable
 from nnpy.ops.base import Elementwise, StepSpec
 
 _WIDE = 32  # narrower weights are updated faster as part of the flat buffer than row by row
-_TEMPORARIES = 8  # tiles that a chain can keep beside the one it works on
 
 
 @dataclass(eq=False)
@@ -150,7 +150,7 @@ def join_chains(items: list[Item], views: Views, held: Iterable[Tensor]) -> list
         uses = [t for t in into.reads() if root(t) is result]
         number = into.temporaries + item.temporaries
         whole = all(views.is_whole(t) and views.of(t).shape == shape for t in uses)
-        if not whole or number >= _TEMPORARIES or _hazard(items, position, at, views):
+        if not whole or number >= TEMPORARIES or _hazard(items, position, at, views):
             continue
         _join(item, into, result, views)
         for tensor in item.reads():
