@@ -7,6 +7,7 @@ import nncore
 import nnpy as nn
 from nncore.kernels.signatures import SIGNATURES
 from nncore.memory import SLOTS
+from nncore.steps import TEMPORARIES
 from nnpy import ops
 from nnpy.compiler import SWITCHES, compile_step, differentiate, specialise
 from nnpy.compiler.memory import Buffer, plan
@@ -361,3 +362,20 @@ def test_a_variable_of_another_dtype_is_refused(dtype, other):
     scalar = ops.sum(Parameter(np.ones(3, other), "w"))
     with pytest.raises(TypeError, match=f"variable w: expected dtype {dtype} in this step, got {other}"):
         compile_step([], 1, nncore.new_state(), dtype, keep=[scalar])
+
+
+@pytest.mark.parametrize("in_pairs", [False, True])
+def test_chains_are_joined_as_long_as_there_are_temporary_tiles(in_pairs):
+    """A sum of more terms than a chain has tiles for: they are all used, and none beyond."""
+    x = nn.Input((64,))
+    terms = [ops.sin(x * (i + 1.0)) for i in range(20)]
+    while len(terms) > 1:
+        pairs = zip(terms[::2], terms[1::2], strict=False) if in_pairs else [terms[:2]]
+        added = [a + b for a, b in pairs]
+        terms = added + terms[2 * len(added) :]
+    model = nn.Model(x, terms[0])
+    data = RNG.standard_normal((8, 64)).astype("f")
+    expected = sum(np.sin(data * (i + 1)) for i in range(20))
+    np.testing.assert_allclose(model.predict(data), expected, rtol=1e-5, atol=1e-5)
+    saves = [line.split().count("save") for line in str(nn.explain(model, "predict", 8)).splitlines()]
+    assert max(saves) == TEMPORARIES
