@@ -223,7 +223,7 @@ def _chain(steps, x, out):
 
 
 @pytest.mark.benchmark(group="steps")
-@pytest.mark.parametrize("kind", sorted(SAVES.keys() - {"power_scalar"}))  # the C library's
+@pytest.mark.parametrize("kind", sorted(SAVES.keys() - {"power_scalar"}))  # NumPy's are faster
 def test_activation(kind, guard):
     """Bias and activation, as a layer has them: what steps are for. tanh alone is SVML in NumPy, and faster there."""
     x, bias, out = normal(ROWS, COLS), normal(COLS), empty((ROWS, COLS))
@@ -233,7 +233,7 @@ def test_activation(kind, guard):
 
 
 @pytest.mark.benchmark(group="steps")
-@pytest.mark.parametrize("kind", sorted(SAVES.keys() - {"power_scalar"}))  # the C library's
+@pytest.mark.parametrize("kind", sorted(SAVES.keys() - {"power_scalar"}))  # NumPy's are faster
 def test_derivative(kind, guard):
     """The gradients of two branches added, and the derivative. A product of two arrays alone, as exponential's is, only
     measures the memory, on both sides."""

@@ -15,7 +15,7 @@ SOURCES = Path(__file__).resolve().parents[1] / "src"
 # From the bottom to the top. A name stands for a module and all inside it, unless another floor has a longer name. What
 # is new goes to the lowest floor on which it can stand.
 FLOORS = """
-nncore: refs expr windows cpu op vector threads turns pace machine kernels.signatures
+nncore: refs expr windows cpu op vector powers threads turns pace machine kernels.signatures
 nncore: functions rules barriers strides reductions
 nncore: program generate
 nncore: memory

@@ -112,7 +112,7 @@ plain("mul", v * p)
 plain("div", v / p)
 plain("rdiv", p / v)
 plain("scale_shift", v * p + q)
-plain("power", power(v, p))
+plain("power", power(v, p))  # 1 ULP
 plain("maximum", where((v > p) | ~equal(v, v), v, p))  # NaN if either is
 plain("minimum", where((p > v) | ~equal(v, v), v, p))
 plain("max_mask", where(p >= q, v, 0))  # the gradient of maximum by the argument p

@@ -53,7 +53,6 @@ cdef extern from *:
     #define real_round(x) ((real)(sizeof(real) == 4 ? __builtin_rintf(x) : __builtin_rint(x)))
     #define real_sin(x) ((real)(sizeof(real) == 4 ? __builtin_sinf(x) : __builtin_sin(x)))
     #define real_cos(x) ((real)(sizeof(real) == 4 ? __builtin_cosf(x) : __builtin_cos(x)))
-    #define real_pow(x, y) ((real)(sizeof(real) == 4 ? __builtin_powf(x, y) : __builtin_pow(x, y)))
     /* A function of a number on every lane: one instruction where the CPU has it, else calls. */
     #define nn_lanes(f, x) ({ vf y_ = (x); for (int i_ = 0; i_ < LANES; ++i_) y_[i_] = f(y_[i_]); y_; })
     #define vsqrt(x) nn_lanes(real_sqrt, x)
@@ -61,8 +60,11 @@ cdef extern from *:
     #define vround(x) nn_lanes(real_round, x)
     #define vsin_exact(x) nn_lanes(real_sin, x)
     #define vcos_exact(x) nn_lanes(real_cos, x)
-    static inline vf vpow(vf x, vf y) { for (int i = 0; i < LANES; ++i) x[i] = real_pow(x[i], y[i]); return x; }
-    static inline int vany(vi m) { ireal any = 0; for (int i = 0; i < LANES; ++i) any |= m[i]; return __builtin_expect(any != 0, 0); }
+    static inline int vany(vi m) {
+        ireal any = 0;
+        for (int i = 0; i < LANES; ++i)
+            any |= m[i];
+        return __builtin_expect(any != 0, 0); }
     #define NN_ROUND ((real)(3ll << (NN_MANTISSA - 1)))
     #define NN_TWO ((real)(1ll << NN_MANTISSA))
     #define NN_FAR ((real)(sizeof(real) == 4 ? 12800 : 1600000))
@@ -102,7 +104,6 @@ cdef extern from *:
     vf vround(vf x) noexcept nogil           # the nearest integer, half to even
     vf vsin_exact(vf x) noexcept nogil       # the C library's, a lane at a time: precise, not fast
     vf vcos_exact(vf x) noexcept nogil
-    vf vpow(vf x, vf y) noexcept nogil
     bint vany(vi mask) noexcept nogil        # is there a lane whose bits are set? The compiler takes it for unlikely
     const bint F32 "NN_F32"                  # a constant to the compiler: the branch not taken leaves no code
     const int MANTISSA "NN_MANTISSA"         # bits of it

@@ -33,11 +33,11 @@ class CallRecord(ctypes.Structure):
     )
 
 
-def call(name, x, isa, s0=0.0):
-    """The function ``name`` of every element of x [n], by the chain kernel."""
+def call(name, x, isa, s0=0.0, p=None):
+    """The function ``name`` of every element of x [n] (and of p [n]), by the chain kernel."""
     out, op = np.full_like(x, -77), CallRecord()
     op.p[0], op.p[1] = out.ctypes.data, x.ctypes.data
-    steps = encode([Step(name, s0=s0)], x.dtype, isa)
+    steps = encode([Step(name, p=None if p is None else p.reshape(1, -1), s0=s0)], x.dtype, isa)
     op.p[2] = steps.ctypes.data
     op.n[0:5] = (1, x.size, x.size, x.size, 1)
     kernel = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int, ctypes.c_int)
@@ -142,8 +142,7 @@ def samples(dtype):
 
 
 def near_roots(dtype):
-    """Numbers about the multiples of pi / 2, where sines need the most digits of pi, up to a bit beyond those from which on
-    they are the C library's."""
+    """Numbers about the multiples of pi / 2, where sines need the most digits of pi; the C library is left some."""
     most = 8200 if dtype == "float32" else 1_050_000
     x = (np.arange(-most, most, most // 8000, dtype=real) * PI / 2).astype(dtype)
     beside = [np.nextafter(x, x.dtype.type(side)) for side in (-np.inf, np.inf)]
@@ -190,6 +189,32 @@ def test_error_as_stated(name, isa, dtype, reference):
     error = np.abs(actual.astype(real) - expected)
     worst = np.argmax(error / allowed)
     assert error[worst] <= allowed[worst], f"{name}({x[worst]!r}) = {actual[worst]!r}, expected {expected[worst]!r}"
+
+
+def test_power(isa, dtype):
+    """As C's pow, for all pairs of numbers that are special, and for some that are not, within 1 ULP."""
+    info, rng = np.finfo(dtype), np.random.default_rng(2)
+    whole = 1.0 / info.epsneg  # from here on all numbers are
+    special = [0, 0.5, 1, 1.5, 2, 3, 1 - info.epsneg, 1 + info.eps, whole - 1, whole, whole + 2, whole / 2 - 0.5, 1e30]
+    special += [info.max, info.tiny, info.smallest_subnormal, np.inf, np.nan]
+    special = np.array([sign * number for number in special for sign in (1, -1)], dtype)
+    bases = [np.abs(rng.standard_normal(40_000)) * 3, 1 + rng.uniform(-1e-3, 1e-3, 40_000), rng.uniform(-5, 5, 40_000)]
+    powers = [rng.uniform(-80, 80, 40_000), rng.uniform(-9e4, 9e4, 40_000), rng.integers(-9, 9, 40_000)]
+    x, y = (a.ravel() for a in np.meshgrid(special, special))
+    x, y = (np.concatenate([a, *b]).astype(dtype) for a, b in ((x, bases), (y, powers)))
+    x, y = (a[: a.size // 16 * 16] for a in (x, y))
+    expected = np.power(x.astype(real), y.astype(real))
+    actual, rounded = call("power", x, isa, p=y), expected.astype(dtype)
+    np.testing.assert_array_equal(np.isnan(actual), np.isnan(rounded))
+    some = ~np.isnan(rounded)
+    np.testing.assert_array_equal(np.signbit(actual[some]), np.signbit(rounded[some]))
+    edge = np.isinf(rounded) | np.isinf(actual)
+    beyond = np.abs(expected[edge & some]) > real(info.max) * (1 - real(info.eps))
+    assert beyond.all() and np.isinf(actual[np.isinf(expected)]).all()
+    some &= ~edge
+    error = np.abs(actual[some].astype(real) - expected[some]) / np.spacing(np.abs(rounded[some])).astype(real)
+    worst = np.argmax(error)
+    assert error[worst] <= 1, f"{x[some][worst]!r} ** {y[some][worst]!r} = {actual[some][worst]!r}"
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ steps calls it there. ``CODES`` numbers the kinds that kernels.chain does itself
 from libc.stdint cimport int64_t
 from nncore.kernels.chain cimport DROPOUT, MAP, NORM_GRAD, SAVE, STORE, UPDATE, Tile, step_layout
 from nncore.op cimport layout, signature
+from nncore.powers cimport vpow
 from nncore.vector cimport (F32, INFINITY, vabs, vand, vandnot, vceil, vcos, vdiv, veq, verf, vexp, vexp_bounded, vexpm1,
-                            vexpm1_bounded, vf, vfloor, vgauss, vge, vgt, vlog, vlog1p, vmax, vmin, vpow, vround, vselect,
+                            vexpm1_bounded, vf, vfloor, vgauss, vge, vgt, vlog, vlog1p, vmax, vmin, vround, vselect,
                             vsigmoid, vsign, vsin, vsoftplus, vsplat, vsqrt, vtail, vtail_ratio, vtanh)
 
 cdef extern from *:
