@@ -135,6 +135,9 @@ class Model(Network):
             self._settings, self._engine = settings, engine
             self._fast.clear()
 
+    def _advice(self, name: str) -> str:
+        return "; call compile(), which says how to train" if name in ("optimizer", "loss") else ""
+
     @property
     def optimizer(self) -> Any:
         return self.settings.optimizer

@@ -19,14 +19,17 @@ import numpy as np
 
 from nnpy.checks import shown
 from nnpy.hints import elsewhere, keyword, plain
+from nnpy.sealed import Sealed
 
 _classes: dict[str, dict[str, type[Configurable]]] = {}
 _plain: dict[str, dict[str, type[Configurable]]] = {}  # the same by ``plain`` names
 T = TypeVar("T", bound="Configurable")
 
 
-class Configurable:
-    """Something whose constructor arguments say all about it. ``group``: the kind of thing it is ("loss")."""
+class Configurable(Sealed):
+    """Something whose constructor arguments say all about it. ``group``: the kind of thing it is ("loss").
+
+    What the arguments said cannot be set anew, unless the class says what that does: steps may be compiled of it."""
 
     group: ClassVar[str] = ""
     key: ClassVar[str] = ""  # what the class is known by in its group
@@ -67,6 +70,14 @@ class Configurable:
                 "attributes of the same names, or define get_config()"
             )
         return {name: getattr(self, name) for name in named}
+
+    def _argument(self, name: str, value: Any) -> Any:
+        kind = type(self).__name__
+        raise AttributeError(f"{kind}: {name} is set when it is made; make another one: {kind}({name}=...)")
+
+    def _anew(self, name: str, value: Any) -> Any:
+        """The attribute ``name`` as the constructor makes it of ``value``. Raises what that raises."""
+        return getattr(type(self)(**{**self._arguments(), name: value}), name)
 
     def to_json(self) -> Any:
         """The object as JSON, for ``from_json`` or the group's ``get``."""

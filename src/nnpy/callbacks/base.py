@@ -10,6 +10,7 @@ from typing import Any, Self
 from nnpy.checks import shown
 from nnpy.hints import advise
 from nnpy.registry import refuse_arguments
+from nnpy.sealed import Sealed
 
 Logs = dict[str, float]
 
@@ -21,7 +22,7 @@ def say(line: str) -> None:
         sys.stdout.flush()
 
 
-class Callback:
+class Callback(Sealed):
     """Subclass it and override what you need. ``self.model``: the model, ``self.params``: what fit was told.
 
     Steps run in compiled stretches of about 50 ms. Where a callback overrides a hook of batches, a stretch is one step;

@@ -95,7 +95,25 @@ class Module(Configurable):
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(value, Parameter) and not self._hold(name, value):
             return
-        object.__setattr__(self, name, value)
+        super().__setattr__(name, value)
+
+    def _is_sealed(self) -> bool:
+        return super()._is_sealed() and not self._building
+
+    def _attribute(self, name: str, value: Any) -> Any:
+        if isinstance(value, Parameter):  # tied, also before the layer has made one of this name
+            return value
+        return super()._attribute(name, value)
+
+    def _argument(self, name: str, value: Any) -> Any:
+        if name == "trainable":
+            return value
+        if self.built or self._first_call is not None:
+            raise AttributeError(
+                f"{self}: {name} cannot be set once the layer is built: the graph is made of what it was; set it "
+                "before, or make another layer, to which set_weights brings the weights"
+            )
+        return self._anew(name, value)
 
     def _hold(self, name: str, value: Parameter) -> bool:
         """A weight becomes an attribute; False if the attribute is tied to another layer's, and stays. A weight that

@@ -30,6 +30,11 @@ class Adagrad(Optimizer):
         self.initial_accumulator_value = real("Adagrad", "initial_accumulator_value", value, least=0)
         self.epsilon = real("Adagrad", "epsilon", epsilon, above=0)
 
+    def _argument(self, name, value):
+        if name == "initial_accumulator_value" and self._slots:
+            raise AttributeError(f"Adagrad: {name} cannot be set once training has begun")
+        return super()._argument(name, value)
+
     @property
     def rule(self):
         return "adagrad"
