@@ -29,7 +29,7 @@ nnpy: graph registry seeds schedules
 nnpy: tree parameters
 nnpy: ops
 nnpy: compiler
-nnpy: activations initializers regularizers data
+nnpy: activations constraints initializers regularizers data
 nnpy: optimizers losses
 nnpy: metrics layers
 nnpy: structure

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnpy import initializers, regularizers
+from nnpy import constraints, initializers, regularizers
 from nnpy.checks import flag, shown
 from nnpy.checks import shape as checked_shape
 from nnpy.config import floatx
@@ -45,6 +45,7 @@ class Module(Configurable):
 
     name: str
     built: bool
+    activity_regularizer: Any = None  # of what a call gives
     _own: list[tuple[Parameter, bool]]
     _trainable: bool
     _first_call: Any
@@ -64,7 +65,9 @@ class Module(Configurable):
         self._prepare()
         return self
 
-    def __init__(self, *, name: str | None = None, trainable: bool = True, **unknown: Any):
+    def __init__(
+        self, *, name: str | None = None, trainable: bool = True, activity_regularizer: Any = None, **unknown: Any
+    ):
         kind = type(self).__name__
         refuse_arguments(type(self), unknown, True)
         if name is not None and not isinstance(name, str):
@@ -74,6 +77,7 @@ class Module(Configurable):
         self._named = name is not None
         self.name = name or unique_name(snake(kind))
         self._trainable = flag(str(self), "trainable", trainable)
+        self.activity_regularizer = self.named(regularizers.get, activity_regularizer)
 
     def _prepare(self) -> None:
         """Attributes that a subclass of ours has before ``__init__``, for the same reason."""
@@ -151,6 +155,7 @@ class Module(Configurable):
         name: str | None = None,
         trainable: bool = True,
         regularizer: Any = None,
+        constraint: Any = None,
     ) -> Parameter:
         """Make a parameter "layer/name" of dtype ``floatx()``. ``trainable=False``: state, as running statistics.
         ``initializer``: a name, an Initializer, or a function of the shape. ValueError if it returns another shape."""
@@ -162,7 +167,8 @@ class Module(Configurable):
             raise ValueError(f"{self}: expected the initializer of {name} to return shape {sizes}, got {value.shape}")
         trainable = flag(str(self), "trainable", trainable)
         penalty = regularizers.get(regularizer)
-        parameter = Parameter(value, f"{self.name}/{name}", trainable and self._trainable, self, penalty)
+        bound = constraints.get(constraint)
+        parameter = Parameter(value, f"{self.name}/{name}", trainable and self._trainable, self, penalty, bound)
         self._own.append((parameter, trainable))
         return parameter
 

@@ -19,6 +19,7 @@ from nnpy.hints import advise
 from nnpy.locks import guard_of, making
 from nnpy.ops import effects
 from nnpy.ops.indexing import to_real
+from nnpy.ops.updates import constrain
 from nnpy.parameters import Store
 from nnpy.training.objective import Objective, Plan
 from nnpy.training.samples import Samples, Source, source
@@ -268,6 +269,7 @@ class Programs:
             gradients = differentiate(tensor[scalar], trained)
             found = {p: gradients[p] for p in trained if p in gradients}  # the others stay as they are
             made += self.settings.optimizer.effects(found, store)
+            made += [constrain(p, p.constraint) for p in found if p.constraint is not None]
         return made
 
     def _check_arrays(self, count: int) -> None:
