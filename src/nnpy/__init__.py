@@ -115,8 +115,8 @@ __all__ = [
 ]  # fmt: skip
 
 for _module in (
-    activations, callbacks, config, constraints, data, initializers, layers, losses, metrics, ops, optimizers, regularizers,
-    schedules,
+    activations, callbacks, config, constraints, data, initializers, layers, losses, metrics, ops, optimizers,
+    regularizers, schedules,
 ):  # fmt: skip
     _module.__getattr__ = hints.missing(_module.__name__, _module.__all__)  # type: ignore[method-assign]
 __getattr__ = hints.missing("nnpy", __all__)

@@ -10,7 +10,7 @@ import nnpy as nn
 
 
 def trained():
-    net = nn.Sequential([nn.Input((4,)), nn.Dense(3, name="out")], "net")
+    net = nn.Sequential([nn.Input((4,)), nn.Dense(3, name="out")], name="net")
     net.compile("adam", nn.losses.SparseCategoricalCrossentropy(from_logits=True))
     net.fit(np.zeros((6, 4)), np.arange(6) % 3, verbose=0)
     return net
@@ -28,7 +28,7 @@ X, Y = np.zeros((6, 4)), np.arange(6) % 3
 
 
 def weighted(y, weights):
-    net = nn.Sequential([nn.Input((4,)), nn.Dense(1)], "net")
+    net = nn.Sequential([nn.Input((4,)), nn.Dense(1)], name="net")
     net.compile("sgd", "mse")
     net.fit(X, y, class_weight=weights, verbose=0)
 
@@ -108,7 +108,7 @@ class Unfinished(nn.metrics.Metric):
 
 
 def compiled_with(loss, **options):
-    net = nn.Sequential([nn.Input((4,)), nn.Dense(2, name="out")], "net")
+    net = nn.Sequential([nn.Input((4,)), nn.Dense(2, name="out")], name="net")
     net.compile("sgd", loss, **options)
     return net
 
@@ -264,11 +264,11 @@ def test_the_warning_of_a_lazy_model_comes_with_the_data(recwarn):
 def test_axis_of_normalization(layer):
     flat_, image = nn.Input((4,)), nn.Input((3, 4))
     assert layer(axis=1)(flat_).shape == (None, 4) and layer(axis=2)(image).shape == (None, 3, 4)
+    assert layer(axis=1)(image).shape == layer(axis=-2)(image).shape == (None, 3, 4)
     for axis, source, text in (
-        (1, image, "expected axis -1 or 2 .* got 1"),
-        (2, flat_, "expected axis -1 or 1"),
-        (0, flat_, "the last one"),
-        (-2, image, "got -2"),
+        (2, flat_, "expected different axes of an input of rank 2, not the batch, got .2."),
+        (0, flat_, "expected axis to be of features, not the batch, got 0"),
+        (-3, image, "rank 3, not the batch, got .-3."),
     ):
         with pytest.raises(ValueError, match=text):
             layer(axis=axis)(source)
