@@ -251,6 +251,39 @@ def test_losses_that_may_be_meant_are_not(make, loss, recwarn):
     assert not recwarn.list
 
 
+@pytest.mark.parametrize(
+    "make, loss, metric, text",
+    [
+        (lambda: ends_in("sigmoid", 1), BINARY(), "categorical_accuracy", "CategoricalAccuracy .* of one unit is always 1"),
+        (lambda: ends_in(None, 1), BINARY(True), nn.metrics.CategoricalAccuracy(), "'accuracy' or BinaryAccuracy is for one"),
+        (lambda: ends_in(None, 1), "mse", "accuracy", "counts classes, got an output without activation under MeanSquaredError"),
+        (lambda: ends_in(None, 3), "mae", "acc", "without activation under MeanAbsoluteError, which are numbers"),
+        (lambda: ends_in("relu", 1), "mse", "accuracy", "got an output of relu under MeanSquaredError"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("where", ["metrics", "weighted_metrics"])
+def test_metrics_that_cannot_be_meant_are_told(make, loss, metric, text, where):
+    net = nn.Model(*make(), name="net")
+    with pytest.warns(nn.AdviceWarning, match=rf"^Model 'net': output '\w+': .*{text}") as told:
+        net.compile("sgd", loss, **{where: [metric]})
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize(
+    "make, loss, metric",
+    [
+        *((lambda f=f, n=n: ends_in(f, n), "mse", "accuracy") for f, n in (("sigmoid", 1), ("sigmoid", 3), ("softmax", 3))),
+        (lambda: ends_in("sigmoid", 1), BINARY(), "accuracy"),
+        (lambda: ends_in(None, 3), CE(True), "categorical_accuracy"),
+        (lambda: ends_in(None, 1), "mse", "mse"),
+        (mean_of_two, "mse", "accuracy"),
+    ],
+)  # fmt: skip
+def test_metrics_that_may_be_meant_are_not(make, loss, metric, recwarn):
+    nn.Model(*make()).compile("sgd", loss, metrics=[metric])
+    assert not recwarn.list
+
+
 def test_the_warning_of_a_lazy_model_comes_with_the_data(recwarn):
     net = nn.Sequential([nn.Dense(3)])
     net.compile("sgd", "sparse_categorical_crossentropy")
