@@ -7,7 +7,6 @@ the same names.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -260,6 +259,8 @@ def snake(name: str) -> str:
 
 def unknown(what: str, name: str, known: Iterable[str]) -> ValueError:
     """The error for a name that is not known: the closest one, and all of them."""
+    import difflib
+
     names = {plain(each): each for each in known}  # "adam_w" and "adamw" are the same name
     hint = "; this version does not have it" if elsewhere(name) else ""
     close = difflib.get_close_matches(name, names.values(), 1)

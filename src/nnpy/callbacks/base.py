@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Self
@@ -177,6 +176,8 @@ def check_hook(owner: str, name: str) -> None:
     """Raises TypeError for a hook that there is none of, with the nearest there is."""
     hooks = [hook for hook in vars(Callback) if hook.startswith("on_")]
     if name not in hooks:
+        import difflib
+
         close = difflib.get_close_matches(name, hooks, 1, 0.0)[0]
         raise TypeError(f"{owner}: unknown hook {name!r}; did you mean {close!r}? There are {', '.join(hooks)}")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import string
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +224,8 @@ class ModelCheckpoint(Callback):
 
 def _check_pattern(who: str, pattern: str) -> None:
     """Raises ValueError for a pattern of which no path can be made: braces, or a format that is none of numbers."""
+    import string
+
     try:
         names = {field for _, field, _, _ in string.Formatter().parse(pattern) if field is not None}
         if bad := [name for name in names if not name.isidentifier()]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import threading
-import zipfile
 from pathlib import Path
 
 _ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:")
@@ -18,6 +17,8 @@ class Archive:
     """
 
     def __init__(self, path: Path, who: str):
+        import zipfile
+
         self.path, self.who = path, who
         self._lock = threading.Lock()
         try:
