@@ -24,12 +24,12 @@ nncore: kernels
 nncore: encoding ops costs products jit jit_cache
 nncore: reference reference_arrays reference_images reference_steps
 nncore
-nnpy: config checks files hints locks sealed tensors
+nnpy: config checks files hints interrupts locks tensors
 nnpy: graph registry seeds schedules
 nnpy: tree parameters
 nnpy: ops
 nnpy: compiler
-nnpy: activations constraints initializers regularizers data
+nnpy: activations initializers regularizers data
 nnpy: optimizers losses
 nnpy: metrics layers
 nnpy: structure

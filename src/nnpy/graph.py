@@ -201,20 +201,18 @@ class Parameter(Variable):
     """A variable of a layer: what an optimizer changes, or, not ``trainable``, a kernel: running statistics.
 
     Once the model is built its value is a view of the model's flat buffer. ``regularizer``: what adds a penalty on it
-    to the loss; ``constraint``: what it is made to be after each update.
+    to the loss.
     """
 
     trainable: bool
     owner: Any  # the layer that made it
     regularizer: Any
-    constraint: Any
 
     def __init__(
-        self, value: np.ndarray, name: str, trainable: bool = True, owner: Any = None, regularizer: Any = None,
-        constraint: Any = None,
-    ):  # fmt: skip
+        self, value: np.ndarray, name: str, trainable: bool = True, owner: Any = None, regularizer: Any = None
+    ):
         super().__init__(value, name, "weight")
-        self.__dict__.update(trainable=trainable, owner=owner, regularizer=regularizer, constraint=constraint)
+        self.__dict__.update(trainable=trainable, owner=owner, regularizer=regularizer)
 
 
 class Node:

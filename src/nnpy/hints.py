@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import inspect
 import sys
@@ -63,8 +64,6 @@ def elsewhere(name: str) -> bool:
 
 def meant(name: str, known: Iterable[str]) -> str:
     """"; did you mean 'epochs'?", or nothing."""
-    import difflib
-
     close = difflib.get_close_matches(name, [each for each in known if each != name], 1)
     return f"; did you mean {close[0]!r}?" if close else ""
 

@@ -7,9 +7,9 @@ thread that has set a seed, and each model that was given one, for what is drawn
 
 from __future__ import annotations
 
+import itertools
 import threading
 import zlib
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -25,29 +25,17 @@ class Source:
     """A seed, and how many streams of each purpose it has given."""
 
     def __init__(self, seed: int):
-        self.seed = seed
-        self.drawn: Counter[str] = Counter()
-        self._lock = threading.Lock()
+        self.reset(seed)
+
+    # Without a lock, which a forked child would find taken, and a signal handler wait for: each line is one act.
 
     def reset(self, seed: int) -> None:
-        with self._lock:
-            self.seed = seed
-            self.drawn.clear()
+        self.seed = seed
+        self._numbers: dict[str, Iterator[int]] = {}
 
     def next(self, purpose: str) -> int:
         """The number of a purpose's next stream."""
-        with self._lock:
-            self.drawn[purpose] += 1
-            return self.drawn[purpose] - 1
-
-    def __reduce__(self) -> Any:
-        return _copied, (self.seed, dict(self.drawn))
-
-
-def _copied(seed: int, drawn: dict[str, int]) -> Source:
-    source = Source(seed)
-    source.drawn.update(drawn)
-    return source
+        return next(self._numbers.get(purpose) or self._numbers.setdefault(purpose, itertools.count()))
 
 
 _global = Source(0)  # of the main thread, and of those that have set no seed of their own

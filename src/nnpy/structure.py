@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from nnpy.graph import Node, Parameter, Shape, Tensor
 from nnpy.layers.base import Layer
 from nnpy.layers.calling import Call, Calling, run, tracing
 from nnpy.layers.inputs import InputLayer
+from nnpy.locks import making
 from nnpy.ops import stored
 from nnpy.registry import from_json, snake, to_json
 
@@ -57,7 +57,6 @@ class Structure:
     trains: bool = False
     _training: Structure | None = field(default=None, repr=False)
     _by_shapes: OrderedDict[tuple[Shape, ...], Structure] = field(default_factory=OrderedDict, repr=False)
-    _lock: Any = field(default_factory=threading.RLock, repr=False)
 
     @property
     def input_names(self) -> list[str]:
@@ -123,7 +122,7 @@ class Structure:
         """The structure that a Program for training computes: itself, unless a layer takes ``training``."""
         if not self.asks or self.trains:
             return self
-        with self._lock:
+        with making(self):
             if self._training is None:
                 self._training = self._run(self.inputs, True)
             return self._training
@@ -136,7 +135,7 @@ class Structure:
         wanted = tuple(tuple(shape) for shape in shapes)
         if wanted == tuple(tensor.shape for tensor in self.inputs):
             return self
-        with self._lock:
+        with making(self):
             found = self._by_shapes.get(wanted)
             if found is None:
                 for tensor, shape in zip(self.inputs, wanted, strict=True):

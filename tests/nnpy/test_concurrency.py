@@ -432,3 +432,91 @@ def test_seeds_of_a_pool_do_not_mix():
         for a, b in zip(one, other, strict=True):
             np.testing.assert_array_equal(a, b)
     nn.set_seed(0)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_fork_while_another_thread_draws_and_names():
+    """Neither seeds nor automatic names have a lock that the child could find taken."""
+    assert run("""
+        sys.setswitchinterval(1e-4)
+        nn.seeds.stream("initializer")  # imports numpy.random: a fork in the midst of an import is Python's own matter
+        stop = threading.Event()
+        def make():
+            while not stop.is_set():
+                nn.layers.module.unique_name("dense")
+                nn.seeds.stream("initializer")
+        threads = [threading.Thread(target=make) for _ in range(2)]
+        for thread in threads: thread.start()
+        codes = set()
+        for _ in range(100):
+            child = os.fork()
+            if child == 0:
+                signal.alarm(30)
+                nn.seeds.stream("initializer")
+                os._exit(7 if nn.layers.module.unique_name("dense").startswith("dense_") else 1)
+            codes.add(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        stop.set()
+        for thread in threads: thread.join()
+        print(codes)
+    """) == ["{7}"]  # fmt: skip
+
+
+def test_a_signal_handler_makes_models_while_models_are_made():
+    """It finds no lock taken, takes no number twice, and does not disturb what it interrupts."""
+    assert run("""
+        drawn, times, x = [], [], np.ones((2, 3), "f4")
+        def make():
+            drawn.append(nn.seeds._global.next("initializer"))
+            net = nn.Sequential([nn.Input((3,)), nn.Dense(2)])
+            assert net.predict(x).shape == (2, 2)
+        def handler(*_):
+            times.append(1)
+            make()
+        make()
+        signal.signal(signal.SIGALRM, handler)
+        while len(times) < 100:
+            signal.setitimer(signal.ITIMER_REAL, 1e-4 * (1 + len(drawn) % 20))  # once, somewhere in what follows
+            make()
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        print(len(drawn) == len(set(drawn)))
+    """) == ["True"]
+
+
+def test_models_with_seeds_of_their_own_have_the_same_bits_in_any_threads():
+    """Without one they draw from the seed of the process, in whatever order they come."""
+    x = np.random.default_rng(0).normal(size=(24, 3)).astype("f4")
+
+    def fit(seed):
+        together.wait()
+        hidden = [nn.Dense(4, activation="relu"), nn.Dropout(0.5), nn.Dense(1)]
+        net = nn.Sequential([nn.Input((3,)), *hidden] if seed % 2 else hidden, seed=seed)  # built now, or by fit
+        net.compile("sgd", "mse")
+        net.fit(x, x[:, :1], batch_size=8, verbose=0)
+        return net.get_weights()
+
+    together = threading.Barrier(1)
+    expected = [fit(seed) for seed in range(16)]
+    together = threading.Barrier(4)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(fit, range(16)))
+    for one, other in zip(expected, found, strict=True):
+        for a, b in zip(one, other, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_first_prediction_of_six_threads_builds_once(known):
+    """An unbuilt model, or one that is built and was not compiled to Programs: one set of weights, one result."""
+    x = np.ones((4, 3), "f4")
+    for _ in range(5):
+        layers = [nn.Dense(4, activation="relu"), nn.BatchNormalization(), nn.Dense(4, activation="relu"), nn.Dense(2)]
+        net = nn.Sequential([nn.Input((3,)), *layers] if known else layers)
+        start, results = threading.Barrier(6), []
+
+        def work(net=net, start=start, results=results):
+            start.wait()
+            results.append(net.predict(x))
+
+        in_threads(*[work] * 6)
+        assert len(net.weights) == 10 and len(results) == 6
+        assert all(np.array_equal(result, results[0]) for result in results)

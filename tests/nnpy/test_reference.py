@@ -20,7 +20,6 @@ GROUPS = {
     "Schedules": nn.schedules,
     "Initializers": nn.initializers,
     "Regularizers": nn.regularizers,
-    "Constraints": nn.constraints,
     "Callbacks": nn.callbacks,
     "Operations": nn.ops,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Self
@@ -9,19 +10,37 @@ from typing import Any, Self
 from nnpy.checks import shown
 from nnpy.hints import advise
 from nnpy.registry import refuse_arguments
-from nnpy.sealed import Sealed
 
 Logs = dict[str, float]
 
 
+_mute: Any = None  # a stdout that could not be written to
+
+
 def say(line: str) -> None:
-    """Print a line at once. Where there is no stdout (None in a program without a console) nothing is said."""
-    print(line)
-    if hasattr(sys.stdout, "flush"):
-        sys.stdout.flush()
+    """Print a line at once. Where there is no stdout (None in a program without a console) nothing is said.
+
+    A stdout that fails (a closed pipe, a full disk) ends no training: a warning tells of it once."""
+    try:
+        try:
+            print(line)
+        except UnicodeEncodeError:  # names that its encoding has no letters for
+            print(line.encode("ascii", "backslashreplace").decode())
+        if hasattr(sys.stdout, "flush"):
+            sys.stdout.flush()
+    except (OSError, ValueError) as error:  # ValueError: it is closed
+        cannot_show(error)
 
 
-class Callback(Sealed):
+def cannot_show(error: Exception) -> None:
+    """What a training has to say cannot be shown: a warning, once for each stdout."""
+    global _mute
+    if sys.stdout is not _mute:
+        _mute = sys.stdout
+        advise(f"stdout cannot be written to ({error}): the work goes on without a word")
+
+
+class Callback:
     """Subclass it and override what you need. ``self.model``: the model, ``self.params``: what fit was told.
 
     Steps run in compiled stretches of about 50 ms. Where a callback overrides a hook of batches, a stretch is one step;
@@ -176,8 +195,6 @@ def check_hook(owner: str, name: str) -> None:
     """Raises TypeError for a hook that there is none of, with the nearest there is."""
     hooks = [hook for hook in vars(Callback) if hook.startswith("on_")]
     if name not in hooks:
-        import difflib
-
         close = difflib.get_close_matches(name, hooks, 1, 0.0)[0]
         raise TypeError(f"{owner}: unknown hook {name!r}; did you mean {close!r}? There are {', '.join(hooks)}")
 

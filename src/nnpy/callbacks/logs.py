@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import math
 import os
-from pathlib import Path
 from typing import Any
 
 from nnpy.callbacks.base import Callback, Logs
-from nnpy.checks import flag, shown
+from nnpy.checks import flag, path, shown
 from nnpy.files import told, write_whole
 from nnpy.hints import advise
 
@@ -27,32 +27,55 @@ class TerminateOnNaN(Callback):
 class CSVLogger(Callback):
     """A line of values for each epoch, in a CSV file; "NA" where an epoch has none. A value that comes up later, as
     those of validation may, gets a column then: the file is written anew. ``append``: go on with the file that is
-    there. Raises OSError, before training, for a file that cannot be written."""
+    there; a last line that a crash has torn off is taken away, and shown in a warning. Raises, before training,
+    OSError for a file that cannot be written, ValueError for one to append to that is no such file (its first line
+    does not begin with ``epoch``, or it is not UTF-8).
+    """
 
-    def __init__(self, filename: str | os.PathLike, separator: str = ",", append: bool = False):
+    def __init__(self, filename: str | bytes | os.PathLike, separator: str = ",", append: bool = False):
         super().__init__()
-        if not isinstance(filename, str | os.PathLike):
-            raise TypeError(f"CSVLogger: expected filename to be a path, got {shown(filename)}")
+        self.path = path("CSVLogger", "filename", filename)
         if not isinstance(separator, str):
             raise TypeError(f"CSVLogger: expected separator to be a character, got {shown(separator)}")
         if len(separator) != 1 or separator in '\r\n"':
             raise ValueError(f"CSVLogger: expected separator to be one character, not a quote, got {separator!r}")
-        self.path, self.separator, self.append = Path(filename), separator, flag("CSVLogger", "append", append)
+        self.separator, self.append = separator, flag("CSVLogger", "append", append)
         self._columns: list[str] | None = None
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         self._columns = None
         try:
-            with self.path.open("a+" if self.append else "w", newline="", encoding="utf-8") as file:
-                file.seek(0)
-                if self.append and (first := file.readline().strip()):
-                    self._columns = first.split(self.separator)
+            with self.path.open("ab" if self.append else "wb"):
+                pass
+            if self.append and self.path.is_file():
+                self._go_on(self.path.read_bytes())
         except OSError as error:
             raise told(error, f"CSVLogger: cannot write {self.path}") from error
 
-    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        import csv
+    def _go_on(self, content: bytes) -> None:
+        """Find the columns in the file that is there, and take off the end of a process that died while it wrote."""
+        what = f"CSVLogger: cannot append to {self.path}"
+        try:
+            text = content.decode("utf-8-sig")
+            lines = list(io.StringIO(text, newline="")) if text.strip() else []
+            rows = list(csv.reader(lines, delimiter=self.separator))
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise ValueError(f"{what}: expected a CSV file in UTF-8: {error}") from error
+        torn = bool(lines) and not lines[-1].endswith(("\n", "\r"))
+        if torn and len(rows) == 1 and "epoch".startswith(rows[0][0]):  # no more than a part of the header
+            lines, rows = [], []
+        if rows and rows[0][:1] != ["epoch"]:
+            raise ValueError(
+                f"{what}: expected a first line of columns, 'epoch' first, separated by {self.separator!r}, got "
+                f"{lines[0].strip()[:60]!r}"
+            )
+        if rows and torn:
+            advise(f"CSVLogger: {self.path} ended in a torn line, which is taken off: {lines.pop()!r}")
+        self._columns = rows[0] if rows else None
+        if (kept := "".join(lines).encode()) != content:
+            write_whole(self.path, lambda file: file.write(kept), "CSVLogger")
 
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         values: dict[str, Any] = {"epoch": epoch, **(logs or {})}
         try:
             new = self._columns is None
@@ -69,8 +92,6 @@ class CSVLogger(Callback):
 
     def _add_columns(self, later: list[str]) -> None:
         """The file anew, whole or not at all, with more columns."""
-        import csv
-
         assert self._columns is not None
         with self.path.open(newline="", encoding="utf-8") as file:
             _, *rows = csv.reader(file, delimiter=self.separator)

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import os
-
 import click
 
 import nnpy as nn
-from nnpy.cli.console import INTERRUPTED, complain
+from nnpy.cli.console import INTERRUPTED, complain, let_go_of_stdout
 from nnpy.cli.installation import info
 from nnpy.cli.training import train
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line and return its exit code: 0, 1 (it failed), 2 (it was asked wrongly), 130 (Ctrl-C)."""
+    """Run the command line and return its exit code: 0,  1 (it failed), 2 (it was asked wrongly), 130 (Ctrl-C),
+    143 (SIGTERM), 129 (SIGHUP)."""
     try:
         code = cli.main(args=arguments, prog_name="nnpy", standalone_mode=False)
     except click.ClickException as error:
         complain(error.format_message())
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt) as error:
         complain("interrupted")
-        return INTERRUPTED
+        return getattr(error, "code", INTERRUPTED)
     except BrokenPipeError:  # `nnpy info | head -1`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains when it flushes stdout at exit
         return 1
+    finally:
+        let_go_of_stdout()
     return code if isinstance(code, int) else 0
 
 

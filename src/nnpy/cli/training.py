@@ -11,16 +11,18 @@ import click
 import numpy as np
 
 import nnpy as nn
+from nnpy.callbacks.base import say
 from nnpy.cli import classifiers
-from nnpy.cli.console import INTERRUPTED, check_core, complain
+from nnpy.cli.console import INTERRUPTED, check_core, complain, terminations
 from nnpy.files import told, try_folder
 
+Pair = tuple[Any, np.ndarray]
 EPOCHS = {"mlp": 25, "cnn": 10}
 
 
 @click.command(
     short_help="Train a classifier of images.",
-    epilog="Ctrl-C stops the training and saves the model as it is then.",
+    epilog="Ctrl-C, or SIGTERM, stops the training and saves the model as it is then.",
 )
 @click.argument("dataset", metavar="DATASET")
 @click.option(
@@ -148,39 +150,43 @@ def train(
     model.compile(
         optimizer=nn.Adam(rate), loss=nn.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"]
     )
-    click.echo(
+    say(
         f"{data.name}: {len(x)} images to train on, {len(held_out[0])} to validate, {len(x_test)} to test; "
         f"{nn.get_num_threads()} threads, seed {seed}"
     )
     if not digits:
-        click.echo(
-            f"{len(data.classes)} classes, {kind} for images of {' x '.join(map(str, x.shape[1:]))}, divided by 255"
-        )
-    start = time.perf_counter()
+        say(f"{len(data.classes)} classes, {kind} for images of {' x '.join(map(str, x.shape[1:]))}, divided by 255")
     try:
-        history = model.fit(
-            shown[0], y, batch_size=batch_size, epochs=epochs, validation_data=(shown[1], held_out[1]),
-            callbacks=stop_if_diverged(model),
-        )  # fmt: skip
-    except KeyboardInterrupt:
+        with terminations():
+            held, test = (shown[1], held_out[1]), (shown[2], y_test)
+            history = fit_and_test(model, (shown[0], y), held, test, data.classes, batch_size, epochs)
+    except KeyboardInterrupt as stop:
         if model.history is None:  # not a step was made
             raise
         refuse_diverged(model)
         save(model, model.history, output, data.classes)
         complain("interrupted; the model is saved as it was then")
-        return INTERRUPTED
-    refuse_diverged(model)
-    seconds = time.perf_counter() - start
-    trained = epochs * len(x)
-    click.echo(f"trained for {seconds:.2f} s, {trained / seconds:,.0f} samples/s with validation")
-
-    scores: Any = model.evaluate(shown[2], y_test, verbose=0, return_dict=True)
-    click.echo(f"\ntest loss {scores['loss']:.4f}, test accuracy {scores['accuracy']:.2%}\n")
-    predicted = model.predict(shown[2], verbose=0).argmax(axis=1)
-    report = nn.metrics.classification_report(y_test, predicted, len(data.classes))
-    click.echo(report_table(report, data.classes))
+        return getattr(stop, "code", INTERRUPTED)
     save(model, history, output, data.classes)
     return 0
+
+
+def fit_and_test(
+    model: nn.Sequential, data: Pair, held: Pair, test: Pair, classes: list[str], batch_size: int, epochs: int
+) -> nn.History:
+    """Train on (images, labels), and say how good the model is then."""
+    start = time.perf_counter()
+    history = model.fit(
+        *data, batch_size=batch_size, epochs=epochs, validation_data=held, callbacks=stop_if_diverged(model)
+    )
+    refuse_diverged(model)
+    seconds, trained = time.perf_counter() - start, epochs * len(data[1])
+    say(f"trained for {seconds:.2f} s, {trained / seconds:,.0f} samples/s with validation")
+    scores: Any = model.evaluate(*test, verbose=0, return_dict=True)
+    say(f"\ntest loss {scores['loss']:.4f}, test accuracy {scores['accuracy']:.2%}\n")
+    predicted = model.predict(test[0], verbose=0).argmax(axis=1)
+    say(report_table(nn.metrics.classification_report(test[1], predicted, len(classes)), classes))
+    return history
 
 
 def _exists(path: Path) -> bool:
@@ -242,4 +248,4 @@ def save(model: nn.Sequential, history: nn.History, folder: Path, classes: list[
         history.save(folder / "history.json")
     except OSError as error:
         raise click.ClickException(f"cannot save to {folder}: {error}") from error
-    click.echo(f"\nwrote {folder / 'model.safetensors'} and {folder / 'history.json'}")
+    say(f"\nwrote {folder / 'model.safetensors'} and {folder / 'history.json'}")

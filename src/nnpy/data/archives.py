@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
+import zipfile
 from pathlib import Path
 
 _ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:")
@@ -17,16 +19,8 @@ class Archive:
     """
 
     def __init__(self, path: Path, who: str):
-        import zipfile
-
         self.path, self.who = path, who
-        self._lock = threading.Lock()
-        try:
-            self._file = zipfile.ZipFile(path)
-        except OSError:
-            raise
-        except Exception as error:  # a damaged one makes zipfile raise whatever comes
-            raise ValueError(f"{who}: cannot read {path}: {told_of(error)}") from error
+        self._open()
         self._entries: dict[str, zipfile.ZipInfo] = {}
         for entry in self._file.infolist():
             name = entry.filename
@@ -37,12 +31,23 @@ class Archive:
             self._entries[name] = entry
         self.names = [name for name, entry in self._entries.items() if not entry.is_dir()]
 
+    def _open(self) -> None:
+        self._lock, self._process = threading.Lock(), os.getpid()
+        try:
+            self._file = zipfile.ZipFile(self.path)
+        except OSError:
+            raise
+        except Exception as error:  # a damaged one makes zipfile raise whatever comes
+            raise ValueError(f"{self.who}: cannot read {self.path}: {told_of(error)}") from error
+
     def read(self, name: str, limit: int) -> bytes:
         """A file's bytes. ValueError for more than ``limit``, or what cannot be unpacked."""
         entry = self._entries[name]
         where = f"{self.who}: cannot read {name} in {self.path}"
         if entry.file_size > limit:
             raise ValueError(f"{where}: expected at most {limit} bytes, got {entry.file_size}; limit= takes more")
+        if self._process != os.getpid():  # forked: the place in the open file, and the lock, are those of the parent
+            self._open()
         try:
             with self._lock:
                 return self._file.read(entry)

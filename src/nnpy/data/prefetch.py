@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-import queue
+import os
 import threading
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -23,47 +24,78 @@ class _Ahead:
         self._batches, self._most = batches, ahead
 
     def __iter__(self) -> Iterator[Any]:
-        made: queue.Queue = queue.Queue(self._most)
-        stop = threading.Event()
-        source = seeds.in_use()
-
-        def put(item: Any) -> bool:
-            while not stop.is_set():
-                try:
-                    made.put(item, timeout=0.1)
-                    return True
-                except queue.Full:
-                    continue
-            return False
-
-        def work() -> None:
-            try:
-                with seeds.using(source):
-                    for item in self._batches:
-                        if not put((_copied(item), None)):
-                            return
-                put((_END, None))
-            except BaseException as error:  # raised where the batch would have been
-                put((_END, error))
-
-        thread = threading.Thread(target=work, name="nnpy-prefetch", daemon=True)
-        thread.start()
+        made = _Made(self._batches, self._most, seeds.in_use())
+        made.thread.start()
         try:
-            while True:
-                item, error = made.get()
-                if error is not None:
-                    raise error
-                if item is _END:
-                    return
-                yield item
+            yield from made
         finally:
-            stop.set()
-            thread.join()
-
+            made.stop()
 
     def in_order(self) -> Iterator[Any]:
         """The batches as evaluation and prediction take them."""
         return iter(_Ahead(in_order(self._batches), self._most))
+
+
+class _Made:
+    """Batches that a thread has made, and their reader takes."""
+
+    def __init__(self, batches: Iterable[Any], most: int, source: seeds.Source):
+        self.batches, self.most, self.source = batches, most, source
+        self.ready: deque[tuple[Any, BaseException | None]] = deque()
+        self.changed = threading.Condition()
+        self.process = os.getpid()
+        self.stopped = False
+        self.asking = True  # the thread is in the source
+        self.thread = threading.Thread(target=self.make, name="nnpy-prefetch", daemon=True)
+
+    def make(self) -> None:
+        try:
+            with seeds.using(self.source):
+                for item in self.batches:
+                    if not self.put(_copied(item), None):
+                        return
+            self.put(_END, None)
+        except BaseException as error:  # raised where the batch would have been
+            self.put(_END, error)
+
+    def put(self, item: Any, error: BaseException | None) -> bool:
+        """Wait for a place; whether more are wanted."""
+        with self.changed:
+            self.asking = False
+            while len(self.ready) >= self.most and not self.stopped:
+                self.changed.wait()
+            if not self.stopped:
+                self.ready.append((item, error))
+                self.asking = item is not _END
+                self.changed.notify_all()
+            return not self.stopped
+
+    def __iter__(self) -> Iterator[Any]:
+        while True:
+            if self.process != os.getpid():
+                raise RuntimeError("prefetch: expected to be read where it began; a forked process has no such thread")
+            with self.changed:
+                while not self.ready:
+                    self.changed.wait()
+                item, error = self.ready.popleft()
+                self.changed.notify_all()
+            if error is not None:
+                raise error
+            if item is _END:
+                return
+            yield item
+
+    def stop(self) -> None:
+        """The reader wants no more. A thread that waits for a place ends now; one that waits for its source, a download
+        perhaps, when that answers: nobody waits for it. In a forked process there is none."""
+        if self.process != os.getpid():
+            return
+        with self.changed:
+            self.stopped = True
+            self.changed.notify_all()
+            waits = not self.asking
+        if waits:
+            self.thread.join()
 
 
 def _copied(item: Any) -> Any:
@@ -86,7 +118,8 @@ class _SizedAhead(_Ahead):
 def prefetch(batches: Iterable[Any], ahead: int = 2) -> Iterable[Any]:
     """The same batches, made in another thread, up to ``ahead`` before they are asked for: preparing them and training
     go on at once. An error appears where its batch would have. It can be read again if ``batches`` can. Arrays are
-    copied, so that ``batches`` may fill the same ones again.
+    copied, so that ``batches`` may fill the same ones again. Who stops reading, as after Ctrl-C, does not wait for a
+    batch that is being made.
 
     Raises TypeError for what is no iterable.
     """

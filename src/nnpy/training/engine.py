@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from nncore.memory import BATCH, DRAW, EPOCH, INDICES, LOCAL, NUMBERS, RATES, ROW, SEED
+from nnpy import interrupts
 from nnpy.compiler import Executable
 from nnpy.data.images import Images
 from nnpy.training.binding import Rates, address, bind, parts
@@ -56,6 +57,7 @@ class Engine(Programs):
         executable = self.training(size, samples).executable
         numbers, state, cells = samples.numbers, self.train_state, self.totals["train"]
         while True:
+            interrupts.check()
             update = training.update
             table = rates.of(update, steps)  # the user's function may be asked, and may train
             self.guard.give_way()
@@ -131,6 +133,7 @@ class Engine(Programs):
     ) -> Iterator[int]:
         state, cells = self.infer_state, self.totals["test"]
         while count:
+            interrupts.check()
             ready = make()
             self.guard.give_way()
             with self._turn("infer"):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnpy import interrupts
 from nnpy.callbacks.base import Callback, CallbackList, as_list, say
 from nnpy.data import inputs as adapt
 from nnpy.data.images import Images
@@ -42,7 +43,8 @@ def evaluate(
         refuse_batch_size("batch_size", data)
     calls = CallbackList(as_list(callbacks), model, {"batch_size": batch})
     start = time.perf_counter()
-    logs = evaluate_data(model, data, batch, steps, calls)
+    with interrupts.kept():
+        logs = evaluate_data(model, data, batch, steps, calls)
     if shown:
         say(f"evaluate  {format_logs(logs)}  {time.perf_counter() - start:.1f} s")
     return logs
@@ -145,13 +147,14 @@ def predict(
         refuse_batch_size("batch_size", x)
     calls.call("on_predict_begin", None)
     start = time.perf_counter()
-    if adapt.is_stream(x):
-        results = _predict_stream(model, adapt.in_order(x), steps, calls)
-    else:
-        arrays = prepare_inputs(model, x)
-        results = _predict_arrays(model, arrays, batch, limit(steps, len(arrays[0]), batch, "steps"), calls)
-        if batch_size is None and type(x) is np.ndarray and len(x) <= BATCH and _same(arrays[0], x):
-            _remember(model, x)
+    with interrupts.kept():
+        if adapt.is_stream(x):
+            results = _predict_stream(model, adapt.in_order(x), steps, calls)
+        else:
+            arrays = prepare_inputs(model, x)
+            results = _predict_arrays(model, arrays, batch, limit(steps, len(arrays[0]), batch, "steps"), calls)
+            if batch_size is None and type(x) is np.ndarray and len(x) <= BATCH and _same(arrays[0], x):
+                _remember(model, x)
     calls.call("on_predict_end", None)
     if shown:
         seconds = time.perf_counter() - start

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numbers
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
-from nnpy.callbacks.base import Callback, Logs, say
+from nnpy.callbacks.base import Callback, Logs, cannot_show, say
 
 REFRESH = 0.1  # seconds between two changes of the bar
 WIDTH = 80  # columns of a line for an epoch
@@ -124,31 +126,43 @@ class Progress(Callback):
         if self._room:
             columns.append(TextColumn("{task.fields[values]}"))
         self._bar = Bar(*columns, console=console, transient=True)
-        self._bar.start()
+        self._show(self._bar.start)
+
+    def _show(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> None:
+        """Change the bar. A terminal that is gone, or full, ends no training."""
+        try:
+            function(*arguments, **options)
+        except (OSError, ValueError) as error:
+            bar, self._bar = self._bar, None
+            with suppress(OSError, ValueError):
+                bar.stop()
+            cannot_show(error)
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         if self._bar is not None:
-            if self._task is not None:
-                self._bar.remove_task(self._task)
-            self._task = self._bar.add_task(
-                f"epoch {epoch + 1}/{self.params['epochs']}", total=self.params["steps"], values=""
-            )
+            self._show(self._begin, f"epoch {epoch + 1}/{self.params['epochs']}")
+
+    def _begin(self, title: str) -> None:
+        if self._task is not None:
+            self._bar.remove_task(self._task)
+        self._task = self._bar.add_task(title, total=self.params["steps"], values="")
 
     def on_progress(self, batch: int, logs: Logs | None = None) -> None:
         now = time.perf_counter()
         if self._bar is not None and now - self._shown > REFRESH:
             self._shown = now
-            self._bar.update(self._task, completed=batch + 1, values=fitting(logs or {}, self._room))
+            values = fitting(logs or {}, self._room)
+            self._show(self._bar.update, self._task, completed=batch + 1, values=values)
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         line = epoch_line(epoch, self.params["epochs"], logs or {}, self.seconds, self.samples)
         if self._bar is not None:
-            self._bar.console.print(line, highlight=False, soft_wrap=True)
+            self._show(self._bar.console.print, line, highlight=False, soft_wrap=True)
         elif self.verbose:
             say(line)
 
     def close(self) -> None:
         """Give the terminal back, also after an interruption."""
         if self._bar is not None:
-            self._bar.stop()
+            self._show(self._bar.stop)
             self._bar = self._task = None

@@ -11,7 +11,7 @@ from weakref import WeakSet
 
 import numpy as np
 
-from nnpy import seeds
+from nnpy import interrupts, seeds
 from nnpy.callbacks.base import CallbackList
 from nnpy.callbacks.history import History
 
@@ -71,7 +71,8 @@ class Training:
             elif first not in (0, self.number):
                 raise ValueError(f"{who}: expected initial_epoch={self.number}, where training stands, got {first}")
             self.callbacks, self.history, self.stop = callbacks, history, False
-            yield
+            with interrupts.kept():
+                yield
         finally:
             self.thread = 0
             self._resumed = None

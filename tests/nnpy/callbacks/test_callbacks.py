@@ -192,6 +192,96 @@ def test_csv_logger_gives_later_values_columns(rng, tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["log.csv"]
 
 
+def appended(path, content):
+    """The file, as bytes, after an epoch whose loss is 0.5 was appended."""
+    path.write_bytes(content)
+    callback = nn.CSVLogger(path, append=True)
+    callback.on_train_begin()
+    callback.on_epoch_end(7, {"loss": 0.5})
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    return path.read_bytes()
+
+
+def test_csv_logger_appends_behind_a_crash(tmp_path, recwarn):
+    """What a process that died while it wrote has left: whole lines stay, and a line is never glued to a torn one."""
+    path, whole, line = tmp_path / "log.csv", b"epoch,loss\r\n0,1.5\r\n", b"7,0.5\r\n"
+    assert appended(path, whole) == whole + line
+    for nothing in (b"", b"\r\n", b"e", b"epoch", b"epoch,lo"):
+        assert appended(path, nothing) == b"epoch,loss\r\n" + line
+    assert not recwarn.list
+    for torn in (b"1", b"1,", b"1,0.2"):
+        with pytest.warns(nn.AdviceWarning, match="ended in a torn line, which is taken off: '1"):
+            assert appended(path, whole + torn) == whole + line
+    assert appended(path, b"\xef\xbb\xbf" + whole) == whole + line  # a mark of UTF-8, as spreadsheets write it
+    assert appended(path, b'epoch,"a, b"\r\n0,1\r\n') == b'epoch,"a, b",loss\r\n0,1,NA\r\n7,NA,0.5\r\n'
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "epoch,loss\n0,1\n".encode("utf-16"), "epoch,präzision\n".encode("latin-1"), b"epoch;loss\n0;1\n", b"loss\n1\n",
+        b"a text of somebody", b"\n\nepoch,loss\n", b"epoch," + b"x" * 200_000 + b"\n",
+    ],
+)  # fmt: skip
+def test_csv_logger_appends_to_no_other_files(content, tmp_path):
+    with pytest.raises(ValueError, match=r"CSVLogger: cannot append to .*log\.csv: expected a (CSV file in|first line)"):
+        appended(tmp_path / "log.csv", content)
+    assert (tmp_path / "log.csv").read_bytes() == content
+
+
+class Failing(io.StringIO):
+    """A stdout whose disk is full, or whose pipe is closed, after some lines."""
+
+    def __init__(self, error, lines):
+        super().__init__()
+        self.error, self.left = error, lines
+
+    def flush(self):
+        self.left -= 1
+        if self.left < 0:
+            raise self.error
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(32, "Broken pipe"), OSError(28, "No space left"), ValueError("closed")])
+def test_a_stdout_that_fails_ends_no_training(error, rng, monkeypatch):
+    net, x = regression(), rng.normal(size=(9, 5))
+    monkeypatch.setattr("sys.stdout", Failing(error, 1))
+    with pytest.warns(nn.AdviceWarning, match="stdout cannot be written to .*: the work goes on") as told:
+        net.fit(x, np.zeros((9, 2)), epochs=4, verbose=2)
+    assert len(net.history.epoch) == 4 and len(told) == 1
+    net.evaluate(x, np.zeros((9, 2)), verbose=2)
+    net.predict(x, verbose=2)
+
+
+def test_a_terminal_that_goes_away_ends_no_training(rng, monkeypatch):
+    """As when its window is closed: rich cannot write to it any more."""
+    rich = pytest.importorskip("rich.console")
+
+    class Gone(io.StringIO):
+        writes = 0
+
+        def write(self, text):
+            Gone.writes += 1
+            if Gone.writes > 20:
+                raise OSError(5, "Input/output error")
+            return super().write(text)
+
+    net, x = regression(), rng.normal(size=(9, 5))
+    console = rich.Console(file=Gone(), force_terminal=True, width=100)
+    monkeypatch.setattr("nnpy.training.progress.live_console", lambda: console)
+    monkeypatch.setattr("nnpy.training.progress.REFRESH", 0)
+    with pytest.warns(nn.AdviceWarning, match="cannot be written to .*Input/output error"):
+        net.fit(x, np.zeros((9, 2)), epochs=40, verbose=1)
+    assert len(net.history.epoch) == 40 and Gone.writes > 20
+
+
+def test_letters_that_stdout_has_not_are_written_in_ascii(rng, monkeypatch):
+    stdout = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr("sys.stdout", stdout)
+    nn.callbacks.base.say("präzision 0.5")
+    assert stdout.buffer.getvalue().decode().strip() == r"pr\xe4zision 0.5"
+
+
 def test_terminate_on_nan(rng):
     net = regression(nn.SGD(1e18))
     x, y = rng.normal(size=(64, 5)), rng.normal(size=(64, 2))

@@ -16,7 +16,7 @@ import pytest
 import nncore
 import nnpy
 from nnpy import cli
-from nnpy.cli import installation
+from nnpy.cli import console, installation
 
 COMMAND = [sys.executable, "-m", "nnpy"]
 QUICK = ["train", "mnist", "--epochs", "1", "--batch-size", "500"]
@@ -158,7 +158,8 @@ def test_wrong_isa_is_one_line():
     assert result.stderr.startswith("nnpy: NNCORE_ISA=v9: expected one of") and result.stderr.count("\n") == 1
 
 
-def test_ctrl_c_saves_the_model(tmp_path):
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_signals_save_the_model(number, code, tmp_path):
     process = subprocess.Popen(
         [*COMMAND, "train", "mnist", "--epochs", "100000"],
         cwd=tmp_path,
@@ -169,15 +170,40 @@ def test_ctrl_c_saves_the_model(tmp_path):
     for line in process.stdout:  # in the second epoch
         if line.startswith("epoch"):
             break
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == code
     assert "wrote model.safetensors and history.json" in out
     assert err == "nnpy: interrupted; the model is saved as it was then\n"
     assert len(json.loads((tmp_path / "history.json").read_text())["epoch"]) >= 1
     (x, y), _ = nnpy.data.load_mnist()
     _, accuracy = nnpy.load_model(tmp_path / "model.safetensors").evaluate(x.astype("float32") / 255, y, verbose=0)
     assert accuracy > 0.7
+
+
+def test_signals_that_are_ignored_stay_so():
+    """As under nohup; and they are what they were afterwards."""
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with pytest.raises(console.Terminated) as raised, console.terminations():
+            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert raised.value.code == 143 and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_closed_pipe_loses_no_model(tmp_path):
+    """``nnpy train mnist | head -1``: it trains to the end, and the model is saved."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen([*COMMAND, *QUICK], cwd=tmp_path, text=True, **pipes)
+    assert "images to train on" in process.stdout.readline()
+    process.stdout.close()
+    err = process.stderr.read()
+    assert process.wait(120) == 0, err
+    assert "stdout cannot be written to" in err and "Exception ignored" not in err
+    assert nnpy.load_model(tmp_path / "model.safetensors").history is None
 
 
 def test_info(capsys):

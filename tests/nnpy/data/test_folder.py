@@ -1,13 +1,14 @@
 """Folders and zip files of images, and batches that are prepared in other threads."""
 
 import os
+import signal
 import struct
 import threading
 import time
 import warnings
 import zipfile
 import zlib
-from contextlib import closing
+from contextlib import closing, suppress
 
 import numpy as np
 import pytest
@@ -164,7 +165,8 @@ def test_prefetch_ends_with_its_reader():
     before = threading.active_count()
     with closing(iter(prefetch(iter(range(10**9))))) as running:
         next(running)
-    assert threading.active_count() == before
+    while threading.active_count() > before:  # it was not waited for where it was making a batch
+        time.sleep(0.001)
 
     def broken():
         yield 1
@@ -180,6 +182,68 @@ def test_prefetch_ends_with_its_reader():
             prefetch(bad)
     with pytest.raises(ValueError, match="expected ahead to be a positive integer"):
         prefetch([], 0)
+
+
+def test_who_stops_reading_does_not_wait_for_the_source():
+    """A download that does not come: Ctrl-C ends the reader, and the thread ends when its source answers."""
+    came, answer = threading.Event(), threading.Event()
+
+    def slow():
+        yield 1
+        came.set()
+        answer.wait()
+        yield 2
+
+    running = iter(prefetch(slow()))
+    assert next(running) == 1 and came.wait(60)
+    thread = next(t for t in threading.enumerate() if t.name == "nnpy-prefetch")
+    running.close()
+    assert thread.is_alive()
+    answer.set()
+    thread.join(60)
+    assert not thread.is_alive()
+
+
+def test_control_c_while_a_source_is_waited_for():
+    """The signal comes when the reader waits for its batch, which would never come."""
+    answer = threading.Event()
+
+    def slow():
+        yield 1
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        answer.wait()
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            list(prefetch(slow()))
+    finally:
+        answer.set()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_threads_of_a_pass_are_not_waited_for_in_a_forked_child(folder, archive):
+    """What a thread would have to make is refused; new passes, and files of an open archive, are read."""
+    ahead, data = iter(prefetch(iter(range(10**9)))), ImageFolder(archive / "inner", batch_size=1)
+    whole, running = data.load()[0], iter(data)
+    next(ahead), next(running)
+
+    def refused(iterator):
+        try:
+            next(iterator)
+        except RuntimeError as error:
+            return "a forked process has no such thread" in str(error)
+
+    child = os.fork()
+    if child == 0:
+        code = 1
+        with suppress(BaseException):
+            good = refused(ahead) and refused(running) and np.array_equal(data.load()[0], whole)
+            ahead.close()
+            code = 7 if good and list(prefetch([1, 2])) == [1, 2] else 2
+        os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    assert next(ahead) == 1 and np.array_equal(data.load()[0], whole)
+    ahead.close()
 
 
 def test_fit_on_prefetched_batches():
