@@ -24,12 +24,12 @@ nncore: kernels
 nncore: encoding ops costs products jit jit_cache
 nncore: reference reference_arrays reference_images reference_steps
 nncore
-nnpy: config checks files hints interrupts locks tensors
+nnpy: config checks files hints interrupts locks sealed tensors
 nnpy: graph registry seeds schedules
 nnpy: tree parameters
 nnpy: ops
 nnpy: compiler
-nnpy: activations initializers regularizers data
+nnpy: activations constraints initializers regularizers data
 nnpy: optimizers losses
 nnpy: metrics layers
 nnpy: structure

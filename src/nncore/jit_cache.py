@@ -7,12 +7,10 @@ the user's cache folder.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import re
 import sys
-import tempfile
 import types
 from contextlib import suppress
 from pathlib import Path
@@ -47,6 +45,8 @@ def folder() -> Path | None:
 
 def key(f: types.FunctionType, *options) -> str | None:
     """A name for the kernel of a function; None if the function refers to what may change unseen."""
+    import hashlib
+
     import llvmlite
     import llvmlite.binding as llvm
 
@@ -95,6 +95,8 @@ def load(name: str) -> Loaded | None:
 
 def store(name: str, symbol: str, text: str) -> None:
     """Keep a kernel: ``text``, in which it is the function ``symbol``. What cannot be written is made again."""
+    import tempfile
+
     where = folder()
     if where is None:
         return
@@ -106,6 +108,8 @@ def store(name: str, symbol: str, text: str) -> None:
 
 
 def _checksum(symbol: str, text: str) -> str:
+    import hashlib
+
     return hashlib.sha256(f"{symbol}\n{text}".encode()).hexdigest()
 
 

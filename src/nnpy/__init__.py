@@ -5,6 +5,7 @@ from nnpy import (
     activations,
     callbacks,
     config,
+    constraints,
     data,
     hints,
     initializers,
@@ -108,14 +109,14 @@ __all__ = [
     "Minimum", "Model", "ModelCheckpoint", "Multiply", "PReLU", "Parameter", "Permute", "ReLU", "RepeatVector",
     "Reshape", "Residual", "SeparableConv2D", "Sequential", "Softmax", "SpatialDropout1D", "SpatialDropout2D",
     "Subtract", "Tensor", "TerminateOnNaN", "UpSampling1D", "UpSampling2D", "ZeroPadding1D", "ZeroPadding2D",
-    "activations", "callbacks", "config", "data", "explain", "floatx", "get_num_threads", "get_seed",
+    "activations", "callbacks", "config", "constraints", "data", "explain", "floatx", "get_num_threads", "get_seed",
     "initializers", "layers", "load_model", "losses", "metrics", "models", "ops", "optimizers", "regularizers",
     "schedules", "set_floatx", "set_num_threads", "set_seed",
 ]  # fmt: skip
 
 for _module in (
-    activations, callbacks, config, data, initializers, layers, losses, metrics, ops, optimizers, regularizers,
-    schedules,
+    activations, callbacks, config, constraints, data, initializers, layers, losses, metrics, ops, optimizers,
+    regularizers, schedules,
 ):  # fmt: skip
     _module.__getattr__ = hints.missing(_module.__name__, _module.__all__)  # type: ignore[method-assign]
 __getattr__ = hints.missing("nnpy", __all__)

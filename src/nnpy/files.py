@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import os
-import secrets
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -65,12 +63,16 @@ def _replace(target: Path, write: Callable[[BinaryIO], Any], mode: int | None) -
 
 def _prefix(target: Path) -> str:
     """How the names of a path's temporary files begin: the name may be as long as names can be, these are longer."""
+    import hashlib
+
     return f".nnpy-{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]}-"
 
 
 def _make(folder: Path, prefix: str, mode: int) -> tuple[Path, int]:
     """A new file that nobody else has, open for writing and locked for as long as it is: by that others see that its
     writer lives, wherever it runs."""
+    import secrets
+
     while True:
         path = folder / f"{prefix}{secrets.token_hex(8)}.tmp"
         number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode | stat.S_IWUSR)

@@ -201,18 +201,20 @@ class Parameter(Variable):
     """A variable of a layer: what an optimizer changes, or, not ``trainable``, a kernel: running statistics.
 
     Once the model is built its value is a view of the model's flat buffer. ``regularizer``: what adds a penalty on it
-    to the loss.
+    to the loss; ``constraint``: what it is made to be after each update.
     """
 
     trainable: bool
     owner: Any  # the layer that made it
     regularizer: Any
+    constraint: Any
 
     def __init__(
-        self, value: np.ndarray, name: str, trainable: bool = True, owner: Any = None, regularizer: Any = None
-    ):
+        self, value: np.ndarray, name: str, trainable: bool = True, owner: Any = None, regularizer: Any = None,
+        constraint: Any = None,
+    ):  # fmt: skip
         super().__init__(value, name, "weight")
-        self.__dict__.update(trainable=trainable, owner=owner, regularizer=regularizer)
+        self.__dict__.update(trainable=trainable, owner=owner, regularizer=regularizer, constraint=constraint)
 
 
 class Node:

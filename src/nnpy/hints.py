@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 import sys
@@ -64,6 +63,8 @@ def elsewhere(name: str) -> bool:
 
 def meant(name: str, known: Iterable[str]) -> str:
     """"; did you mean 'epochs'?", or nothing."""
+    import difflib
+
     close = difflib.get_close_matches(name, [each for each in known if each != name], 1)
     return f"; did you mean {close[0]!r}?" if close else ""
 

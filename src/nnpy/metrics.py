@@ -227,14 +227,23 @@ class SparseCategoricalCrossentropy(MeanMetric):
 
     direction = "min"
 
-    def __init__(self, name: str | None = None, *, from_logits: bool = False, axis: int = -1):
+    def __init__(
+        self, name: str | None = None, *, from_logits: bool = False, ignore_class: int | None = None, axis: int = -1
+    ):
         super().__init__(name)
-        loss = losses.SparseCategoricalCrossentropy(from_logits, axis=axis)
-        self.from_logits, self.axis = loss.from_logits, loss.axis
+        self._loss = losses.SparseCategoricalCrossentropy(from_logits, ignore_class, axis=axis)
+        self.from_logits, self.ignore_class, self.axis = self._loss.from_logits, self._loss.ignore_class, axis
 
     def call(self, y_true, y_pred):
         self._expect(y_true, "index", "class numbers")
-        return losses.SparseCategoricalCrossentropy(self.from_logits, axis=self.axis).call(y_true, y_pred)
+        return self._loss.call(y_true, y_pred)
+
+    def update(self, variables, y_true, y_pred, weights=None):
+        valid = self._loss.valid(y_true)
+        if valid is not None:
+            valid = ops.cast(valid, "real")
+            weights = valid if weights is None else ops.multiply(ops.broadcast_to(weights, valid.sizes), valid)
+        return super().update(variables, y_true, y_pred, weights)
 
 
 class ConfusionMatrix(Metric):

@@ -76,7 +76,7 @@ class Model(Network):
         self._training.reset(self._training.seed)
 
     @keywords
-    def summary(self, print_fn: Callable[[str], Any] = print, memory: bool = False, batch_size: int = 32) -> None:
+    def summary(self, *, print_fn: Callable[[str], Any] = print, memory: bool = False, batch_size: int = 32) -> None:
         """Print a table of the layers, what they give, and their parameters. ``memory``: also what predicting and, for
         a compiled model, training take for batches of ``batch_size``, as planned; its input's sizes must be known."""
         from nnpy.summary import memory_of, summary
@@ -134,6 +134,9 @@ class Model(Network):
                 self._training.reset(settings.seed)
             self._settings, self._engine = settings, engine
             self._fast.clear()
+
+    def _advice(self, name: str) -> str:
+        return "; call compile(), which says how to train" if name in ("optimizer", "loss") else ""
 
     @property
     def optimizer(self) -> Any:

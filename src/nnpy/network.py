@@ -32,6 +32,11 @@ class Network(Layer):
     def _forget(self) -> None:
         """The structure has changed."""
 
+    def _argument(self, name: str, value: Any) -> Any:
+        if name == "trainable":
+            return value
+        raise AttributeError(f"{self}: {name} is set when it is made: {type(self).__name__}({name}=...)")
+
     def _connect(self, given: Any, result: Any, traced: Traced | None = None, again: Again | None = None) -> None:
         """``again``: runs the layers, where that is code and not the calls between the tensors; ``traced``: its run."""
         self._ensure_name()

@@ -7,7 +7,6 @@ the same names.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -19,14 +18,17 @@ import numpy as np
 
 from nnpy.checks import shown
 from nnpy.hints import elsewhere, keyword, plain
+from nnpy.sealed import Sealed
 
 _classes: dict[str, dict[str, type[Configurable]]] = {}
 _plain: dict[str, dict[str, type[Configurable]]] = {}  # the same by ``plain`` names
 T = TypeVar("T", bound="Configurable")
 
 
-class Configurable:
-    """Something whose constructor arguments say all about it. ``group``: the kind of thing it is ("loss")."""
+class Configurable(Sealed):
+    """Something whose constructor arguments say all about it. ``group``: the kind of thing it is ("loss").
+
+    What the arguments said cannot be set anew, unless the class says what that does: steps may be compiled of it."""
 
     group: ClassVar[str] = ""
     key: ClassVar[str] = ""  # what the class is known by in its group
@@ -67,6 +69,14 @@ class Configurable:
                 "attributes of the same names, or define get_config()"
             )
         return {name: getattr(self, name) for name in named}
+
+    def _argument(self, name: str, value: Any) -> Any:
+        kind = type(self).__name__
+        raise AttributeError(f"{kind}: {name} is set when it is made; make another one: {kind}({name}=...)")
+
+    def _anew(self, name: str, value: Any) -> Any:
+        """The attribute ``name`` as the constructor makes it of ``value``. Raises what that raises."""
+        return getattr(type(self)(**{**self._arguments(), name: value}), name)
 
     def to_json(self) -> Any:
         """The object as JSON, for ``from_json`` or the group's ``get``."""
@@ -249,6 +259,8 @@ def snake(name: str) -> str:
 
 def unknown(what: str, name: str, known: Iterable[str]) -> ValueError:
     """The error for a name that is not known: the closest one, and all of them."""
+    import difflib
+
     names = {plain(each): each for each in known}  # "adam_w" and "adamw" are the same name
     hint = "; this version does not have it" if elsewhere(name) else ""
     close = difflib.get_close_matches(name, names.values(), 1)

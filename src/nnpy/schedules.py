@@ -123,6 +123,7 @@ class CosineDecay(Schedule):
         initial_learning_rate: float,
         decay_steps: int,
         alpha: float = 0.0,
+        *,
         warmup_target: float | None = None,
         warmup_steps: int = 0,
     ):

@@ -36,9 +36,9 @@ class Sequential(Model):
     def __init__(
         self,
         layers: Iterable[Any] | None = None,
+        trainable: bool = True,
         name: str | None = None,
         *,
-        trainable: bool = True,
         seed: int | None = None,
         **unknown: Any,
     ):

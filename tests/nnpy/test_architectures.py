@@ -8,8 +8,8 @@ from nnpy import ops
 
 
 def autoencoder():
-    encoder = nn.Sequential([nn.Dense(6, "relu"), nn.Dense(2)], "encoder")
-    decoder = nn.Sequential([nn.Dense(6, "relu"), nn.Dense(8)], "decoder")
+    encoder = nn.Sequential([nn.Dense(6, "relu"), nn.Dense(2)], name="encoder")
+    decoder = nn.Sequential([nn.Dense(6, "relu"), nn.Dense(8)], name="decoder")
     source = nn.Input((8,))
     return nn.Model(source, decoder(encoder(source))), lambda x: (x, x)
 
@@ -22,7 +22,7 @@ class Distance(nn.Layer):
 
 
 def siamese():
-    tower = nn.Sequential([nn.Dense(6, "tanh"), nn.Dense(4)], "tower")
+    tower = nn.Sequential([nn.Dense(6, "tanh"), nn.Dense(4)], name="tower")
     left, right = nn.Input((8,), name="left"), nn.Input((8,), name="right")
     score = nn.Dense(1, name="score")(Distance()(tower(left), b=tower(right)))
     return nn.Model([left, right], score), lambda x: ([x, x[::-1].copy()], x[:, :1])

@@ -73,7 +73,7 @@ def test_planted_links_are_not_followed(tmp_path, monkeypatch):
     mine.write_bytes(b"precious")
     prefix = nnpy.files._prefix(tmp_path / "file")
     tokens = iter(["taken", "free"])
-    monkeypatch.setattr(nnpy.files.secrets, "token_hex", lambda count: next(tokens))
+    monkeypatch.setattr("secrets.token_hex", lambda count: next(tokens))
     (tmp_path / f"{prefix}taken.tmp").symlink_to(mine)
     with pytest.raises(FileExistsError, match="cannot write"):
         write_whole(tmp_path / "file", content(b"new"))

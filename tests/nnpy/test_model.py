@@ -290,7 +290,7 @@ def test_inputs_and_outputs_of_layers_and_models(rng):
     with pytest.raises(AttributeError, match=r"Add 'add.*': has no input before it is called"):
         _ = merged.input
     with pytest.raises(AttributeError, match="Sequential 'lazy': has no output before it is built"):
-        _ = nn.Sequential([nn.Dense(2)], "lazy").output
+        _ = nn.Sequential([nn.Dense(2)], name="lazy").output
     result = merged([a, b])
     assert merged.input == [a, b] and merged.output is result
     assert nn.Model([a, b], result).input == [a, b]

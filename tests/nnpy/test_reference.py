@@ -20,6 +20,7 @@ GROUPS = {
     "Schedules": nn.schedules,
     "Initializers": nn.initializers,
     "Regularizers": nn.regularizers,
+    "Constraints": nn.constraints,
     "Callbacks": nn.callbacks,
     "Operations": nn.ops,
 }

@@ -92,9 +92,10 @@ def test_the_loss_of_an_epoch_is_the_mean_of_its_batches(rng, dtype, tolerance):
     every_batch = []
     batches = nn.LambdaCallback(on_train_batch_end=lambda batch, logs: every_batch.append(logs["loss"]))
     streamed = [(x[i : i + 32], y[i : i + 32]) for i in (0, 32, 64)]
-    for arguments, options in (((x, y), {}), ((x, y), {"callbacks": batches}), ((iter(streamed),), {})):
+    size = {"batch_size": 32}
+    for arguments, options in (((x, y), size), ((x, y), {**size, "callbacks": batches}), ((iter(streamed),), {})):
         again = regularized(dtype)
-        history = again.fit(*arguments, batch_size=32, shuffle=False, verbose=0, **options).history
+        history = again.fit(*arguments, shuffle=False, verbose=0, **options).history
         assert history["loss"][0] == pytest.approx(expected, rel=tolerance)
     np.testing.assert_allclose(every_batch[:1], seen[:1], rtol=tolerance)
     assert every_batch[-1] == pytest.approx(expected, rel=tolerance)

@@ -75,7 +75,8 @@ def test_structure_alone(rng, tmp_path):
     """A model that was not compiled, lazily built, in float64, with a frozen layer."""
     nn.set_floatx("float64")
     try:
-        net = nn.Sequential([nn.Dense(5, name="d"), nn.BatchNormalization(name="bn"), nn.Dense(2, name="e")], "deep")
+        norm = nn.BatchNormalization(name="bn")
+        net = nn.Sequential([nn.Dense(5, name="d"), norm, nn.Dense(2, name="e")], name="deep")
         with pytest.raises(ValueError, match="not built"):
             net.save(tmp_path / "net.safetensors")
         net.build((None, 3))
@@ -142,7 +143,7 @@ def test_two_nested_models_with_equal_names(rng, tmp_path):
 
 
 def small(units=4):
-    return nn.Sequential([nn.Input((3,)), nn.Dense(units, name="hidden"), nn.Dense(2, name="out")], "small")
+    return nn.Sequential([nn.Input((3,)), nn.Dense(units, name="hidden"), nn.Dense(2, name="out")], name="small")
 
 
 def test_what_does_not_fit_is_told_and_changes_nothing(tmp_path):
@@ -154,7 +155,8 @@ def test_what_does_not_fit_is_told_and_changes_nothing(tmp_path):
         ValueError, match=r"w.safetensors: Dense 'hidden': expected hidden/kernel of shape \(3, 5\), got \(3, 4\)"
     ):
         net.load_weights(path)
-    net = nn.Sequential([nn.Input((3,)), nn.Dense(4, name="hidden"), nn.Dense(2, name="out", use_bias=False)], "small")
+    last = nn.Dense(2, name="out", use_bias=False)
+    net = nn.Sequential([nn.Input((3,)), nn.Dense(4, name="hidden"), last], name="small")
     with pytest.raises(ValueError, match=r"does not fit Sequential 'small': the file has also out/bias"):
         net.load_weights(path)
     net = nn.Sequential(
@@ -326,7 +328,7 @@ def test_copies_and_pickles_go_on_as_the_original(rng, copied):
 
 def test_copies_of_what_was_not_trained_or_built(rng):
     x = rng.normal(size=(4, 3))
-    lazy = nn.Sequential([nn.Dense(2)], "lazy")
+    lazy = nn.Sequential([nn.Dense(2)], name="lazy")
     lazy.compile("sgd", "mse")
     other = copy.deepcopy(lazy)
     assert not other.built and other.compiled and other.predict(x).shape == (4, 2) and not lazy.built

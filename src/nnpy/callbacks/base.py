@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Self
@@ -10,6 +9,7 @@ from typing import Any, Self
 from nnpy.checks import shown
 from nnpy.hints import advise
 from nnpy.registry import refuse_arguments
+from nnpy.sealed import Sealed
 
 Logs = dict[str, float]
 
@@ -40,7 +40,7 @@ def cannot_show(error: Exception) -> None:
         advise(f"stdout cannot be written to ({error}): the work goes on without a word")
 
 
-class Callback:
+class Callback(Sealed):
     """Subclass it and override what you need. ``self.model``: the model, ``self.params``: what fit was told.
 
     Steps run in compiled stretches of about 50 ms. Where a callback overrides a hook of batches, a stretch is one step;
@@ -195,6 +195,8 @@ def check_hook(owner: str, name: str) -> None:
     """Raises TypeError for a hook that there is none of, with the nearest there is."""
     hooks = [hook for hook in vars(Callback) if hook.startswith("on_")]
     if name not in hooks:
+        import difflib
+
         close = difflib.get_close_matches(name, hooks, 1, 0.0)[0]
         raise TypeError(f"{owner}: unknown hook {name!r}; did you mean {close!r}? There are {', '.join(hooks)}")
 

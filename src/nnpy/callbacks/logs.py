@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import math
 import os
@@ -76,6 +75,8 @@ class CSVLogger(Callback):
             write_whole(self.path, lambda file: file.write(kept), "CSVLogger")
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        import csv
+
         values: dict[str, Any] = {"epoch": epoch, **(logs or {})}
         try:
             new = self._columns is None
@@ -92,6 +93,8 @@ class CSVLogger(Callback):
 
     def _add_columns(self, later: list[str]) -> None:
         """The file anew, whole or not at all, with more columns."""
+        import csv
+
         assert self._columns is not None
         with self.path.open(newline="", encoding="utf-8") as file:
             _, *rows = csv.reader(file, delimiter=self.separator)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import string
 from pathlib import Path
 from typing import Any
 
@@ -87,12 +86,16 @@ class EarlyStopping(Callback):
         super().__init__()
         who = "EarlyStopping"
         self._compare = Monitor(who, monitor, mode, min_delta)
-        self.monitor, self.verbose = monitor, verbose
+        self.verbose = verbose
         self.patience = integer(who, "patience", patience, least=0)
         self.baseline = None if baseline is None else real(who, "baseline", baseline)
         self.restore_best_weights = flag(who, "restore_best_weights", restore_best_weights)
         self.start_from_epoch = integer(who, "start_from_epoch", start_from_epoch, least=0)
         self._reset()
+
+    @property
+    def monitor(self) -> str:
+        return self._compare.monitor
 
     _kept = ("wait", "stopped_epoch", "best_epoch", "best", "best_weights")
 
@@ -168,11 +171,15 @@ class ModelCheckpoint(Callback):
         if save_freq != "epoch":
             raise ValueError(f"{who}: expected save_freq='epoch', got {save_freq!r}")
         self._compare = Monitor(who, monitor, mode)
-        self.monitor, self.verbose = monitor, verbose
+        self.verbose = verbose
         self.save_best_only = flag(who, "save_best_only", save_best_only)
         self.save_weights_only = flag(who, "save_weights_only", save_weights_only)
         threshold = initial_value_threshold
         self.best = None if threshold is None else real(who, "initial_value_threshold", threshold)
+
+    @property
+    def monitor(self) -> str:
+        return self._compare.monitor
 
     def get_state(self) -> dict[str, Any]:
         return {"best": self.best}
@@ -217,6 +224,8 @@ class ModelCheckpoint(Callback):
 
 def _check_pattern(who: str, pattern: str) -> None:
     """Raises ValueError for a pattern of which no path can be made: braces, or a format that is none of numbers."""
+    import string
+
     try:
         names = {field for _, field, _, _ in string.Formatter().parse(pattern) if field is not None}
         if bad := [name for name in names if not name.isidentifier()]:

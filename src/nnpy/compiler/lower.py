@@ -19,11 +19,12 @@ from nnpy.compiler.memory import Buffer, Slot, plan
 from nnpy.compiler.schedule import Call, schedule
 from nnpy.compiler.views import Address, View, Views, address, broadcast_strides, merged
 from nnpy.graph import Node, Tensor, Variable, count_of
-from nnpy.ops.base import StepSpec, Sums
+from nnpy.ops.base import StepSpec, Stream, Sums
 from nnpy.ops.shape import contiguous
 
 _MANY_ROWS = 192
 _IN_CACHE = 1 << 19
+_SEEDED = 1 << 31  # numbers of streams with seeds of their own begin here
 
 
 @cache
@@ -57,7 +58,7 @@ class Lowering:
         self._used = used
         self._buffers: dict[Tensor, Buffer] = {}
         self._all: list[Buffer] = []
-        self._streams: dict[Any, int] = {}
+        self._streams: dict[Stream, int] = {}
         self._summed: dict[Tensor, tuple[Node, Tensor, dict[str, Tensor]]] = {}
         self._copies: dict[Tensor, Slot] = {}
 
@@ -122,9 +123,14 @@ class Lowering:
         buffer = self._add(Buffer(max(1, nbytes)))
         return Slot(buffer, 0, nbytes)
 
-    def stream(self, key: Any) -> int:
-        """The number of a random stream: two nodes that draw never share one."""
-        return self._streams.setdefault(key, len(self._streams))
+    def stream(self, key: Stream) -> int:
+        """The number of a random stream: two nodes that draw never share one. Those of a seed of their own are numbered
+        by it, and by how many of this seed came before."""
+        if key not in self._streams:
+            before = sum(other.seed == key.seed for other in self._streams)
+            mixed = 0 if key.seed is None else (key.seed * 0x9E3779B1) % _SEEDED
+            self._streams[key] = before if key.seed is None else _SEEDED + (mixed + before) % (_SEEDED - 1)
+        return self._streams[key]
 
     def number_streams(self, nodes: Sequence[Node]) -> None:
         """In the order of the graph, which does not depend on the order in which it was made."""
@@ -361,6 +367,11 @@ class Lowering:
             "chain", out=out, rows=count // max(1, cols), cols=cols, ld_out=cols, ld_x=cols,
             work=count * (1 + len(steps)), steps=steps, step_ld=cols, shape=shape, **given,
         )  # fmt: skip
+
+    def take(self, other: Lowering) -> None:
+        """The calls of another graph come after those that there are."""
+        self.calls += other.calls
+        self._all += other._all
 
     def scalar_function(self, compiled, output: Tensor, inputs: Sequence[Tensor]) -> None:
         """output = compiled(inputs) element by element; ``compiled`` is a kernel of nncore.jit."""

@@ -13,7 +13,7 @@ from nnpy.compiler.fuse import fuse, fuse_updates, join_chains, variables_first
 from nnpy.compiler.lower import Lowering
 from nnpy.compiler.passes import PASSES
 from nnpy.compiler.specialise import again
-from nnpy.compiler.updates import GRADIENT_READERS, bind_gradients, copy_gradients, lower_updates
+from nnpy.compiler.updates import GRADIENT_READERS, bind_gradients, copy_gradients, lower_constraints, lower_updates
 from nnpy.compiler.views import Views
 from nnpy.graph import Node, Tensor, Variable, ordered
 from nnpy.ops.base import label
@@ -106,7 +106,7 @@ def compile_step(
         low.announce(item.node)
     for tensor, copy in before.items():
         low.copy(copy, tensor, 0, views.of(copy).strides)
-    left = []
+    left, constraints = [], []
     for item in items:
         low.node = item.node
         if apart and item.node.operation.name in GRADIENT_READERS:
@@ -114,11 +114,15 @@ def compile_step(
             apart = []
         if item.node.operation.name == "update":
             left.append(item.node)
+        elif item.node.operation.name == "constrain":
+            constraints.append(item.node)
         elif item.is_chain:
             low.chain(item)
         else:
             item.node.operation.lower(item, low)
     lower_updates(left, low)
+    if constraints:
+        lower_constraints(constraints, low)
     for tensor in held:
         low.slot(tensor).buffer.held = True
     code, memory = low.finish(arena, "phases" not in without, "reuse_memory" not in without)

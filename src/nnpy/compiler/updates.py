@@ -1,12 +1,16 @@
-"""The end of a training step: gradients in one flat buffer, clipped, and the optimizer's pass over it."""
+"""The end of a training step: gradients in one flat buffer, clipped, the optimizer's pass over it, and constraints."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+from nnpy.compiler.differentiate import in_order
+from nnpy.compiler.fuse import fuse
 from nnpy.compiler.lower import Lowering
+from nnpy.compiler.views import Views
 from nnpy.graph import Node, Tensor, Variable
+from nnpy.ops.effects import assign
 
 #: operations that read gradients from the flat buffer
 GRADIENT_READERS = frozenset({"update", "clip_scale"})
@@ -45,3 +49,26 @@ def lower_updates(updates: Sequence[Node], low: Lowering) -> None:
         for first, last in store.stretches([node.attributes["parameter"] for node in nodes]):
             arguments = optimizer.update(store, first, last, low.state)
             low.call("update", work=3 * (last - first) // 4, **arguments, **given)
+
+
+def lower_constraints(constraints: Sequence[Node], low: Lowering) -> None:
+    """Constraints are a graph of their own: it reads the weights as the update has left them."""
+    nodes = []
+    for node in constraints:
+        parameter, constraint = node.attributes["parameter"], node.attributes["constraint"]
+        value = constraint(parameter)
+        if not isinstance(value, Tensor) or value.sizes != parameter.sizes:
+            got = value.shape if isinstance(value, Tensor) else type(value).__name__
+            raise ValueError(f"{parameter.name}: expected {constraint} to give shape {parameter.shape}, got {got}")
+        nodes.append(assign(parameter, value))
+    order = in_order(nodes)
+    views = Views(order, low.batch)
+    used = {views.root(tensor) for node in order for tensor in node.inputs}
+    inner = Lowering(low.batch, low.dtype, low.state, views, used, fixed=False)
+    for item in fuse(order, views, []):
+        inner.node = item.node
+        if item.is_chain:
+            inner.chain(item)
+        else:
+            item.node.operation.lower(item, inner)
+    low.take(inner)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import threading
-import zipfile
 from pathlib import Path
 
 _ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:")
@@ -19,6 +18,8 @@ class Archive:
     """
 
     def __init__(self, path: Path, who: str):
+        import zipfile
+
         self.path, self.who = path, who
         self._open()
         self._entries: dict[str, zipfile.ZipInfo] = {}

@@ -6,12 +6,10 @@ import inspect
 import io
 import math
 import os
-import zipfile
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +17,9 @@ from nnpy import checks, seeds
 from nnpy.checks import flag, integer, shown
 from nnpy.data.archives import Archive, told_of
 from nnpy.data.images import Images
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
 # Of those alone: others that Pillow knows start programs (Ghostscript for EPS), whatever a file's name ends in.
@@ -103,7 +104,7 @@ class ImageFolder:
     def load(self) -> tuple[np.ndarray, np.ndarray]:
         """All images and labels: (samples, height, width, channels) of uint8, (samples,) of int64."""
         x = np.empty((len(self.files), *self.image_size, self.channels), np.uint8)
-        with ThreadPoolExecutor(self._workers()) as pool:
+        with self._pool() as pool:
             for task in self._tasks(pool, x, range(len(self.files))):
                 task.result()
         return x, self.labels.copy()
@@ -122,7 +123,7 @@ class ImageFolder:
         count, batch = len(order), self.batch_size
         starts = iter(range(0, count, batch))
         running: deque[tuple[np.ndarray, np.ndarray, list[Future]]] = deque()
-        pool, process = ThreadPoolExecutor(self._workers()), os.getpid()
+        pool, process = self._pool(), os.getpid()
 
         def begin(start: int | None) -> None:
             if start is not None:
@@ -148,6 +149,11 @@ class ImageFolder:
 
     def _workers(self) -> int:
         return 1 if math.prod(self.image_size) < _SMALL else min(32, os.cpu_count() or 1)
+
+    def _pool(self) -> ThreadPoolExecutor:
+        from concurrent.futures import ThreadPoolExecutor
+
+        return ThreadPoolExecutor(self._workers())
 
     def _tasks(self, pool: ThreadPoolExecutor, x: np.ndarray, rows: Sequence[int] | np.ndarray) -> list[Future]:
         """Threads that decode the files at ``rows`` into x."""
@@ -193,6 +199,8 @@ class ImageFolder:
 
 def _list(path: Path) -> tuple[Archive | None, list[tuple[str, str]]]:
     """(the zip file, [(file, name of its class)])"""
+    import zipfile
+
     if path.is_dir():
         inside = ((file, file.relative_to(path).parts) for file in path.rglob("*"))
         return None, [(str(file), parts[0]) for file, parts in inside if _is_image(parts) and file.is_file()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from nnpy import activations, initializers, ops, regularizers
+from nnpy import activations, constraints, initializers, ops, regularizers
 from nnpy.checks import integer, real, shown
 from nnpy.layers.base import Layer
 
@@ -79,6 +79,7 @@ class PReLU(_OfEach):
         self,
         alpha_initializer: Any = "zeros",
         alpha_regularizer: Any = None,
+        alpha_constraint: Any = None,
         shared_axes: int | Sequence[int] | None = None,
         *,
         name: str | None = None,
@@ -87,6 +88,7 @@ class PReLU(_OfEach):
         super().__init__(name=name, trainable=trainable)
         self.alpha_initializer = self.named(initializers.get, alpha_initializer)
         self.alpha_regularizer = self.named(regularizers.get, alpha_regularizer)
+        self.alpha_constraint = self.named(constraints.get, alpha_constraint)
         axes = [] if shared_axes is None else shared_axes if isinstance(shared_axes, list | tuple) else [shared_axes]
         self.shared_axes = [integer(str(self), "shared_axes", axis, least=1) for axis in axes] or None
 
@@ -107,7 +109,9 @@ class PReLU(_OfEach):
 
     def build(self, input_shape):
         shape = self._shape(input_shape)
-        self.alpha = self.add_weight(shape, self.alpha_initializer, "alpha", regularizer=self.alpha_regularizer)
+        self.alpha = self.add_weight(
+            shape, self.alpha_initializer, "alpha", regularizer=self.alpha_regularizer, constraint=self.alpha_constraint
+        )
 
     def call(self, inputs):
         return ops.add(ops.relu(inputs), ops.multiply(ops.minimum(inputs, 0.0), self.alpha))

@@ -37,7 +37,8 @@ class Layer(Module):
     ``add_weight``.
 
     ``name``: automatic if None, as in Keras ("dense", "dense_1"). ``trainable``: False freezes its weights, and those
-    of layers inside it. Layers and weights assigned to attributes (or in lists or dicts of attributes) are part of it.
+    of layers inside it. ``activity_regularizer``: a penalty on what the layer gives, summed over the batch, is added to
+    the loss. Layers and weights assigned to attributes (or in lists or dicts of attributes) are part of it.
     The attributes of a subclass that are named as its constructor's arguments are its configuration. ``input`` and
     ``output``: what its first call took (its first argument) and gave; AttributeError before.
     """
@@ -126,6 +127,8 @@ class Layer(Module):
             result = tree.replace(result, lambda leaf: self._own_output(leaf, inputs), every=True)
             outputs = tuple(tree.leaves(result))
             self._set_masks(first, outputs, previous, signature)
+            if self.activity_regularizer is not None and not unknown:
+                scope.losses += [self.activity_regularizer(tensor) for tensor in outputs]
         if fresh:
             self._keep()
         call = Call(

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from nnpy import activations, initializers, ops, regularizers
+from nnpy import activations, constraints, initializers, ops, regularizers
 from nnpy.checks import flag, integer
 from nnpy.graph import Parameter, Tensor
-from nnpy.layers.windows import ImageLayer, channels_last, padding_name, sizes, window_on
+from nnpy.layers.windows import ImageLayer, format_name, padding_name, sizes, window_on
 from nnpy.ops.geometry import Window
 
 
@@ -22,35 +22,41 @@ class _Convolution(ImageLayer):
         self.kernel_size = sizes(self, "kernel_size", kernel_size, self.rank)
         self.strides = sizes(self, "strides", strides, self.rank)
         self.padding = padding_name(self, padding, self.paddings)
-        self.data_format = channels_last(self, data_format)
+        self.data_format = format_name(self, data_format)
         self.dilation_rate = sizes(self, "dilation_rate", dilation_rate, self.rank)
 
-    def _ending(self, activation: Any, use_bias: Any, bias_initializer: Any, bias_regularizer: Any) -> None:
+    def _ending(
+        self, activation: Any, use_bias: Any, bias_initializer: Any, bias_regularizer: Any, bias_constraint: Any
+    ) -> None:
         self.activation = self.named(activations.get, activation)
         self.use_bias = flag(str(self), "use_bias", use_bias)
         self.bias_initializer = self.named(initializers.get, bias_initializer)
         self.bias_regularizer = self.named(regularizers.get, bias_regularizer)
+        self.bias_constraint = self.named(constraints.get, bias_constraint)
         self.bias: Parameter | None = None
 
     def _kernel(
-        self, shape: tuple[int, ...], initializer: Any, name: str, regularizer: Any, arranged: Any = None
-    ) -> Parameter:
+        self, shape: tuple[int, ...], initializer: Any, name: str, regularizer: Any, constraint: Any,
+        arranged: Any = None,
+    ) -> Parameter:  # fmt: skip
         """``arranged``: draws for "auto" where the last axes of ``shape`` are not channels in and channels out."""
         if isinstance(initializer, initializers.Auto):
             initializer = arranged or initializer.suited(self.activation.name)
-        return self.add_weight(shape, initializer, name, regularizer=regularizer)
+        return self.add_weight(shape, initializer, name, regularizer=regularizer, constraint=constraint)
 
     def _add_bias(self, channels: int) -> None:
         if self.use_bias:
-            self.bias = self.add_weight((channels,), self.bias_initializer, "bias", regularizer=self.bias_regularizer)
+            self.bias = self.add_weight(
+                (channels,), self.bias_initializer, "bias", regularizer=self.bias_regularizer,
+                constraint=self.bias_constraint,
+            )  # fmt: skip
 
-    def check_input(self, input_shape):
-        super().check_input(input_shape)
+    def check_image(self, input_shape):
         if self.built and input_shape[-1] != self.channels:
             raise ValueError(f"{self}: built for {self.channels} channels, got {input_shape}")
         self._fits(self.window(input_shape), self._image(input_shape))
 
-    def build(self, input_shape):
+    def make(self, input_shape):
         self.channels = input_shape[-1]
 
     def window(self, input_shape: Any, groups: int = 1) -> Window:
@@ -92,32 +98,38 @@ class Conv2D(_Convolution):
         bias_initializer: Any = "zeros",
         kernel_regularizer: Any = None,
         bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        bias_constraint: Any = None,
         *,
         name: str | None = None,
         trainable: bool = True,
     ):
-        super().__init__(name=name, trainable=trainable)
+        super().__init__(name=name, trainable=trainable, activity_regularizer=activity_regularizer)
         self.filters = integer(str(self), "filters", filters, least=1)
         self._window(kernel_size, strides, padding, data_format, dilation_rate)
         self.groups = integer(str(self), "groups", groups, least=1)
         if self.filters % self.groups:
             raise ValueError(f"{self}: expected groups to divide the filters ({self.filters}), got {self.groups}")
-        self._ending(activation, use_bias, bias_initializer, bias_regularizer)
+        self._ending(activation, use_bias, bias_initializer, bias_regularizer, bias_constraint)
         self.kernel_initializer = self.named(initializers.get, kernel_initializer)
         self.kernel_regularizer = self.named(regularizers.get, kernel_regularizer)
+        self.kernel_constraint = self.named(constraints.get, kernel_constraint)
 
-    def check_input(self, input_shape):
-        super().check_input(input_shape)
+    def check_image(self, input_shape):
+        super().check_image(input_shape)
         if input_shape[-1] % self.groups:
             raise ValueError(f"{self}: expected channels that groups ({self.groups}) divides, got {input_shape}")
 
-    def build(self, input_shape):
-        super().build(input_shape)
+    def make(self, input_shape):
+        super().make(input_shape)
         shape = (*self.kernel_size, self.channels // self.groups, self.filters)
-        self.kernel = self._kernel(shape, self.kernel_initializer, "kernel", self.kernel_regularizer)
+        self.kernel = self._kernel(
+            shape, self.kernel_initializer, "kernel", self.kernel_regularizer, self.kernel_constraint
+        )
         self._add_bias(self.filters)
 
-    def call(self, inputs):
+    def apply(self, inputs):
         kernel: Tensor = self.kernel
         if self.rank == 1:  # that of an image of one row
             kernel = ops.expand_dims(kernel, 0)
@@ -159,11 +171,14 @@ class Conv2DTranspose(_Convolution):
         bias_initializer: Any = "zeros",
         kernel_regularizer: Any = None,
         bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        bias_constraint: Any = None,
         *,
         name: str | None = None,
         trainable: bool = True,
     ):
-        super().__init__(name=name, trainable=trainable)
+        super().__init__(name=name, trainable=trainable, activity_regularizer=activity_regularizer)
         self.filters = integer(str(self), "filters", filters, least=1)
         self._window(kernel_size, strides, padding, data_format, dilation_rate)
         self.output_padding = None
@@ -172,25 +187,28 @@ class Conv2DTranspose(_Convolution):
             if any(n >= s for n, s in zip(self.output_padding, self.strides, strict=True)):
                 below = f"output_padding below strides {self.strides}"
                 raise ValueError(f"{self}: expected {below}, got {output_padding!r}")
-        self._ending(activation, use_bias, bias_initializer, bias_regularizer)
+        self._ending(activation, use_bias, bias_initializer, bias_regularizer, bias_constraint)
         self.kernel_initializer = self.named(initializers.get, kernel_initializer)
         self.kernel_regularizer = self.named(regularizers.get, kernel_regularizer)
+        self.kernel_constraint = self.named(constraints.get, kernel_constraint)
 
     def _fits(self, window, image):
         """Any image is enlarged."""
 
-    def build(self, input_shape):
-        super().build(input_shape)
+    def make(self, input_shape):
+        super().make(input_shape)
         shape = (*self.kernel_size, self.filters, self.channels)
         suited = initializers.Auto().suited(self.activation.name)
 
         def arranged(shape):
             return suited((*shape[:2], shape[3], shape[2])).swapaxes(2, 3)
 
-        self.kernel = self._kernel(shape, self.kernel_initializer, "kernel", self.kernel_regularizer, arranged)
+        self.kernel = self._kernel(
+            shape, self.kernel_initializer, "kernel", self.kernel_regularizer, self.kernel_constraint, arranged
+        )
         self._add_bias(self.filters)
 
-    def call(self, inputs):
+    def apply(self, inputs):
         image, before, after = [0, 0], [0, 0], [0, 0]
         for axis, given in enumerate(inputs.shape[1:3]):
             extent, stride = (self.kernel_size[axis] - 1) * self.dilation_rate[axis] + 1, self.strides[axis]
@@ -235,19 +253,23 @@ class DepthwiseConv2D(_Convolution):
         bias_initializer: Any = "zeros",
         depthwise_regularizer: Any = None,
         bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        depthwise_constraint: Any = None,
+        bias_constraint: Any = None,
         *,
         name: str | None = None,
         trainable: bool = True,
     ):
-        super().__init__(name=name, trainable=trainable)
+        super().__init__(name=name, trainable=trainable, activity_regularizer=activity_regularizer)
         self._window(kernel_size, strides, padding, data_format, dilation_rate)
         self.depth_multiplier = integer(str(self), "depth_multiplier", depth_multiplier, least=1)
-        self._ending(activation, use_bias, bias_initializer, bias_regularizer)
+        self._ending(activation, use_bias, bias_initializer, bias_regularizer, bias_constraint)
         self.depthwise_initializer = self.named(initializers.get, depthwise_initializer)
         self.depthwise_regularizer = self.named(regularizers.get, depthwise_regularizer)
+        self.depthwise_constraint = self.named(constraints.get, depthwise_constraint)
 
-    def build(self, input_shape):
-        super().build(input_shape)
+    def make(self, input_shape):
+        super().make(input_shape)
         self.kernel = self._depthwise_kernel("kernel", self.activation.name)
         self._add_bias(self.channels * self.depth_multiplier)
 
@@ -259,9 +281,11 @@ class DepthwiseConv2D(_Convolution):
         def arranged(shape):
             return np.concatenate([suited((*shape[:2], 1, shape[3])) for _ in range(shape[2])], axis=2)
 
-        return self._kernel(shape, self.depthwise_initializer, name, self.depthwise_regularizer, arranged)
+        return self._kernel(
+            shape, self.depthwise_initializer, name, self.depthwise_regularizer, self.depthwise_constraint, arranged
+        )
 
-    def call(self, inputs):
+    def apply(self, inputs):
         return self.end(self.depthwise(inputs, self.kernel))
 
     def depthwise(self, inputs: Tensor, kernel: Parameter) -> Tensor:
@@ -296,28 +320,33 @@ class SeparableConv2D(DepthwiseConv2D):
         depthwise_regularizer: Any = None,
         pointwise_regularizer: Any = None,
         bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        depthwise_constraint: Any = None,
+        pointwise_constraint: Any = None,
+        bias_constraint: Any = None,
         *,
         name: str | None = None,
         trainable: bool = True,
     ):
         super().__init__(
             kernel_size, strides, padding, depth_multiplier, data_format, dilation_rate, activation, use_bias,
-            depthwise_initializer, bias_initializer, depthwise_regularizer, bias_regularizer, name=name,
-            trainable=trainable,
+            depthwise_initializer, bias_initializer, depthwise_regularizer, bias_regularizer, activity_regularizer,
+            depthwise_constraint, bias_constraint, name=name, trainable=trainable,
         )  # fmt: skip
         self.filters = integer(str(self), "filters", filters, least=1)
         self.pointwise_initializer = self.named(initializers.get, pointwise_initializer)
         self.pointwise_regularizer = self.named(regularizers.get, pointwise_regularizer)
+        self.pointwise_constraint = self.named(constraints.get, pointwise_constraint)
 
-    def build(self, input_shape):
+    def make(self, input_shape):
         self.channels = input_shape[-1]
         self.depthwise_kernel = self._depthwise_kernel("depthwise_kernel", "linear")
         shape = (1, 1, self.channels * self.depth_multiplier, self.filters)
         self.pointwise_kernel = self._kernel(
-            shape, self.pointwise_initializer, "pointwise_kernel", self.pointwise_regularizer
+            shape, self.pointwise_initializer, "pointwise_kernel", self.pointwise_regularizer, self.pointwise_constraint
         )
         self._add_bias(self.filters)
 
-    def call(self, inputs):
+    def apply(self, inputs):
         y = self.depthwise(inputs, self.depthwise_kernel)
         return self.end(ops.conv(y, self.pointwise_kernel, Window((1, 1))))

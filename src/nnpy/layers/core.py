@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from nnpy import activations, initializers, ops, regularizers
+from nnpy import activations, constraints, initializers, ops, regularizers, seeds
 from nnpy.checks import flag, integer, open_shape, real, shown
 from nnpy.graph import Parameter, Tensor
 from nnpy.layers.base import Layer
@@ -30,11 +30,14 @@ class Dense(Layer):
         bias_initializer: Any = "zeros",
         kernel_regularizer: Any = None,
         bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        bias_constraint: Any = None,
         *,
         name: str | None = None,
         trainable: bool = True,
     ):
-        super().__init__(name=name, trainable=trainable)
+        super().__init__(name=name, trainable=trainable, activity_regularizer=activity_regularizer)
         self.units = integer(str(self), "units", units, least=1)
         self.activation = self.named(activations.get, activation)
         self.use_bias = flag(str(self), "use_bias", use_bias)
@@ -42,6 +45,8 @@ class Dense(Layer):
         self.bias_initializer = self.named(initializers.get, bias_initializer)
         self.kernel_regularizer = self.named(regularizers.get, kernel_regularizer)
         self.bias_regularizer = self.named(regularizers.get, bias_regularizer)
+        self.kernel_constraint = self.named(constraints.get, kernel_constraint)
+        self.bias_constraint = self.named(constraints.get, bias_constraint)
         self.bias: Parameter | None = None
 
     def check_input(self, input_shape):
@@ -58,9 +63,14 @@ class Dense(Layer):
         if isinstance(initializer, initializers.Auto):
             initializer = initializer.suited(self.activation.name)
         shape = (input_shape[-1], self.units)
-        self.kernel = self.add_weight(shape, initializer, "kernel", regularizer=self.kernel_regularizer)
+        self.kernel = self.add_weight(
+            shape, initializer, "kernel", regularizer=self.kernel_regularizer, constraint=self.kernel_constraint
+        )
         if self.use_bias:
-            self.bias = self.add_weight(shape[1:], self.bias_initializer, "bias", regularizer=self.bias_regularizer)
+            self.bias = self.add_weight(
+                shape[1:], self.bias_initializer, "bias", regularizer=self.bias_regularizer,
+                constraint=self.bias_constraint,
+            )  # fmt: skip
 
     def call(self, inputs):
         y = ops.matmul(inputs, self.kernel)
@@ -88,19 +98,46 @@ class Activation(Layer):
 class Dropout(Layer):
     """While training, zeroes each element with probability ``rate`` and divides the others by 1 - rate (Srivastava et
     al., JMLR 2014); at other times gives its input. Any shape. Called with ``training=True`` it does so at all times.
-    ValueError unless 0 <= rate < 1."""
+
+    ``noise_shape``: of what is drawn, the batch first (None: as the input has it); along sizes of 1 all share one fate:
+    (None, 1, None) drops whole features of (batch, steps, features). ``seed``: its random numbers are these whatever
+    other layers draw; None: those of the model. ValueError unless 0 <= rate < 1, or for a ``noise_shape`` that does not
+    broadcast to the input.
+    """
 
     supports_masking, follows_program, needs_sizes = True, True, False
 
-    def __init__(self, rate: float, *, name: str | None = None):
+    def __init__(
+        self,
+        rate: float,
+        noise_shape: Sequence[int | None] | None = None,
+        seed: int | None = None,
+        *,
+        name: str | None = None,
+    ):
         super().__init__(name=name)
         self.rate = real(str(self), "rate", rate, least=0, below=1)
+        self.noise_shape = None if noise_shape is None else open_shape(str(self), "noise_shape", noise_shape)
+        self.seed = None if seed is None else seeds.checked(str(self), seed)
 
     def check_input(self, input_shape):
         self.one_input(input_shape)
+        noise = self.noise_shape
+        if noise is not None and (
+            len(noise) != len(input_shape)
+            or any(n not in (None, 1, size) for n, size in zip(noise, input_shape, strict=True))
+        ):
+            raise ValueError(f"{self}: expected noise_shape to broadcast to input {input_shape}, got {noise}")
 
     def call(self, inputs, training=None):
-        return inputs if training is False else ops.dropout(inputs, self.rate, always=training is True)
+        if training is False:
+            return inputs
+        always = training is True
+        if self.noise_shape is None or all(n != 1 for n in self.noise_shape):
+            return ops.dropout(inputs, self.rate, always=always, seed=self.seed)
+        sizes = [size if n is None else n for n, size in zip(self.noise_shape, inputs.sizes, strict=True)]
+        kept = ops.dropout(ops.full(sizes, 1.0), self.rate, always=always, seed=self.seed)
+        return ops.multiply(inputs, kept)
 
 
 class Identity(Layer):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnpy import initializers, regularizers
+from nnpy import constraints, initializers, regularizers
 from nnpy.checks import flag, shown
 from nnpy.checks import shape as checked_shape
 from nnpy.config import floatx
@@ -41,6 +41,7 @@ class Module(Configurable):
 
     name: str
     built: bool
+    activity_regularizer: Any = None  # of what a call gives
     _own: list[tuple[Parameter, bool]]
     _trainable: bool
     _first_call: Any
@@ -60,7 +61,9 @@ class Module(Configurable):
         self._prepare()
         return self
 
-    def __init__(self, *, name: str | None = None, trainable: bool = True, **unknown: Any):
+    def __init__(
+        self, *, name: str | None = None, trainable: bool = True, activity_regularizer: Any = None, **unknown: Any
+    ):
         kind = type(self).__name__
         refuse_arguments(type(self), unknown, True)
         if name is not None and not isinstance(name, str):
@@ -70,6 +73,7 @@ class Module(Configurable):
         self._named = name is not None
         self.name = name or unique_name(snake(kind))
         self._trainable = flag(str(self), "trainable", trainable)
+        self.activity_regularizer = self.named(regularizers.get, activity_regularizer)
 
     def _prepare(self) -> None:
         """Attributes that a subclass of ours has before ``__init__``, for the same reason."""
@@ -91,7 +95,25 @@ class Module(Configurable):
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(value, Parameter) and not self._hold(name, value):
             return
-        object.__setattr__(self, name, value)
+        super().__setattr__(name, value)
+
+    def _is_sealed(self) -> bool:
+        return super()._is_sealed() and not self._building
+
+    def _attribute(self, name: str, value: Any) -> Any:
+        if isinstance(value, Parameter):  # tied, also before the layer has made one of this name
+            return value
+        return super()._attribute(name, value)
+
+    def _argument(self, name: str, value: Any) -> Any:
+        if name == "trainable":
+            return value
+        if self.built or self._first_call is not None:
+            raise AttributeError(
+                f"{self}: {name} cannot be set once the layer is built: the graph is made of what it was; set it "
+                "before, or make another layer, to which set_weights brings the weights"
+            )
+        return self._anew(name, value)
 
     def _hold(self, name: str, value: Parameter) -> bool:
         """A weight becomes an attribute; False if the attribute is tied to another layer's, and stays. A weight that
@@ -129,6 +151,7 @@ class Module(Configurable):
         name: str | None = None,
         trainable: bool = True,
         regularizer: Any = None,
+        constraint: Any = None,
     ) -> Parameter:
         """Make a parameter "layer/name" of dtype ``floatx()``. ``trainable=False``: state, as running statistics.
         ``initializer``: a name, an Initializer, or a function of the shape. ValueError if it returns another shape."""
@@ -140,7 +163,8 @@ class Module(Configurable):
             raise ValueError(f"{self}: expected the initializer of {name} to return shape {sizes}, got {value.shape}")
         trainable = flag(str(self), "trainable", trainable)
         penalty = regularizers.get(regularizer)
-        parameter = Parameter(value, f"{self.name}/{name}", trainable and self._trainable, self, penalty)
+        bound = constraints.get(constraint)
+        parameter = Parameter(value, f"{self.name}/{name}", trainable and self._trainable, self, penalty, bound)
         self._own.append((parameter, trainable))
         return parameter
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from nnpy import ops
 from nnpy.checks import flag
-from nnpy.layers.windows import ImageLayer, channels_last, padding_name, sizes, window_on
+from nnpy.layers.windows import ImageLayer, format_name, padding_name, sizes, window_on
 from nnpy.ops.geometry import Window
 
 
@@ -28,10 +28,9 @@ class _Pooling(ImageLayer):
         self.pool_size = sizes(self, "pool_size", pool_size, self.rank)
         self.strides = self.pool_size if strides is None else sizes(self, "strides", strides, self.rank)
         self.padding = padding_name(self, padding)
-        self.data_format = channels_last(self, data_format)
+        self.data_format = format_name(self, data_format)
 
-    def check_input(self, input_shape):
-        super().check_input(input_shape)
+    def check_image(self, input_shape):
         self._fits(self.window(input_shape), self._image(input_shape))
 
     def window(self, input_shape: Any) -> Window:
@@ -39,7 +38,7 @@ class _Pooling(ImageLayer):
         size, strides = self._pair(self.pool_size), self._pair(self.strides)
         return window_on(self._image(input_shape), size, strides, self.padding)
 
-    def call(self, inputs):
+    def apply(self, inputs):
         return self.as_given(type(self).function(self.as_image(inputs), self.window(inputs.shape)))
 
 
@@ -82,10 +81,10 @@ class _GlobalPooling(ImageLayer):
 
     def __init__(self, data_format: str | None = None, keepdims: bool = False, *, name: str | None = None):
         super().__init__(name=name)
-        self.data_format = channels_last(self, data_format)
+        self.data_format = format_name(self, data_format)
         self.keepdims = flag(str(self), "keepdims", keepdims)
 
-    def call(self, inputs):
+    def apply(self, inputs):
         image = self.as_image(inputs)
         y = type(self).function(image, Window(image.concrete(1)[1:3]))  # type: ignore[arg-type]
         return self.as_given(y) if self.keepdims else ops.flatten(y)

@@ -9,19 +9,22 @@ from nnpy import ops
 from nnpy.checks import integer, shown
 from nnpy.checks import shape as checked_shape
 from nnpy.layers.base import Layer
+from nnpy.layers.windows import format_name, to_last
 
 
 class Flatten(Layer):
-    """(batch, ...) -> (batch, features): each sample as one row."""
+    """(batch, ...) -> (batch, features): each sample as one row. With ``data_format`` "channels_first" its channels,
+    the first of its axes, are put last before, so that weights behind it are those of the other format."""
 
-    def __init__(self, *, name: str | None = None):
+    def __init__(self, data_format: str | None = None, *, name: str | None = None):
         super().__init__(name=name)
+        self.data_format = format_name(self, data_format)
 
     def check_input(self, input_shape):
         self.one_input(input_shape)
 
     def call(self, inputs):
-        return ops.flatten(inputs)
+        return ops.flatten(to_last(inputs, self.data_format))
 
 
 class Reshape(Layer):

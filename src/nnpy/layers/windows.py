@@ -45,14 +45,29 @@ def padding_name(owner: Layer, value: Any, names: Sequence[str] = ("valid", "sam
     return name
 
 
-def channels_last(owner: Layer, value: Any) -> str:
-    """``value``, which has to be "channels_last" (None means that, as in Keras)."""
-    if value not in (None, "channels_last"):
-        raise ValueError(
-            f"{owner}: expected data_format 'channels_last', got {shown(value)}; put the channels last: "
-            "numpy.moveaxis(x, 1, -1)"
-        )
-    return "channels_last"
+def format_name(owner: Layer, value: Any) -> str:
+    """``value``, "channels_last" (which None means) or "channels_first"."""
+    if value not in (None, *_FORMATS):
+        raise ValueError(f"{owner}: expected data_format to be 'channels_last' or 'channels_first', got {shown(value)}")
+    return value or _FORMATS[0]
+
+
+_FORMATS = ("channels_last", "channels_first")
+
+
+def with_channels_last(shape: Sequence[Any], data_format: str) -> tuple[Any, ...]:
+    """A shape as it is once the channels are last."""
+    return tuple(shape) if data_format == _FORMATS[0] else (shape[0], *shape[2:], shape[1])
+
+
+def to_last(inputs: Tensor, data_format: str) -> Tensor:
+    """A tensor with its channels last. Views, as is what ``from_last`` makes: two in a row copy nothing."""
+    return inputs if data_format == _FORMATS[0] or inputs.rank < 3 else ops.moveaxis(inputs, 1, -1)
+
+
+def from_last(outputs: Tensor, data_format: str) -> Tensor:
+    """Back again."""
+    return outputs if data_format == _FORMATS[0] or outputs.rank < 3 else ops.moveaxis(outputs, -1, 1)
 
 
 def window_on(
@@ -75,18 +90,40 @@ def window_on(
 
 
 class ImageLayer(Layer):
-    """A layer on images (batch, height, width, channels), or with ``rank`` 1 on sequences (batch, steps, channels)."""
+    """A layer on images (batch, height, width, channels), or with ``rank`` 1 on sequences (batch, steps, channels).
+    With ``data_format`` "channels_first" they are (batch, channels, ...), and the layer works on them with the channels
+    last all the same: a subclass gives ``check_image``, ``make`` and ``apply``, which never see another order."""
 
     rank = 2
+    data_format = "channels_last"
 
     def check_input(self, input_shape):
         self.one_input(input_shape)
-        expected = "(batch, height, width, channels)" if self.rank == 2 else "(batch, steps, channels)"
+        axes = {1: "steps", 2: "height, width", 3: "depth, height, width"}[self.rank]
+        first = self.data_format == "channels_first"
+        expected = f"(batch, channels, {axes})" if first else f"(batch, {axes}, channels)"
         if len(input_shape) != self.rank + 2:
             hint = ""
-            if len(input_shape) == self.rank + 1:
+            if len(input_shape) == self.rank + 1 and not first:
                 hint = f"; give it channels: Reshape({(*input_shape[1:], 1)}) before it, or x[..., None]"
             raise ValueError(f"{self}: expected input of shape {expected}, got {input_shape}{hint}")
+        self.check_image(with_channels_last(input_shape, self.data_format))
+
+    def check_image(self, input_shape: Any) -> None:
+        """``check_input`` of the shape with the channels last."""
+
+    def build(self, input_shape):
+        self.make(with_channels_last(input_shape, self.data_format))
+
+    def make(self, input_shape: Any) -> None:
+        """``build`` for the shape with the channels last."""
+
+    def call(self, inputs):
+        return from_last(self.apply(to_last(inputs, self.data_format)), self.data_format)
+
+    def apply(self, inputs: Tensor) -> Tensor:
+        """``call`` on a tensor with the channels last."""
+        raise NotImplementedError(f"{self}: a layer on images must define apply(inputs)")
 
     def _fits(self, window: Window, image: Sequence[int]) -> None:
         """ValueError if not one window fits."""

@@ -34,7 +34,7 @@ class BinaryCrossentropy(Loss):
 
     def call(self, y_true, y_pred):
         logits, targets = (last(self, self.axis, tensor) for tensor in (self.logits(y_pred), y_true))
-        return ops.binary_crossentropy(logits, targets, self.label_smoothing)
+        return ops.sigmoid_crossentropy(logits, targets, self.label_smoothing)
 
     def logits(self, y_pred: Tensor) -> Tensor:
         """What the sigmoid of is the prediction."""

@@ -57,7 +57,7 @@ from nnpy.ops.geometry import Window
 from nnpy.ops.group_norm import group_norm
 from nnpy.ops.indexing import getitem, one_hot, take
 from nnpy.ops.linear import matmul
-from nnpy.ops.losses import binary_correct, binary_crossentropy, correct, mean_squared_error, softmax_crossentropy
+from nnpy.ops.losses import binary_correct, correct, mean_squared_error, sigmoid_crossentropy, softmax_crossentropy
 from nnpy.ops.more import full, full_like, norm, ones_like, stop_gradient, zeros_like
 from nnpy.ops.normalization import batch_norm, layer_norm
 from nnpy.ops.pool import average_pool, channel_dropout, max_pool, place, repeat_pixels
@@ -85,14 +85,14 @@ _operators.update(
 
 __all__ = [
     "Operation", "Window", "abs", "activation", "add", "affine", "argmax", "argmin", "assign", "average_pool",
-    "batch_norm", "binary_correct", "binary_crossentropy", "broadcast_to", "cast", "ceil", "channel_dropout", "clip",
-    "concatenate", "constant", "conv", "conv_by_input", "conv_by_weight", "correct", "cos", "cumsum", "custom",
-    "divide", "dropout", "equal", "erf", "exp", "expand_dims", "expm1", "flatten", "flip", "floor", "full", "full_like",
-    "getitem", "greater", "greater_equal", "group_norm", "isfinite", "isnan", "layer_norm", "less", "less_equal", "log",
-    "log1p", "log_softmax", "logical_and", "logical_not", "logical_or", "logsumexp", "matmul", "max", "max_pool",
-    "maximum", "mean", "mean_squared_error", "min", "minimum", "moveaxis", "multiply", "negative", "norm", "not_equal",
-    "one_hot", "ones_like", "pad", "place", "power", "prod", "reciprocal", "relu", "repeat", "repeat_pixels", "reshape",
-    "round", "rsqrt", "sigmoid", "sign", "sin", "softmax", "softmax_crossentropy", "split", "sqrt", "square", "squeeze",
-    "stack", "std", "stop_gradient", "subtract", "sum", "swapaxes", "take", "tanh", "tile", "transpose", "var", "where",
-    "zeros_like",
+    "batch_norm", "binary_correct", "broadcast_to", "cast", "ceil", "channel_dropout", "clip", "concatenate",
+    "constant", "conv", "conv_by_input", "conv_by_weight", "correct", "cos", "cumsum", "custom", "divide", "dropout",
+    "equal", "erf", "exp", "expand_dims", "expm1", "flatten", "flip", "floor", "full", "full_like", "getitem",
+    "greater", "greater_equal", "group_norm", "isfinite", "isnan", "layer_norm", "less", "less_equal", "log", "log1p",
+    "log_softmax", "logical_and", "logical_not", "logical_or", "logsumexp", "matmul", "max", "max_pool", "maximum",
+    "mean", "mean_squared_error", "min", "minimum", "moveaxis", "multiply", "negative", "norm", "not_equal", "one_hot",
+    "ones_like", "pad", "place", "power", "prod", "reciprocal", "relu", "repeat", "repeat_pixels", "reshape", "round",
+    "rsqrt", "sigmoid", "sigmoid_crossentropy", "sign", "sin", "softmax", "softmax_crossentropy", "split", "sqrt",
+    "square", "squeeze", "stack", "std", "stop_gradient", "subtract", "sum", "swapaxes", "take", "tanh", "tile",
+    "transpose", "var", "where", "zeros_like",
 ]  # fmt: skip

@@ -40,7 +40,11 @@ class StepSpec:
 
 
 class Stream:
-    """What a node draws from: one of its own for each layer's call, shared by the node and its gradient."""
+    """What a node draws from: one of its own for each layer's call, shared by the node and its gradient. ``seed``: of a
+    stream whose number does not depend on the place of the node in the graph."""
+
+    def __init__(self, seed: int | None = None):
+        self.seed = seed
 
 
 class Sums(NamedTuple):

@@ -467,11 +467,12 @@ def activation(x: Tensor, kind: str, s0: float = 0.0, s1: float = 0.0) -> Tensor
     return apply(_ACTIVATION, [real(x)], kind=kind, s0=float(s0), s1=float(s1))
 
 
-def dropout(x: Tensor, rate: float, always: bool = False) -> Tensor:
-    """Dropout while training, x itself in inference unless ``always``; 0 <= rate < 1."""
+def dropout(x: Tensor, rate: float, always: bool = False, seed: int | None = None) -> Tensor:
+    """Dropout while training, x itself in inference unless ``always``; 0 <= rate < 1. ``seed``: what is drawn does not
+    depend on what else the graph draws."""
     if not 0.0 <= rate < 1.0:
         raise ValueError(f"dropout: expected a rate in [0, 1), got {rate}")
-    return apply(_DROPOUT, [real(x)], rate=float(rate), stream=Stream(), always=bool(always)) if rate else x
+    return apply(_DROPOUT, [real(x)], rate=float(rate), stream=Stream(seed), always=bool(always)) if rate else x
 
 
 def custom(x: Tensor, forward, derivative) -> Tensor:

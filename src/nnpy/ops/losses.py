@@ -149,7 +149,7 @@ def softmax_crossentropy(
     return _part("softmax_crossentropy", "loss", [logits, target], smoothing, ignore_class)
 
 
-def binary_crossentropy(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
+def sigmoid_crossentropy(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
     """The mean over a row of the cross-entropy between sigmoid(logits) and targets in [0, 1], (..., n) -> (...).
     ValueError unless both have one shape."""
     return _part("binary_crossentropy", "loss", [logits, targets], smoothing)

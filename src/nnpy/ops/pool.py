@@ -181,8 +181,9 @@ def repeat_pixels(x: Tensor, times: Pair) -> Tensor:
     return apply(_AVERAGE_GRADIENT, [x], window=Window(times, times), scale=1.0, image=image)
 
 
-def channel_dropout(x: Tensor, rate: float, always: bool = False) -> Tensor:
-    """While training, whole channels of x (batch, ..., channels) are zero with probability ``rate``, in [0, 1)."""
+def channel_dropout(x: Tensor, rate: float, always: bool = False, seed: int | None = None) -> Tensor:
+    """While training, whole channels of x (batch, ..., channels) are zero with probability ``rate``, in [0, 1).
+    ``seed``: as in dropout."""
     if not 0.0 <= rate < 1.0:
         raise ValueError(f"channel_dropout: expected a rate in [0, 1), got {rate}")
-    return apply(_CHANNEL_DROPOUT, [x], rate=float(rate), stream=Stream(), always=bool(always)) if rate else x
+    return apply(_CHANNEL_DROPOUT, [x], rate=float(rate), stream=Stream(seed), always=bool(always)) if rate else x

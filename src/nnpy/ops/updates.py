@@ -24,6 +24,19 @@ class _Update(Operation):
         return [node.attributes["parameter"]]
 
 
+class _Constrain(Operation):
+    """``parameter`` becomes what ``constraint`` makes of it, once the optimizer has updated it."""
+
+    name = "constrain"
+    is_effect = True
+
+    def infer(self, node):
+        return []
+
+    def mutated(self, node):
+        return [node.attributes["parameter"]]
+
+
 class _ClipScale(Operation):
     """min(1, limit / norm) of all gradients together. Attributes: ``limit``, ``parameters``, ``store``."""
 
@@ -51,6 +64,7 @@ class _ClipScale(Operation):
 
 
 _UPDATE = _Update()
+_CONSTRAIN = _Constrain()
 _CLIP_SCALE = _ClipScale()
 
 
@@ -58,6 +72,11 @@ def update(parameter: Parameter, gradient: Tensor, optimizer: Any, store: Any, s
     """``parameter`` becomes what the optimizer makes of it and its gradient (times ``scale``)."""
     inputs = [gradient] if scale is None else [gradient, scale]
     return make(_UPDATE, inputs, parameter=parameter, optimizer=optimizer, store=store)
+
+
+def constrain(parameter: Parameter, constraint: Any) -> Node:
+    """``parameter``, as the step has updated it, becomes what ``constraint`` makes of it."""
+    return make(_CONSTRAIN, [], parameter=parameter, constraint=constraint)
 
 
 def clip_scale(gradients: dict[Parameter, Tensor], limit: float, store: Any) -> Tensor:

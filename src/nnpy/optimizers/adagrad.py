@@ -25,10 +25,15 @@ class Adagrad(Optimizer):
         global_clipnorm: float | None = None,
         name: str | None = None,
     ):
-        super().__init__(learning_rate, weight_decay, clipnorm, clipvalue, global_clipnorm, name)
+        super().__init__(learning_rate, weight_decay, clipnorm, clipvalue, global_clipnorm, name=name)
         value = initial_accumulator_value
         self.initial_accumulator_value = real("Adagrad", "initial_accumulator_value", value, least=0)
         self.epsilon = real("Adagrad", "epsilon", epsilon, above=0)
+
+    def _argument(self, name, value):
+        if name == "initial_accumulator_value" and self._slots:
+            raise AttributeError(f"Adagrad: {name} cannot be set once training has begun")
+        return super()._argument(name, value)
 
     @property
     def rule(self):

@@ -28,7 +28,7 @@ class Adam(Optimizer):
         global_clipnorm: float | None = None,
         name: str | None = None,
     ):
-        super().__init__(learning_rate, weight_decay, clipnorm, clipvalue, global_clipnorm, name)
+        super().__init__(learning_rate, weight_decay, clipnorm, clipvalue, global_clipnorm, name=name)
         kind = type(self).__name__
         self.beta_1 = real(kind, "beta_1", beta_1, least=0, below=1)
         self.beta_2 = real(kind, "beta_2", beta_2, least=0, below=1)

@@ -27,7 +27,8 @@ Rate: TypeAlias = float | Schedule | Callable[[int], float]
 class Optimizer(Configurable):
     """Base of optimizers.
 
-    ``learning_rate``: a number, a schedule, or a function of the step; may be set at any time.
+    ``learning_rate``: a number, a schedule, or a function of the step; ``lr`` is the same. All arguments may be set as
+    attributes at any time, also by callbacks: the next step goes by them.
     ``weight_decay``: each step also takes learning_rate * weight_decay * w from every weight w (decoupled; Loshchilov &
     Hutter, ICLR 2019). At most one kind of clipping: ``global_clipnorm`` scales all gradients so that the norm of them
     all is at most that (Pascanu et al., ICML 2013), ``clipnorm`` each parameter's on its own, ``clipvalue`` cuts each
@@ -43,6 +44,7 @@ class Optimizer(Configurable):
         clipnorm: float | None = None,
         clipvalue: float | None = None,
         global_clipnorm: float | None = None,
+        *,
         name: str | None = None,
     ):
         kind = type(self).__name__
@@ -57,7 +59,29 @@ class Optimizer(Configurable):
         if len(given) > 1:
             raise ValueError(f"{kind}: expected at most one kind of clipping, got {' and '.join(given)}")
         self.name = name or snake(kind)
+        self.changes = 0  # how often attributes were set
         self._slots: WeakKeyDictionary[Store, dict[str, np.ndarray]] = WeakKeyDictionary()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if not name.startswith("_"):
+            self.__dict__["changes"] = self.__dict__.get("changes", 0) + 1
+
+    def _argument(self, name: str, value: Any) -> Any:
+        return value if name == "learning_rate" else self._anew(name, value)
+
+    @property
+    def compiled(self) -> tuple[Any, ...]:
+        """What steps are compiled of; all else is in the columns."""
+        return self.rule, self.clipnorm, self.clipvalue, self.global_clipnorm
+
+    @property
+    def lr(self) -> Rate:
+        return self.learning_rate
+
+    @lr.setter
+    def lr(self, value: Any) -> None:
+        self.learning_rate = value
 
     @property
     def learning_rate(self) -> Rate:
@@ -115,12 +139,13 @@ class Optimizer(Configurable):
 
     def slots(self, store: Store) -> dict[str, np.ndarray]:
         """The optimizer's state for a store, by name: flat arrays of the store's layout, ``initial`` at first."""
-        if store not in self._slots:
-            self._slots[store] = {name: nncore.aligned(store.size, store.dtype) for name in RULES[self.rule].slots}
-            if self.initial:
-                for array in self._slots[store].values():
-                    array[:] = self.initial
-        return self._slots[store]
+        known = self._slots.setdefault(store, {})
+        for name in RULES[self.rule].slots:
+            if name not in known:  # of the first step, or the first under another rule
+                known[name] = nncore.aligned(store.size, store.dtype)
+                if self.initial:
+                    known[name][:] = self.initial
+        return {name: known[name] for name in RULES[self.rule].slots}
 
     @property
     def initial(self) -> float:

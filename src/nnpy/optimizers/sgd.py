@@ -22,9 +22,10 @@ class SGD(Optimizer):
         clipnorm: float | None = None,
         clipvalue: float | None = None,
         global_clipnorm: float | None = None,
+        *,
         name: str | None = None,
     ):
-        super().__init__(learning_rate, weight_decay, clipnorm, clipvalue, global_clipnorm, name)
+        super().__init__(learning_rate, weight_decay, clipnorm, clipvalue, global_clipnorm, name=name)
         self.momentum = real("SGD", "momentum", momentum, least=0, most=1)
         self.nesterov = flag("SGD", "nesterov", nesterov)
 

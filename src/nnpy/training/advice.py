@@ -1,10 +1,19 @@
-"""Warnings of losses that do not suit what the model gives: it would train, and badly."""
+"""Warnings of losses and metrics that do not suit what the model gives: it would train, and badly."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from nnpy.graph import Parameter, Tensor
 from nnpy.hints import advise
-from nnpy.losses import BinaryCrossentropy, CategoricalCrossentropy, SparseCategoricalCrossentropy
+from nnpy.losses import (
+    BinaryCrossentropy,
+    CategoricalCrossentropy,
+    MeanAbsoluteError,
+    MeanSquaredError,
+    SparseCategoricalCrossentropy,
+)
+from nnpy.metrics import Accuracy, CategoricalAccuracy, SparseCategoricalAccuracy
 
 # What gives numbers that are no probabilities, whatever comes in: beside the products of weights and normalizations.
 _UNBOUNDED = frozenset(
@@ -56,7 +65,23 @@ def mistake(loss: object, output: Tensor) -> str | None:
     return None
 
 
-def warn(model: object, name: str, loss: object, output: Tensor) -> None:
-    """Say what is wrong with the loss of the output ``name``."""
-    if text := mistake(loss, output):
-        advise(f"{model}: output {name!r}: {text}")
+def mistaken_metric(metric: object, loss: object, output: Tensor) -> str | None:
+    """What is wrong with a metric, as it was given to compile, for an output under a loss; or None."""
+    if type(metric) in (CategoricalAccuracy, SparseCategoricalAccuracy) and output.shape[-1] == 1:
+        return f"{metric} of one unit is always 1, the largest of one; 'accuracy' or BinaryAccuracy is for one unit"
+    if type(metric) is Accuracy and type(loss) in (MeanSquaredError, MeanAbsoluteError):
+        function = last_function(output)
+        if function in _UNBOUNDED | _POSITIVE | {"linear"}:
+            what = "an output without activation" if function == "linear" else f"an output of {function}"
+            return (
+                f"{metric} counts classes, got {what} under {loss}, which are numbers: the metric 'mae' tells how far "
+                "off they are"
+            )
+    return None
+
+
+def warn(model: object, name: str, loss: object, metrics: Iterable[object], output: Tensor) -> None:
+    """Say what is wrong with the loss and the metrics, as they were given, of the output ``name``."""
+    for text in (mistake(loss, output), *(mistaken_metric(metric, loss, output) for metric in metrics)):
+        if text:
+            advise(f"{model}: output {name!r}: {text}")

@@ -12,20 +12,20 @@ from nnpy.data.images import Images
 
 
 class Rates:
-    """The columns of the optimizer's rule in the steps up to ``end``, asked for once, unless its learning rate is
-    changed meanwhile."""
+    """The columns of the optimizer's rule in the steps up to ``end``, asked for once, unless its attributes are set
+    meanwhile."""
 
     def __init__(self, optimizer: Any, end: int):
         self.optimizer, self.end = optimizer, end
-        self._rate: Any = None
+        self._changes = -1
         self._first, self._table = 0, np.empty(0)
 
     def of(self, update: int, count: int) -> np.ndarray:
         """Of ``count`` steps, at least, from ``update`` on."""
-        rate, last = self.optimizer.learning_rate, self._first + len(self._table)
-        if rate is not self._rate or not self._first <= update <= last - count:
+        changes, last = self.optimizer.changes, self._first + len(self._table)
+        if changes != self._changes or not self._first <= update <= last - count:
             self._table = self.optimizer.columns(update, max(count, self.end - update))
-            self._rate, self._first = rate, update
+            self._changes, self._first = changes, update
         return self._table[update - self._first :]
 
 

@@ -73,6 +73,8 @@ def fit(
         "verbose": plan.shown,
     }  # fmt: skip
     calls = CallbackList([*as_list(callbacks), history, progress], model, params)
+    if model._engine is not None:
+        model._engine.tell_changes()
     with training.running(model, plan.initial_epoch, calls, history):
         try:
             calls.call("on_train_begin", None)
@@ -289,6 +291,7 @@ def _one_step(model: Model, samples: Samples, totals: np.ndarray, moved: Callabl
 
 def train_on_batch(model: Model, x: Any, y: Any, sample_weight: Any, class_weight: Any) -> dict[str, float]:
     samples = prepare(model, x, y, sample_weight, class_weight)
+    model.engine.tell_changes()
     totals = np.zeros_like(model.engine.totals["train"])
     _one_step(model, samples, totals, lambda steps, rows: None)
     return model.engine.logs("train", totals)

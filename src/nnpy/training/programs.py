@@ -15,9 +15,11 @@ from nncore.memory import SLOTS
 from nnpy.compiler import Executable, compile_step, differentiate, specialise
 from nnpy.data.images import Images
 from nnpy.graph import Node, Parameter, Tensor
+from nnpy.hints import advise
 from nnpy.locks import guard_of, making
 from nnpy.ops import effects
 from nnpy.ops.indexing import to_real
+from nnpy.ops.updates import constrain
 from nnpy.parameters import Store
 from nnpy.training.objective import Objective, Plan
 from nnpy.training.samples import Samples, Source, source
@@ -75,6 +77,7 @@ class Programs:
         self._objectives: dict[tuple, Objective] = {}
         self._programs: OrderedDict[tuple, Ready] = OrderedDict()
         self._arena: np.ndarray | None = None
+        self._told = False  # of changes since compile()
         if before is not None:
             self._take_over(before)
 
@@ -130,6 +133,17 @@ class Programs:
                 parameter.trainable = trainable
             for layer, trainable in layers.items():
                 layer._trainable = trainable
+
+    def tell_changes(self) -> None:
+        """Warn, once, of layers that were frozen or unfrozen since compile(): it trains as it was compiled."""
+        if self._told:
+            return
+        changed: list[Any] = [layer for layer, trainable in self.layers.items() if layer.trainable != trainable]
+        changed = changed or [p.name for p, trainable in self.trainable.items() if p.trainable != trainable]
+        if changed:
+            self._told = True
+            names = ", ".join(map(str, changed[:3])) + (", ..." if len(changed) > 3 else "")
+            advise(f"{self.model}: trainable of {names} was changed since compile(), which has to be called again")
 
     def readable(self) -> Store:
         """A store for Programs that only read."""
@@ -188,7 +202,11 @@ class Programs:
 
     def _find_or_make(self, mode: str, batch: int, sources: tuple[Source, ...], weighted: tuple[int, ...]) -> Ready:
         store = self.store if mode == "train" else self.readable()
-        key = (mode, batch, sources, weighted, () if mode == "train" else tuple(id(p.value) for p in self.parameters))
+        made_of: tuple[Any, ...] = tuple(id(p.value) for p in self.parameters)
+        if mode == "train":
+            assert self.settings is not None
+            made_of = self.settings.optimizer.compiled
+        key = (mode, batch, sources, weighted, made_of)
         found = self._programs.get(key)
         if found is not None:
             self._programs.move_to_end(key)
@@ -251,6 +269,7 @@ class Programs:
             gradients = differentiate(tensor[scalar], trained)
             found = {p: gradients[p] for p in trained if p in gradients}  # the others stay as they are
             made += self.settings.optimizer.effects(found, store)
+            made += [constrain(p, p.constraint) for p in found if p.constraint is not None]
         return made
 
     def _check_arrays(self, count: int) -> None:

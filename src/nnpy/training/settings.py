@@ -92,7 +92,8 @@ class Settings:
                 kind = next(k for k in (TypeError, ValueError, NotImplementedError) if isinstance(error, k))
                 raise kind(f"{model}: output {head.name!r}: {error}") from error
             heads[place] = replace(head, rows=objective.rows_of(head.name).shape)
-            warn(model, head.name, head.loss, head.output)
+            given = (*_tuple(plain[head.name]), *_tuple(weighted[head.name]))
+            warn(model, head.name, head.loss, dict.fromkeys(given), head.output)
         self._heads = (structure, heads)
         return heads
 

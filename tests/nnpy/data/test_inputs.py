@@ -28,7 +28,7 @@ DTYPES = [
 
 
 def model(classes=3, features=4):
-    net = nn.Sequential([nn.Input((features,), name="input"), nn.Dense(classes, name="out")], "net")
+    net = nn.Sequential([nn.Input((features,), name="input"), nn.Dense(classes, name="out")], name="net")
     net.compile("sgd", nn.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
     return net
 

@@ -144,7 +144,7 @@ def test_profile_leaves_the_next_epoch_as_it_would_have_been():
 def test_summary_tells_the_memory_that_is_planned():
     net, _, _ = trained()
     lines = []
-    net.summary(lines.append, memory=True, batch_size=256)
+    net.summary(print_fn=lines.append, memory=True, batch_size=256)
     last = lines[0].splitlines()[-1]
     assert last.startswith("Memory for batches of 256: parameters ") and "optimizer" in last and "training" in last
     small, large = (nn.explain(net, "train", batch).arena_bytes for batch in (32, 256))

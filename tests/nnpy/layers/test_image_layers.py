@@ -287,7 +287,6 @@ BAD = [
     (lambda: layers.Conv2D(8, 3, strides=1.5), TypeError, "expected strides to be"),
     (lambda: layers.Conv2D(8, 3, padding="full"), ValueError, "expected padding to be 'valid' or 'same', got 'full'"),
     (lambda: layers.Conv2D(8, 3, padding="causal"), ValueError, "expected padding to be 'valid' or 'same'"),
-    (lambda: layers.Conv2D(8, 3, data_format="channels_first"), ValueError, r"numpy.moveaxis\(x, 1, -1\)"),
     (lambda: layers.Conv2D(8, 3, groups=3), ValueError, r"groups to divide the filters \(8\), got 3"),
     (lambda: layers.Conv2D(9, 3, groups=3)(IMAGES), ValueError, r"channels that groups \(3\) divides"),
     (lambda: layers.Conv2D(8, 9)(IMAGES), ValueError, r"a window of \(9, 9\) pixels does not fit into \(7, 8\); pad"),

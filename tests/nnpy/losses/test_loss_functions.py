@@ -175,3 +175,14 @@ def test_crossentropies_are_metrics():
     predicted = model.predict(SCORES)
     assert values["bce"] == pytest.approx(losses.BinaryCrossentropy()(ONE_HOT, predicted), rel=1e-5)
     assert values["mae"] == pytest.approx(np.abs(ONE_HOT - predicted).mean(), rel=1e-5)
+
+
+def test_a_metric_ignores_a_class_too():
+    model = nn.Sequential([nn.Input((4,)), nn.Dense(4)])
+    kind = losses.SparseCategoricalCrossentropy(from_logits=True)
+    metrics = [nn.metrics.SparseCategoricalCrossentropy(from_logits=True, ignore_class=2)]
+    model.compile("sgd", kind, weighted_metrics=metrics)
+    got = model.evaluate(SCORES, LABELS, sample_weight=WEIGHTS, verbose=0)[1]
+    kept = LABELS != 2
+    rows = losses.sparse_categorical_crossentropy(LABELS, model.predict(SCORES), from_logits=True)
+    assert got == pytest.approx((rows * WEIGHTS)[kept].sum() / WEIGHTS[kept].sum(), rel=1e-5)

@@ -206,7 +206,7 @@ SCHEDULES = [
     (schedules.PolynomialDecay(0.1, 10, 0.01, 2.0, True), [0.1, 0.0829, 0.0325, 0.01, 0.015625, 0.01050625]),
     (schedules.PiecewiseConstantDecay([1, 10], [0.3, 0.2, 0.1]), [0.3, 0.3, 0.2, 0.2, 0.1, 0.1]),
     (schedules.CosineDecay(0.1, 20, 0.1), [0.1, 0.09944598, 0.08681981, 0.055, 0.0231802, 0.01]),
-    (schedules.CosineDecay(0.0, 20, 0.1, 0.2, 10), [0.0, 0.02, 0.1, 0.2, 0.17363961, 0.02]),
+    (schedules.CosineDecay(0.0, 20, 0.1, warmup_target=0.2, warmup_steps=10), [0.0, 0.02, 0.1, 0.2, 0.17363961, 0.02]),
     (schedules.CosineDecayRestarts(0.1, 5, 2.0, 0.9, 0.05), [0.1, 0.09092831, 0.0905, 0.04775, 0.08195, 0.07382867]),
     (schedules.CosineDecayRestarts(0.1, 5, 1.0, 0.9, 0.05), [0.1, 0.09092831, 0.0905, 0.08195, 0.07425499, 0.03473968]),
     # ours: by hand

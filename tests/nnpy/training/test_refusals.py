@@ -10,7 +10,7 @@ import nnpy as nn
 
 
 def trained():
-    net = nn.Sequential([nn.Input((4,)), nn.Dense(3, name="out")], "net")
+    net = nn.Sequential([nn.Input((4,)), nn.Dense(3, name="out")], name="net")
     net.compile("adam", nn.losses.SparseCategoricalCrossentropy(from_logits=True))
     net.fit(np.zeros((6, 4)), np.arange(6) % 3, verbose=0)
     return net
@@ -28,7 +28,7 @@ X, Y = np.zeros((6, 4)), np.arange(6) % 3
 
 
 def weighted(y, weights):
-    net = nn.Sequential([nn.Input((4,)), nn.Dense(1)], "net")
+    net = nn.Sequential([nn.Input((4,)), nn.Dense(1)], name="net")
     net.compile("sgd", "mse")
     net.fit(X, y, class_weight=weights, verbose=0)
 
@@ -108,7 +108,7 @@ class Unfinished(nn.metrics.Metric):
 
 
 def compiled_with(loss, **options):
-    net = nn.Sequential([nn.Input((4,)), nn.Dense(2, name="out")], "net")
+    net = nn.Sequential([nn.Input((4,)), nn.Dense(2, name="out")], name="net")
     net.compile("sgd", loss, **options)
     return net
 
@@ -251,6 +251,39 @@ def test_losses_that_may_be_meant_are_not(make, loss, recwarn):
     assert not recwarn.list
 
 
+@pytest.mark.parametrize(
+    "make, loss, metric, text",
+    [
+        (lambda: ends_in("sigmoid", 1), BINARY(), "categorical_accuracy", "CategoricalAccuracy .* of one unit is always 1"),
+        (lambda: ends_in(None, 1), BINARY(True), nn.metrics.CategoricalAccuracy(), "'accuracy' or BinaryAccuracy is for one"),
+        (lambda: ends_in(None, 1), "mse", "accuracy", "counts classes, got an output without activation under MeanSquaredError"),
+        (lambda: ends_in(None, 3), "mae", "acc", "without activation under MeanAbsoluteError, which are numbers"),
+        (lambda: ends_in("relu", 1), "mse", "accuracy", "got an output of relu under MeanSquaredError"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("where", ["metrics", "weighted_metrics"])
+def test_metrics_that_cannot_be_meant_are_told(make, loss, metric, text, where):
+    net = nn.Model(*make(), name="net")
+    with pytest.warns(nn.AdviceWarning, match=rf"^Model 'net': output '\w+': .*{text}") as told:
+        net.compile("sgd", loss, **{where: [metric]})
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize(
+    "make, loss, metric",
+    [
+        *((lambda f=f, n=n: ends_in(f, n), "mse", "accuracy") for f, n in (("sigmoid", 1), ("sigmoid", 3), ("softmax", 3))),
+        (lambda: ends_in("sigmoid", 1), BINARY(), "accuracy"),
+        (lambda: ends_in(None, 3), CE(True), "categorical_accuracy"),
+        (lambda: ends_in(None, 1), "mse", "mse"),
+        (mean_of_two, "mse", "accuracy"),
+    ],
+)  # fmt: skip
+def test_metrics_that_may_be_meant_are_not(make, loss, metric, recwarn):
+    nn.Model(*make()).compile("sgd", loss, metrics=[metric])
+    assert not recwarn.list
+
+
 def test_the_warning_of_a_lazy_model_comes_with_the_data(recwarn):
     net = nn.Sequential([nn.Dense(3)])
     net.compile("sgd", "sparse_categorical_crossentropy")
@@ -264,11 +297,11 @@ def test_the_warning_of_a_lazy_model_comes_with_the_data(recwarn):
 def test_axis_of_normalization(layer):
     flat_, image = nn.Input((4,)), nn.Input((3, 4))
     assert layer(axis=1)(flat_).shape == (None, 4) and layer(axis=2)(image).shape == (None, 3, 4)
+    assert layer(axis=1)(image).shape == layer(axis=-2)(image).shape == (None, 3, 4)
     for axis, source, text in (
-        (1, image, "expected axis -1 or 2 .* got 1"),
-        (2, flat_, "expected axis -1 or 1"),
-        (0, flat_, "the last one"),
-        (-2, image, "got -2"),
+        (2, flat_, "expected different axes of an input of rank 2, not the batch, got .2."),
+        (0, flat_, "expected axis to be of features, not the batch, got 0"),
+        (-3, image, "rank 3, not the batch, got .-3."),
     ):
         with pytest.raises(ValueError, match=text):
             layer(axis=axis)(source)
