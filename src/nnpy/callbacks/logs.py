@@ -53,6 +53,8 @@ class CSVLogger(Callback):
 
     def _go_on(self, content: bytes) -> None:
         """Find the columns in the file that is there, and take off the end of a process that died while it wrote."""
+        import csv
+
         what = f"CSVLogger: cannot append to {self.path}"
         try:
             text = content.decode("utf-8-sig")

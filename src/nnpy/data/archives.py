@@ -6,6 +6,10 @@ import os
 import re
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from zipfile import ZipInfo
 
 _ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:")
 
@@ -18,11 +22,9 @@ class Archive:
     """
 
     def __init__(self, path: Path, who: str):
-        import zipfile
-
         self.path, self.who = path, who
         self._open()
-        self._entries: dict[str, zipfile.ZipInfo] = {}
+        self._entries: dict[str, ZipInfo] = {}
         for entry in self._file.infolist():
             name = entry.filename
             if _ABSOLUTE.match(name) or ".." in re.split(r"[/\\]", name):
@@ -33,6 +35,8 @@ class Archive:
         self.names = [name for name, entry in self._entries.items() if not entry.is_dir()]
 
     def _open(self) -> None:
+        import zipfile
+
         self._lock, self._process = threading.Lock(), os.getpid()
         try:
             self._file = zipfile.ZipFile(self.path)
