@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from nnpy import seeds, tree
-from nnpy.checks import shown
+from nnpy.checks import flag, shown
 from nnpy.graph import Tensor
 from nnpy.layers import calling
 from nnpy.layers.base import Layer
@@ -18,8 +18,8 @@ from nnpy.structure import given_names, input_like
 
 
 class Sequential(Model):
-    """``Sequential([Dense(64, activation="relu"), Dense(10)])``. The first item may be an ``Input``; without one the
-    model is built when the first data comes, or by ``build((None, features))``.
+    """``Sequential([Dense(64, activation="relu"), Dense(10)])``. The first item may be an ``Input``, or a model that is
+    built; without one the model is built when the first data comes, or by ``build((None, features))``.
 
     Raises TypeError for what is not a layer, ValueError for two layers of one name.
     """
@@ -46,6 +46,7 @@ class Sequential(Model):
             raise TypeError(
                 f"{type(self).__name__}: expected a list of layers, as [a, b], got {shown(layers)}; pass a list"
             )
+        flag(type(self).__name__, "trainable", trainable)
         super().__init__(name=name, seed=seed, **unknown)
         for layer in layers or ():
             self._append(layer)
@@ -98,6 +99,9 @@ class Sequential(Model):
 
     def _growing(self) -> Calling:
         """``_grow`` as a generator of the calls."""
+        first = self._layers[0] if self._layers else None
+        if self._input is None and isinstance(first, Model) and first.built and len(first.inputs) == 1:
+            self._input = input_like(first.inputs[0], "input")
         if self._input is None or not self._layers:
             return
         with calling.tracing(False):

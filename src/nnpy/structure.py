@@ -235,17 +235,15 @@ def maker(tensor: Tensor) -> Call | Node | None:
 
 
 def trace(who: str, inputs: Sequence[Tensor], traced: Traced, again: Again | None = None) -> Structure:
-    """The structure between tensors. Raises ValueError where an output needs an Input that is not among ``inputs``, or
-    an input leads nowhere."""
+    """The structure between tensors; an input may lead nowhere. Raises ValueError where an output needs an Input that
+    is not among ``inputs``."""
     known = set(inputs)
     calls: list[Call | Node] = []
     done: set[int] = set()
     stack = [(tensor, False) for tensor in reversed(traced.outputs)]
-    reached = set()
     while stack:
         tensor, expanded = stack.pop()
         if tensor in known:
-            reached.add(tensor)
             continue
         if isinstance(tensor, Parameter):
             continue
@@ -260,9 +258,6 @@ def trace(who: str, inputs: Sequence[Tensor], traced: Traced, again: Again | Non
             continue
         stack.append((tensor, True))
         stack.extend((operand, False) for operand in reversed(made.inputs))
-    for tensor in inputs:
-        if tensor not in reached:
-            raise ValueError(f"{who}: its input {tensor.name!r} leads to none of its outputs")
     made_calls = [call for call in calls if isinstance(call, Call)]
     losses = dict.fromkeys(chain(traced.losses, *(call.losses for call in made_calls)))
     effects = dict.fromkeys(chain(traced.effects, *(call.effects for call in made_calls)))

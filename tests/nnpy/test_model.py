@@ -8,7 +8,7 @@ import nnpy as nn
 
 def mlp(name=None, features=6):
     return nn.Sequential(
-        [nn.Input((features,)), nn.Dense(5, activation="relu", name="hidden"), nn.Dense(2, name="out")], name
+        [nn.Input((features,)), nn.Dense(5, activation="relu", name="hidden"), nn.Dense(2, name="out")], name=name
     )
 
 
@@ -96,8 +96,6 @@ def test_model_refuses_what_does_not_connect():
     a, b = nn.Input((3,), name="a"), nn.Input((3,), name="b")
     with pytest.raises(ValueError, match=r"depend on Input 'b', which is not among its inputs"):
         nn.Model(a, nn.Add()([a, b]))
-    with pytest.raises(ValueError, match=r"its input 'b' leads to none of its outputs"):
-        nn.Model([a, b], nn.Dense(1)(a))
     with pytest.raises(TypeError, match=r"outputs: expected a Tensor .* got ndarray"):
         nn.Model(a, np.zeros(3))
     with pytest.raises(ValueError, match="got one of them twice"):

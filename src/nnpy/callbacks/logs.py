@@ -14,11 +14,18 @@ from nnpy.hints import advise
 
 
 class TerminateOnNaN(Callback):
-    """Stop when the loss is NaN or infinite; looked at about every 50 ms."""
+    """Stop when the loss is NaN or infinite; looked at about every 50 ms. ``raise_error``: by a RuntimeError at once,
+    with no other hooks."""
+
+    def __init__(self, raise_error: bool = False):
+        super().__init__()
+        self.raise_error = flag("TerminateOnNaN", "raise_error", raise_error)
 
     def on_progress(self, batch: int, logs: Logs | None = None) -> None:
         loss = (logs or {}).get("loss")
         if loss is not None and not math.isfinite(loss):
+            if self.raise_error:
+                raise RuntimeError(f"TerminateOnNaN: the loss is {loss} at batch {batch}")
             advise(f"TerminateOnNaN: the loss is {loss} at batch {batch}; training stops")
             self.model.stop_training = True
 

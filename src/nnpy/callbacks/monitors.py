@@ -143,7 +143,9 @@ class EarlyStopping(Callback):
 class ModelCheckpoint(Callback):
     """Save the model after each epoch, or only where ``monitor`` got better (``save_best_only``).
 
-    ``filepath`` ends in ``.safetensors`` and may hold ``{epoch}`` and names from the logs:
+    ``save_freq``: after so many batches instead, counted from epoch to epoch; steps come one at a time then, and the
+    logs are those of the epoch so far, without validation. ``filepath`` ends in ``.safetensors`` and may hold
+    ``{epoch}``, with such a number ``{batch}``, and names from the logs:
     ``"net-{epoch:02d}-{val_loss:.3f}.safetensors"``. Before training begins it makes sure that the model can be saved
     (TypeError: a model that is code; ``save_weights_only=True`` saves it all the same) and the folder be written to
     (OSError).
@@ -157,7 +159,7 @@ class ModelCheckpoint(Callback):
         save_best_only: bool = False,
         save_weights_only: bool = False,
         mode: str = "auto",
-        save_freq: str = "epoch",
+        save_freq: str | int = "epoch",
         initial_value_threshold: float | None = None,
     ):
         super().__init__()
@@ -169,7 +171,11 @@ class ModelCheckpoint(Callback):
             raise ValueError(f"{who}: expected a path that ends in .safetensors, got {self.filepath!r}")
         _check_pattern(who, self.filepath)
         if save_freq != "epoch":
-            raise ValueError(f"{who}: expected save_freq='epoch', got {save_freq!r}")
+            if isinstance(save_freq, str):
+                raise ValueError(f"{who}: expected save_freq to be 'epoch' or a number of batches, got {save_freq!r}")
+            save_freq = integer(who, "save_freq", save_freq, least=1)
+            self.on_train_batch_end = self._count_batch  # type: ignore[method-assign]
+        self.save_freq, self._batches, self._epoch = save_freq, 0, 0
         self._compare = Monitor(who, monitor, mode)
         self.verbose = verbose
         self.save_best_only = flag(who, "save_best_only", save_best_only)
@@ -182,10 +188,10 @@ class ModelCheckpoint(Callback):
         return self._compare.monitor
 
     def get_state(self) -> dict[str, Any]:
-        return {"best": self.best}
+        return {"best": self.best, "batches": self._batches}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        self.best = state["best"]
+        self.best, self._batches = state["best"], state.get("batches", 0)
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """Training is the user's time: what cannot be saved, or written there, is refused before it."""
@@ -204,7 +210,20 @@ class ModelCheckpoint(Callback):
             except TypeError as error:
                 raise TypeError(f"ModelCheckpoint: {error}; save_weights_only=True saves the weights alone") from error
 
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        self._epoch = epoch
+
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        if self.save_freq == "epoch":
+            self._save(epoch, logs or {})
+
+    def _count_batch(self, batch: int, logs: Logs | None = None) -> None:
+        self._batches += 1
+        if self._batches >= self.save_freq:  # type: ignore[operator]
+            self._batches = 0
+            self._save(self._epoch, {"batch": batch + 1, **(logs or {})})
+
+    def _save(self, epoch: int, logs: Logs) -> None:
         if self.save_best_only:
             value = self._compare.read(logs, self.model)
             if value is None or not self._compare.better(value, self.best):
@@ -230,7 +249,7 @@ def _check_pattern(who: str, pattern: str) -> None:
         names = {field for _, field, _, _ in string.Formatter().parse(pattern) if field is not None}
         if bad := [name for name in names if not name.isidentifier()]:
             raise ValueError(f"'{{{bad[0]}}}' is no name")
-        pattern.format(**{name: 1 if name == "epoch" else 0.5 for name in names})
+        pattern.format(**{name: 1 if name in ("epoch", "batch") else 0.5 for name in names})
     except ValueError as error:
         raise ValueError(
             f"{who}: expected a path in which {{epoch}} and names from the logs stand, as {{epoch:02d}} or "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -124,6 +125,43 @@ class Loss(Configurable):
 
     def __str__(self) -> str:
         return type(self).__name__
+
+
+class SumLoss(Loss):
+    """Several losses of one output, times ``weights``: what a list of losses in the place of one means. ValueError for
+    losses of other targets or of another reduction than the first."""
+
+    def __init__(self, losses: Sequence[Loss], weights: Sequence[float] | None = None, name: str | None = None):
+        first = losses[0]
+        super().__init__(name, first.reduction)
+        self.losses, self.weights = list(losses), [1.0] * len(losses) if weights is None else list(weights)
+        if len(self.weights) != len(self.losses):
+            raise ValueError(f"expected {len(self.losses)} weights of {self}, got {len(self.weights)}")
+        for loss in self.losses[1:]:
+            if (loss.target_kind, loss.reduction) != (first.target_kind, first.reduction):
+                raise ValueError(f"expected losses of one output to be of the same targets and reduction, got {self}")
+        self.target_kind = first.target_kind
+
+    def call(self, y_true, y_pred):
+        parts = [ops.multiply(loss.call(y_true, y_pred), weight) for loss, weight in self._pairs()]
+        return functools.reduce(ops.add, parts)
+
+    def _pairs(self) -> list[tuple[Loss, float]]:
+        return list(zip(self.losses, self.weights, strict=True))
+
+    def target_shape(self, output_shape):
+        return self.losses[0].target_shape(output_shape)
+
+    def valid(self, y_true):
+        return self.losses[0].valid(y_true)
+
+    def check_targets(self, y, output_shape, name="y"):
+        for loss in self.losses:
+            y = loss.check_targets(y, output_shape, name)
+        return y
+
+    def __str__(self) -> str:
+        return f"[{', '.join(map(str, self.losses))}]"
 
 
 class FunctionLoss(Loss):

@@ -66,13 +66,15 @@ def refuse_batch_size(name: str, stream: Any) -> None:
     raise TypeError(f"{name}: expected None, as the batches of {kind} have their size already{hint}")
 
 
-def evaluate_data(model: Model, data: Any, batch: int, steps: int | None, calls: CallbackList) -> dict[str, float]:
-    """What ``validation`` gave, evaluated."""
+def evaluate_data(
+    model: Model, data: Any, batch: int, steps: int | None, calls: CallbackList, what: str = "x"
+) -> dict[str, float]:
+    """What ``validation`` gave, evaluated; errors call it ``what``."""
     calls.call("on_test_begin", None)
     if isinstance(data, Samples):
         logs = evaluate_samples(model, data, batch, limit(steps, data.count, batch, "steps"), calls)
     else:
-        logs = evaluate_stream(model, adapt.in_order(data), steps, calls)
+        logs = evaluate_stream(model, adapt.in_order(data), steps, calls, what)
     calls.call("on_test_end", logs)
     return logs
 
@@ -94,9 +96,12 @@ def evaluate_samples(
     return engine.logs("test", totals)
 
 
-def evaluate_stream(model: Model, stream: Any, steps: int | None, calls: CallbackList) -> dict[str, float]:
+def evaluate_stream(
+    model: Model, stream: Any, steps: int | None, calls: CallbackList, what: str = "x"
+) -> dict[str, float]:
+    """An iterator of validation data that is over has no values; a warning tells."""
     totals, number = None, -1
-    for number, samples in enumerate(batches(stream, model, "x")):
+    for number, samples in enumerate(batches(stream, model, what)):
         engine = model.engine
         calls.call("on_test_batch_begin", number, None)
         if totals is None:
@@ -107,17 +112,20 @@ def evaluate_stream(model: Model, stream: Any, steps: int | None, calls: Callbac
             calls.call("on_test_batch_end", number, engine.logs("test", totals))
         if steps is not None and number + 1 >= steps:
             break
+    if totals is None and what != "x" and hasattr(stream, "__next__"):
+        ran_out(0, steps, "; the epoch has no values of validation", what)
+        return {}
     if totals is None:
-        raise ValueError("x: expected at least one batch, got none")
-    ran_out(number + 1, steps)
+        raise ValueError(f"{what}: expected at least one batch, got none")
+    ran_out(number + 1, steps, what=what)
     return model.engine.logs("test", totals)
 
 
-def ran_out(batches_: int, expected: int | None, then: str = "") -> bool:
+def ran_out(batches_: int, expected: int | None, then: str = "", what: str = "x") -> bool:
     """Whether an iterable gave fewer batches than were asked for; a warning tells."""
     if expected is None or batches_ >= expected:
         return False
-    advise(f"x ran out after {batches_} batches, {expected} were expected{then}")
+    advise(f"{what} ran out after {batches_} batches, {expected} were expected{then}")
     return True
 
 

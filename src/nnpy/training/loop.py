@@ -62,7 +62,7 @@ def fit(
     model.settings  # noqa: B018  raises if the model is not compiled, before anything else is looked at
     data = (_stream if adapt.is_stream(x) else _arrays)(model, plan, x, y, sample_weight, validation_data)
     if validation_data is not None:
-        data.held = _validation_data(model, validation_data)
+        data.held = _validation_data(model, validation_data, plan.validation_steps)
     _check_validation(plan, data.held)
     if isinstance(data.held, Samples):
         limit(plan.validation_steps, data.held.count, plan.validation_batch, "validation_steps")
@@ -210,7 +210,9 @@ def _epochs(model: Model, plan: Plan, data: Data, calls: CallbackList, progress:
         progress.trained(time.perf_counter() - start, count)
         training.end_epoch()
         if data.held is not None and plan.validates(number):
-            values = evaluate_data(model, data.held, plan.validation_batch, plan.validation_steps, calls)
+            values = evaluate_data(
+                model, data.held, plan.validation_batch, plan.validation_steps, calls, "validation_data"
+            )
             logs.update((f"val_{name}", value) for name, value in values.items())
         calls.call("on_epoch_end", number, logs)
         if training.stop:
@@ -306,10 +308,15 @@ def _validation_epochs(frequency: int | Iterable[int]) -> Callable[[int], bool]:
     return lambda epoch: (epoch + 1) % every == 0
 
 
-def _validation_data(model: Model, data: Any) -> Any:
+def _validation_data(model: Model, data: Any, steps: int | None) -> Any:
     if adapt.is_stream(data):
-        if hasattr(data, "__next__"):
-            raise TypeError("validation_data: expected an iterable that can be read more than once, got an iterator")
+        if hasattr(data, "__next__") and steps is None:
+            raise TypeError(
+                "validation_data: expected validation_steps with an iterator, which can be read once: each epoch takes "
+                "so many batches; or an iterable whose iter() starts anew"
+            )
+        if hasattr(data, "__len__") and len(data) == 0:
+            raise ValueError("validation_data: expected at least one batch, got none")
         return validation(model, data, None, None)
     if isinstance(data, list) and (not model.built or len(model.structure.inputs) == 1):
         adapt.refuse_list_of_batches(data, "validation_data")

@@ -12,6 +12,7 @@ from nnpy import losses, optimizers, seeds
 from nnpy import metrics as metrics_
 from nnpy.graph import Shape, Size, Tensor
 from nnpy.losses import Loss
+from nnpy.losses.base import SumLoss
 from nnpy.metrics import Metric
 from nnpy.registry import from_json, to_json
 from nnpy.training.advice import warn
@@ -81,6 +82,8 @@ class Settings:
                     raise ValueError(f"{model}: output {name!r} has metrics or a loss weight, but no loss")
                 continue
             factor = 1.0 if factors[name] is None else factors[name]
+            if isinstance(loss[name], list):
+                loss[name], factor = _joined(f"{model}: output {name!r}", loss[name], factor)
             heads.append(_resolved(Head(name, output, loss[name], factor, _tuple(plain[name]), _tuple(weighted[name]))))
         if not heads:
             raise ValueError(f"{model}: expected a loss: compile(optimizer, loss=...)")
@@ -117,6 +120,20 @@ class Settings:
         settings = cls(**values)
         settings.seed = seed
         return settings
+
+
+def _joined(who: str, some: list[Any], factor: Any) -> tuple[Loss, float]:
+    """The losses that a list in the place of one means, as one, and its factor. ValueError for what is none."""
+    if not some or not all(isinstance(loss, Loss) for loss in some):
+        raise ValueError(f"{who}: expected a loss or a list of losses, got {some!r}")
+    if isinstance(factor, list) and len(factor) != len(some):
+        raise ValueError(f"{who}: expected as many loss_weights as losses, {len(some)}, got {len(factor)}")
+    if len(some) == 1:
+        return some[0], factor[0] if isinstance(factor, list) else factor
+    try:
+        return (SumLoss(some, factor), 1.0) if isinstance(factor, list) else (SumLoss(some), factor)
+    except ValueError as error:
+        raise ValueError(f"{who}: {error}") from None
 
 
 def _factor(value: Any) -> float:
