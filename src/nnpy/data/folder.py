@@ -110,10 +110,15 @@ class ImageFolder:
         return x, self.labels.copy()
 
     def __iter__(self) -> Iterator[tuple[Images, np.ndarray]]:
-        count = len(self.files)
-        order = seeds.stream("folder", self.batches).permutation(count) if self.shuffle else np.arange(count)
         self.batches += 1
-        return self._batches(order)
+        return self.in_pass(self.batches - 1)
+
+    def in_pass(self, number: int, seed: int | None = None) -> Iterator[tuple[Images, np.ndarray]]:
+        """The batches in the order of pass ``number`` under ``seed`` (None: the one in use). ``fit`` counts the passes
+        of its model: what goes on from a file sees the orders that it would have seen."""
+        if not self.shuffle:
+            return self.in_order()
+        return self._batches(seeds.stream("folder", number, seed).permutation(len(self.files)))
 
     def in_order(self) -> Iterator[tuple[Images, np.ndarray]]:
         """The batches in the order of ``files`` and ``labels``, as ``evaluate`` and ``predict`` take them."""

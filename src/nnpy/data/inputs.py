@@ -36,6 +36,12 @@ def in_order(stream: Any) -> Any:
     return stream.in_order() if hasattr(stream, "in_order") else stream
 
 
+def in_pass(stream: Any, number: int, seed: int) -> Any:
+    """The batches of an iterable that can give them in the order of pass ``number`` under a model's seed: the same for
+    a run that goes on from a file, in another process."""
+    return stream.in_pass(number, seed) if hasattr(stream, "in_pass") else stream
+
+
 def refuse_list_of_batches(value: Any, what: str) -> None:
     """Raises TypeError for a list of batches (x, y): a list is an array, or one for each input."""
     if _are_batches(value):

@@ -14,7 +14,7 @@ import numpy as np
 from nnpy import seeds
 from nnpy.checks import integer, shown
 from nnpy.data.frames import is_frame
-from nnpy.data.inputs import in_order
+from nnpy.data.inputs import in_order, in_pass
 
 _END = object()
 
@@ -34,6 +34,10 @@ class _Ahead:
     def in_order(self) -> Iterator[Any]:
         """The batches as evaluation and prediction take them."""
         return iter(_Ahead(in_order(self._batches), self._most))
+
+    def in_pass(self, number: int, seed: int) -> Iterator[Any]:
+        """The batches as ``fit`` takes them in that pass."""
+        return iter(_Ahead(in_pass(self._batches, number, seed), self._most))
 
 
 class _Made:

@@ -150,7 +150,7 @@ def _stream(model: Model, plan: Plan, x: Any, y: Any, sample_weight: Any, valida
     if not plan.limited:
         return Data(stream=x)
     seen = model.training.taken if model.training.resumed and not hasattr(x, "__next__") else 0
-    return Data(stream=itertools.islice(_forever(x), seen, None))
+    return Data(stream=itertools.islice(_forever(x, model.training), seen, None))
 
 
 class _InOrder:
@@ -257,6 +257,7 @@ def _stream_epoch(model: Model, plan: Plan, stream: Any, calls: CallbackList) ->
     if plan.limited and training.batch == plan.steps:
         return logs, count
     if not plan.limited and not hasattr(stream, "__next__"):
+        stream = adapt.in_pass(stream, training.epoch, training.seed)
         stream = itertools.islice(stream, training.batch, None)  # what a run that this one goes on from has seen
     for samples in batches(stream, model, "x", plan.class_weight):
         calls.call("on_train_batch_begin", training.batch, None)
@@ -328,11 +329,11 @@ def _validation_data(model: Model, data: Any, steps: int | None) -> Any:
         raise type(error)(f"validation_data: {error}") from error
 
 
-def _forever(stream: Any) -> Iterator[Any]:
+def _forever(stream: Any, training: Training) -> Iterator[Any]:
     """The batches again and again, where the iterable allows it: steps_per_epoch says where an epoch ends."""
-    while True:
+    for number in itertools.count(training.first_pass):
         empty = True
-        for item in stream:
+        for item in adapt.in_pass(stream, number, training.seed):
             empty = False
             yield item
         if empty or hasattr(stream, "__next__"):

@@ -15,7 +15,7 @@ from nnpy import interrupts, seeds
 from nnpy.callbacks.base import CallbackList
 from nnpy.callbacks.history import History
 
-_COUNTERS = ("epoch", "row", "taken", "draw", "update", "seed", "number", "batch", "begun")
+_COUNTERS = ("epoch", "row", "taken", "draw", "update", "seed", "number", "batch", "begun", "first_pass")
 _trainings: WeakSet[Training] = WeakSet()
 
 
@@ -30,10 +30,10 @@ class Training:
     """Where the training of a model stands. ``fit`` moves it; ``model.training`` shows it.
 
     ``epoch``: passes over the data that are over, the number of the next shuffle. ``row``: samples of the pass that is
-    under way. ``taken``: batches of an iterable, since its first. ``draw``: how often random streams were drawn from,
-    under ``seed``. ``update``: steps of the optimizer. ``number``: the epoch as ``fit`` and its callbacks count,
-    ``batch``: its steps so far, ``totals``: their accumulators. ``history``: of the last ``fit``, or None. ``stop``:
-    the epoch under way is the last.
+    under way. ``taken``: batches of an iterable since its first, which was of the pass ``first_pass``. ``draw``: how
+    often random streams were drawn from, under ``seed``. ``update``: steps of the optimizer. ``number``: the epoch as
+    ``fit`` and its callbacks count, ``batch``: its steps so far, ``totals``: their accumulators. ``history``: of the
+    last ``fit``, or None. ``stop``: the epoch under way is the last.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class Training:
         self.stop = False
         self.history: History | None = None
         self.callbacks: CallbackList | None = None
-        self.number = self.batch = self.taken = 0
+        self.number = self.batch = self.taken = self.first_pass = 0
         self.begun = False  # the hooks of the epoch's beginning were called
         self.totals: np.ndarray | None = None
         self._resumed: dict[str, Any] | None = None  # states of callbacks to go on with
@@ -68,6 +68,7 @@ class Training:
                 self.number, self.batch, self.taken, self.begun, self.totals = first, 0, 0, False, None
                 if self.row:  # of a pass that nobody ended
                     self.end_pass()
+                self.first_pass = self.epoch
             elif first not in (0, self.number):
                 raise ValueError(f"{who}: expected initial_epoch={self.number}, where training stands, got {first}")
             self.callbacks, self.history, self.stop = callbacks, history, False

@@ -279,6 +279,59 @@ def test_batches_that_are_made_in_one_array_are_copied(pack):
         np.testing.assert_array_equal(np.unique(np.asarray(batch)), [number])
 
 
+@pytest.mark.parametrize("wrap", [lambda data: data, prefetch])
+def test_a_run_that_goes_on_from_a_file_sees_the_orders_that_it_would_have_seen(wrap, folder, tmp_path):
+    """Another process has another seed, and an ImageFolder that nobody has read yet; images are augmented, too."""
+
+    def fresh():
+        return wrap(ImageFolder(folder, batch_size=4, padding=1, flip=True, std=255))
+
+    model = nn.Sequential([nn.Flatten(), nn.Dropout(0.3), nn.Dense(3, activation="softmax")], seed=5)
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.fit(fresh(), epochs=2, verbose=0)
+    model.save(tmp_path / "two.safetensors")
+    whole = model.fit(fresh(), epochs=5, initial_epoch=2, verbose=0)
+    again = nn.load_model(tmp_path / "two.safetensors")
+    nn.set_seed(99)
+    try:
+        assert again.fit(fresh(), epochs=5, initial_epoch=2, verbose=0).history == whole.history
+    finally:
+        nn.set_seed(0)
+    for one, other in zip(model.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert len(set(whole.history["loss"])) == 3
+
+
+def test_a_run_that_goes_on_in_the_midst_of_a_pass_over_a_folder(folder):
+    """Epochs of four batches, of passes of six: the third begins in the second pass."""
+    kept = []
+
+    def keep(epoch, logs):
+        if epoch == 2:
+            kept[:] = [model.get_weights(), model.training.state()]
+
+    def network():
+        nn.set_seed(1)
+        made = nn.Sequential([nn.Input((5, 6, 3)), nn.Flatten(), nn.Dense(3, activation="softmax")])
+        made.compile("sgd", "sparse_categorical_crossentropy")
+        return made
+
+    def fit(model, **options):
+        return model.fit(ImageFolder(folder, batch_size=4), epochs=5, steps_per_epoch=4, verbose=0, **options).history
+
+    model, again = network(), network()
+    model.fit(ImageFolder(folder), verbose=0)  # passes of an earlier run are counted
+    again.fit(ImageFolder(folder), verbose=0)
+    whole = fit(model, callbacks=nn.LambdaCallback(on_epoch_begin=keep))
+    again.set_weights(kept[0])
+    again.training.restore(kept[1])
+    nn.set_seed(3)
+    assert fit(again) == whole
+    nn.set_seed(0)
+    for one, other in zip(model.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.parametrize("wrap", [kept, prefetch])
 def test_evaluate_and_predict_keep_the_order(folder, wrap):
     data = ImageFolder(folder, batch_size=4)
