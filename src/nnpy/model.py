@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnpy import config, seeds
+from nnpy.checks import flag
 from nnpy.hints import keywords
 from nnpy.locks import making
 from nnpy.network import Network
@@ -66,7 +67,7 @@ class Model(Network):
             raise TypeError(f"{self}: expected both inputs and outputs")
         if inputs is not None:
             self._connect(inputs, outputs)
-        if not trainable:
+        if not flag(str(self), "trainable", trainable):
             self.trainable = False
 
     def _forget(self) -> None:

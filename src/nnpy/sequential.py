@@ -51,7 +51,7 @@ class Sequential(Model):
         for layer in layers or ():
             self._append(layer)
         self._grow()
-        if not trainable:
+        if not flag(str(self), "trainable", trainable):
             self.trainable = False
 
     @property

@@ -15,7 +15,7 @@ Y = X[:, :2] * 3
 
 def network(optimizer="sgd"):
     layers = [nn.Input((4,)), nn.Dense(8, activation="relu", name="h"), nn.Dropout(0.5, name="drop"), nn.Dense(2, name="o")]
-    net = nn.Sequential(layers, "net", seed=3)
+    net = nn.Sequential(layers, name="net", seed=3)
     net.compile(optimizer, "mse")
     return net
 
@@ -94,6 +94,7 @@ REFUSED = [
     (lambda: nn.Dense(3, name="d"), "units", -1, ValueError, "Dense 'd': expected units to be a positive integer, got -1"),
     (lambda: nn.Dense(3, name="d"), "unit", 4, AttributeError, "Dense 'd': has no attribute 'unit'; did you mean 'units'"),
     (network, "stop_trainig", True, AttributeError, "Sequential 'net': has no attribute 'stop_trainig'; did you mean 'stop_training'"),
+    (network, "trainable", "net", TypeError, "Sequential 'net': expected trainable to be True or False, got 'net'"),
     (network, "optimizer", "sgd", AttributeError, "Sequential 'net': optimizer cannot be set; call compile"),
     (network, "seed", 4, AttributeError, r"Sequential 'net': seed is set when it is made: Sequential\(seed=...\)"),
     (network, "head", nn.Dense(3), AttributeError, "Sequential 'net': has no attribute 'head'"),
@@ -179,3 +180,9 @@ def test_freezing_after_compile_is_told_once_and_counts_from_the_next_compile():
         warnings.simplefilter("error")
         steps(net, 1)
     np.testing.assert_array_equal(kernel, net.get_weights()[0])
+
+
+def test_a_name_in_the_place_of_trainable_is_refused():
+    for make in (lambda: nn.Sequential([nn.Dense(2)], "net"), lambda: nn.Model(name="net", trainable="no")):
+        with pytest.raises(TypeError, match="expected trainable to be True or False"):
+            make()

@@ -15,7 +15,8 @@ from nnpy.hints import advise
 
 class TerminateOnNaN(Callback):
     """Stop when the loss is NaN or infinite; looked at about every 50 ms. ``raise_error``: by a RuntimeError at once,
-    with no other hooks."""
+    with no other hooks. (Without this callback ``fit`` goes on, and tells in which step it was, where, and likely why.)
+    """
 
     def __init__(self, raise_error: bool = False):
         super().__init__()

@@ -18,6 +18,7 @@ from nnpy.training.binding import Rates
 from nnpy.training.evaluation import BATCH, evaluate_data, limit, ran_out, refuse_batch_size, validation
 from nnpy.training.progress import Progress, check_verbose
 from nnpy.training.samples import Samples, batches, prepare
+from nnpy.training.watch import Stretch, Watch
 
 if TYPE_CHECKING:
     from nnpy.model import Model
@@ -189,7 +190,7 @@ def _arrays(model: Model, plan: Plan, x: Any, y: Any, sample_weight: Any, valida
 
 def _epochs(model: Model, plan: Plan, data: Data, calls: CallbackList, progress: Progress) -> dict[str, float]:
     """The epochs that are left; the values of the last."""
-    training = model.training
+    training, watch = model.training, Watch(model)
     logs: dict[str, float] = {}
     while training.number < plan.epochs:
         number = training.number
@@ -201,9 +202,9 @@ def _epochs(model: Model, plan: Plan, data: Data, calls: CallbackList, progress:
         training.resume()
         start = time.perf_counter()
         if data.samples is not None:
-            logs, count = _array_epoch(model, plan, data.samples, calls)
+            logs, count = _array_epoch(model, plan, data.samples, calls, watch)
         else:
-            logs, count = _stream_epoch(model, plan, data.stream, calls)
+            logs, count = _stream_epoch(model, plan, data.stream, calls, watch)
             if not _had_some(training, plan):
                 break
             training.end_pass()
@@ -220,7 +221,9 @@ def _epochs(model: Model, plan: Plan, data: Data, calls: CallbackList, progress:
     return logs
 
 
-def _array_epoch(model: Model, plan: Plan, samples: Samples, calls: CallbackList) -> tuple[dict[str, float], int]:
+def _array_epoch(
+    model: Model, plan: Plan, samples: Samples, calls: CallbackList, watch: Watch
+) -> tuple[dict[str, float], int]:
     """The epoch under way on arrays; the values, and the number of samples. Where a pass over them ends in its midst,
     the next begins."""
     engine, training, steps = model.engine, model.training, plan.steps
@@ -234,22 +237,27 @@ def _array_epoch(model: Model, plan: Plan, samples: Samples, calls: CallbackList
             training.end_pass()
         if calls.every_batch:
             calls.call("on_train_batch_begin", training.batch, None)
-        row = training.row
-        engine.train(
-            samples, plan.batch, training.totals, rates, row=row, order=training.order(samples.count, plan.shuffle),
+        order = training.order(samples.count, plan.shuffle)
+        stretch = Stretch(samples, plan.batch, training.row, training.epoch, training.batch, training.draw, order)
+        watch.begin()
+        done = engine.train(
+            samples, plan.batch, training.totals, rates, row=training.row, order=order,
             most=1 if calls.every_batch else steps - training.batch, moved=training.moved,
         )  # fmt: skip
-        count += training.row - row
+        count += training.row - stretch.row
+        logs = engine.logs("train", training.totals)
+        watch.end(stretch._replace(steps=done), logs["loss"])
         if training.row == samples.count:
             training.end_pass()
-        logs = engine.logs("train", training.totals)
         calls.call("on_progress", training.batch - 1, logs)
         if calls.every_batch:
             calls.call("on_train_batch_end", training.batch - 1, logs)
     return logs, count
 
 
-def _stream_epoch(model: Model, plan: Plan, stream: Any, calls: CallbackList) -> tuple[dict[str, float], int]:
+def _stream_epoch(
+    model: Model, plan: Plan, stream: Any, calls: CallbackList, watch: Watch
+) -> tuple[dict[str, float], int]:
     """The epoch under way on an iterable of batches, as far as that or ``plan`` goes; the values, and the number of
     samples."""
     training, count = model.training, 0
@@ -263,9 +271,13 @@ def _stream_epoch(model: Model, plan: Plan, stream: Any, calls: CallbackList) ->
         calls.call("on_train_batch_begin", training.batch, None)
         if training.totals is None:
             training.totals = np.zeros_like(model.engine.totals["train"])
+        samples = samples.at_step(training.draw)
+        stretch = Stretch(samples, samples.count, 0, training.epoch, training.batch, training.draw, None, 1)
+        watch.begin()
         _one_step(model, samples, training.totals, training.took)
         count += samples.count
         logs = model.engine.logs("train", training.totals)
+        watch.end(stretch, logs["loss"])
         calls.call("on_progress", training.batch - 1, logs)
         calls.call("on_train_batch_end", training.batch - 1, logs)
         if training.stop or (plan.limited and training.batch == plan.steps):
@@ -285,18 +297,18 @@ def _had_some(training: Training, plan: Plan) -> bool:
 
 
 def _one_step(model: Model, samples: Samples, totals: np.ndarray, moved: Callable[[int, int], None]) -> None:
-    """Train on one batch; adds to ``totals``."""
+    """Train on one batch, numbered; adds to ``totals``."""
     engine, training = model.engine, model.training
     assert engine.settings is not None
     rates = Rates(engine.settings.optimizer, training.update + 1)
-    engine.train(samples.at_step(training.draw), samples.count, totals, rates, moved=moved)
+    engine.train(samples, samples.count, totals, rates, moved=moved)
 
 
 def train_on_batch(model: Model, x: Any, y: Any, sample_weight: Any, class_weight: Any) -> dict[str, float]:
     samples = prepare(model, x, y, sample_weight, class_weight)
     model.engine.tell_changes()
     totals = np.zeros_like(model.engine.totals["train"])
-    _one_step(model, samples, totals, lambda steps, rows: None)
+    _one_step(model, samples.at_step(model.training.draw), totals, lambda steps, rows: None)
     return model.engine.logs("train", totals)
 
 

@@ -25,7 +25,7 @@ def pixels():
 
 
 def compiled(layers, loss, **options):
-    net = nn.Sequential(layers, "net")
+    net = nn.Sequential(layers, name="net")
     net.compile(nn.SGD(0.1), loss, **options)
     return net
 

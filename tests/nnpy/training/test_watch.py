@@ -1,0 +1,138 @@
+# ruff: noqa: E501 (a table of cases with the message expected)
+"""A loss that is lost is told at once, with the step, the layer and the likely cause; nothing else changes."""
+
+import re
+import warnings
+
+import numpy as np
+import pytest
+
+import nnpy as nn
+from nnpy.training import watch
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(512, 6)).astype("f4")
+Y = X[:, :1].copy()
+ENDS = r" \(TerminateOnNaN\(\) ends such a run\)$"
+
+
+class Log(nn.Layer):
+    def call(self, x):
+        return nn.ops.log(x)
+
+
+class Root(nn.Layer):
+    def call(self, x):
+        return nn.ops.sqrt(nn.ops.maximum(x, 0.0))
+
+
+def of_log(y_true, y_pred):
+    return nn.ops.mean(-y_true * nn.ops.log(y_pred), axis=-1)
+
+
+def network(optimizer, loss, *layers):
+    net = nn.Sequential([nn.Input((6,)), *layers], name="net", seed=0)
+    net.compile(optimizer, loss)
+    return net
+
+
+def told(run):
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        run()
+    assert all(warning.category is nn.AdviceWarning for warning in found)
+    return [str(warning.message) for warning in found]
+
+
+def first_bad_step(make, x, y):
+    """By steps one at a time."""
+    net = make()
+    order = nn.seeds.stream("shuffle", 0, net.settings.seed).permutation(len(x))
+    for number, row in enumerate(range(0, len(x), 32), 1):
+        rows = order[row : row + 32]
+        if not np.isfinite(net.train_on_batch(x[rows], y[rows])):
+            return number
+    raise AssertionError("the loss stays finite")
+
+
+def deep(rate):
+    return network(nn.SGD(rate), "mse", nn.Dense(8, name="a", activation="tanh"), nn.Dense(1, name="b"))
+
+
+CASES = {
+    "rate": (lambda: deep(1e4), X, Y, r"the loss of layer 'b' is not; the likely cause is a learning rate \(10000\) that is too high"),
+    "inputs": (lambda: network(nn.SGD(0.1), "mse", nn.Dense(8, name="a"), nn.Dense(1, name="b")), X * 1e9, Y, r"the likely cause is inputs, of up to [\d.]+e\+09, that are not scaled"),
+    "log of 0": (lambda: network(nn.SGD(0.01), of_log, nn.Dense(1, name="b", activation="relu")), X, np.abs(Y), "the loss of layer 'b' is not; the likely cause is a log, root"),
+    "layer": (lambda: network(nn.SGD(0.01), "mse", nn.Dense(4, name="a"), Log(name="l"), nn.Dense(1, name="b")), X, Y, "layer 'l' gives NaN; the likely cause is a log, root or quotient of 0 in it"),
+    "gradient": (lambda: network(nn.SGD(0.01), "mse", nn.Dense(4, name="a"), Root(name="r"), nn.Dense(1, name="b")), X, Y, r"a/kernel is NaN since the step before; likely causes are its gradient \(a root of 0\?\)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("every_batch", [False, True])
+@pytest.mark.parametrize("make, x, y, text", CASES.values(), ids=CASES)
+def test_the_step_the_layer_and_the_cause_are_told_once(make, x, y, text, every_batch):
+    step = first_bad_step(make, x, y)
+    net = make()
+    callbacks = nn.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: None) if every_batch else None
+    (line,) = told(lambda: net.fit(x, y, epochs=3, verbose=0, callbacks=callbacks))
+    assert re.match(f"Sequential 'net': the loss became (NaN|infinite) in step {step} of epoch 1: ", line)
+    assert re.search(text, line) and re.search(ENDS, line), line
+    assert len(net.history.epoch) == 3 and net.training.update == 48
+
+
+def test_steps_are_told_of_streams_and_later_epochs():
+    parts = [(X[i : i + 32], Y[i : i + 32]) for i in range(0, 512, 32)]
+    bad = parts[5][0].copy()
+    bad[3] = 1e30
+
+    class Data:
+        passes = 0
+
+        def __iter__(self):
+            self.passes += 1
+            return iter(parts if self.passes < 3 else [*parts[:5], (bad, parts[5][1]), *parts[6:]])
+
+    net = network("sgd", "mse", nn.Dense(4, name="a"), nn.Dense(1, name="b"))
+    (line,) = told(lambda: net.fit(Data(), epochs=4, verbose=0))
+    assert line.startswith("Sequential 'net': the loss became infinite in step 6 of epoch 3: ")
+    assert "inputs, of up to 1e+30, that are not scaled" in line
+
+
+def test_training_is_the_same_with_and_without_a_look(monkeypatch):
+    """What is done again leaves nothing behind: weights, moments, counters, statistics."""
+
+    def net():
+        layers = [nn.Dense(8, name="a"), nn.BatchNormalization(), nn.Dropout(0.3), nn.Dense(1, name="b")]
+        return network(nn.SGD(0.05, momentum=0.9), "mse", *layers)
+
+    y = Y.copy()
+    y[400] = 3e38  # squared, it is infinite
+    monkeypatch.setattr(watch, "_SECONDS", 0.0)
+    one, other = net(), net()
+    (line,) = told(lambda: one.fit(X, y, epochs=2, verbose=0))
+    assert re.search(r"the loss became infinite in step 2 of .* targets, of up to 3e\+38, that are not scaled", line), line
+    monkeypatch.setattr(watch.Watch, "end", lambda *_: None)
+    assert told(lambda: other.fit(X, y, epochs=2, verbose=0)) == []
+    for a, b in zip(one.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    for name, slot in one.engine.optimizer_slots().items():
+        np.testing.assert_array_equal(slot, other.engine.optimizer_slots()[name])
+    assert one.training.position() == other.training.position()
+    np.testing.assert_equal(one.history.history, other.history.history)
+
+
+def test_without_a_copy_the_steps_and_the_weights_are_told(monkeypatch):
+    monkeypatch.setattr(watch, "_MOST", 0)
+    net = deep(1e4)
+    (line,) = told(lambda: net.fit(X, Y, epochs=2, verbose=0))
+    assert re.search(r"in (one of the steps \d+ to|step) \d+ of epoch 1: a/kernel is not finite; likely causes are", line)
+
+
+def test_an_option_ends_the_run():
+    net = deep(1e4)
+    lines = told(lambda: net.fit(X, Y, epochs=20, verbose=0, callbacks=nn.TerminateOnNaN()))
+    assert len(net.history.epoch) == 1 and [line.split(":")[0] for line in lines] == ["Sequential 'net'", "TerminateOnNaN"]
+
+
+def test_nothing_is_told_of_what_is_well():
+    assert told(lambda: deep(0.01).fit(X, Y, epochs=2, verbose=0)) == []
