@@ -16,6 +16,7 @@ from nncore.expr import evaluate
 from nncore.functions import FUNCTIONS, SAVES
 from nncore.kernels.signatures import SIGNATURES
 from nncore.memory import INDICES, RATES, SLOTS
+from nncore.reductions import reduce_sizes
 from nncore.rules import RULES
 from nnpy.compiler.lower import Lowering
 from nnpy.compiler.views import Views
@@ -123,24 +124,20 @@ def _normalizations():
 
 
 def _sums():
-    x, of_columns, of_rows = normal(ROWS, COLS), empty(COLS), empty(ROWS)
-    size = dict(rows=ROWS, cols=COLS, ld=COLS)
-    yield Case("column_sum", dict(out=of_columns, x=x, **size), lambda: reference.column_sum(x))
-    yield Case("row_sum", dict(out=of_rows, x=x, **size), lambda: reference.row_sum(x))
+    x, y = normal(ROWS, COLS), normal(ROWS, COLS)
+    for shape in ((1, ROWS, COLS), (ROWS, COLS, 1), (1, ROWS * COLS, 1)):
+        sizes = reduce_sizes("sum", *shape, cols=shape[1] if shape[2] == 1 else shape[2])
+        steps = [Step("sub", p=y.reshape(-1, sizes["cols"])), Step("abs")]
+        out, of_x, of_y = empty((shape[0], shape[2])), x.reshape(shape), y.reshape(shape)
+        yield Case(
+            "reduce", dict(out=out, x=x, steps=steps, **sizes), lambda a=of_x, b=of_y: np.abs(a - b).sum(1)
+        )  # fmt: skip
     totals, loss = np.zeros(2), normal(ROWS)
     yield Case("accumulate", dict(totals=totals, values=loss, rows=ROWS), lambda: reference.accumulate(totals, loss))
     flat = normal(COUNT)
     partials = np.empty(-(-COUNT // reference.CHUNK))
     yield Case("square_sums", dict(partials=partials, x=flat, count=COUNT), lambda: reference.square_sums(flat))
-    yield Case(
-        "penalty", dict(partials=partials, w=flat, count=COUNT, l1=1e-3, l2=1e-2),
-        lambda: reference.penalty(flat, 1e-3, 1e-2),
-    )  # fmt: skip
     ones, scale = np.ones(len(partials)), empty(1)
-    yield Case(
-        "accumulate_penalty", dict(totals=totals, partials=ones, count=len(ones), rows=ROWS),
-        lambda: reference.accumulate_penalty(totals, ones, ROWS),
-    )  # fmt: skip
     yield Case(
         "clip_scale", dict(scale=scale, partials=ones, count=len(ones), clip=1.0),
         lambda: reference.clip_scale(ones, 1.0),

@@ -108,8 +108,10 @@ class Op:
         self.writes: list[Touch] = []
         if steps:
             kept = [step.kind for step in steps for x in (step.p, step.q) if x is not None and x.temp is not None]
-            if kept and name != "chain":
-                raise TypeError(f"Op {name!r}: step {kept[0]!r} works with a temporary tile, which only a chain has")
+            if kept and name not in ("chain", "reduce"):
+                raise TypeError(
+                    f"Op {name!r}: step {kept[0]!r} works with a temporary tile, which only chain and reduce have"
+                )
             arguments["steps"], arguments["n_steps"] = encode(steps, dtype, isa), len(steps)
         if name == "update":
             rule: Any = arguments.get("rule")

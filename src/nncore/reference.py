@@ -12,7 +12,7 @@ from nncore import kernels, reference_steps
 from nncore.memory import BATCH, INDICES, ROW
 from nncore.rules import RULES
 
-CHUNK = kernels.family("reduce").CHUNK  # elements of one partial sum of square_sums or penalty
+CHUNK = kernels.family("reduce").CHUNK  # elements of one partial sum of square_sums
 
 
 # gather: the batch
@@ -191,16 +191,6 @@ def layer_norm_parameter_grad(dy, x, mean, rstd):
 # sums and norms
 
 
-def column_sum(x):
-    """out[c] = sum over rows."""
-    return x.sum(0)
-
-
-def row_sum(x):
-    """out[r] = sum over columns."""
-    return x.sum(1)
-
-
 def accumulate(totals, values, weights=None):
     """totals (float64 [2]) + (sum of values, sum of weights or number of rows)."""
     weight = len(values) if weights is None else weights.sum(dtype=np.float64)
@@ -217,18 +207,6 @@ def clip_scale(partials, clip):
     """(scale, norm): the factor that brings gradients of this norm down to ``clip`` (not positive: no clipping)."""
     norm = np.sqrt(partials.sum())
     return (clip / norm if clip > 0 and norm > clip else 1.0), norm
-
-
-def penalty(w, l1, l2):
-    """float64 sums of l1 * |w| + l2 * w^2 of the chunks of CHUNK elements of w [count]."""
-    size = np.abs(w.astype(np.float64))
-    terms = size * (l2 * size + l1)
-    return np.array([terms[i : i + CHUNK].sum() for i in range(0, len(w), CHUNK)])
-
-
-def accumulate_penalty(totals, partials, rows):
-    """totals (float64 [2]) + rows * (sum of partials, 1)."""
-    return totals + rows * np.array([partials.sum(), 1.0])
 
 
 # optimizers

@@ -288,7 +288,7 @@ BAD_OPERANDS = [
     (lambda: Op("chain", out=ONE, rows=1, cols=1, dtype="float64", steps=[Step("add", p=np.ones(1, "f4"))]),
      TypeError, "Step 'add': expected p to be of dtype float64, got float32"),
     (lambda: Op("gemm", c=ONE, a=ONE, b=ONE, steps=[Step("add", p=Operand(temp=0))]), TypeError,
-     "Op 'gemm': step 'add' works with a temporary tile, which only a chain has"),
+     "Op 'gemm': step 'add' works with a temporary tile, which only chain and reduce have"),
 ]  # fmt: skip
 
 

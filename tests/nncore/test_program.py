@@ -9,6 +9,7 @@ from programs import chained, softmax, trainer
 import nncore
 from nncore import Op, Program, aligned, new_state, set_num_threads
 from nncore.memory import BATCH, DRAW, ERROR_OP, LAYOUT, LOCAL, ROW, STEPS
+from nncore.reductions import reduce_sizes
 
 # State and slices
 
@@ -98,7 +99,7 @@ def test_more_arguments_than_an_op_holds_are_refused():
 def count_up(total, **options):
     """total += 1, whenever it runs."""
     one = np.ones(1, np.float32)
-    return Op("column_sum", out=total, x=one, rows=1, cols=1, ld=1, accumulate=1, **options)
+    return Op("reduce", out=total, x=one, **reduce_sizes("sum", 1, 1, 1, accumulate=True), **options)
 
 
 def test_ops_run_once_or_every_few_steps_of_the_state():
@@ -118,7 +119,7 @@ def test_ops_run_once_or_every_few_steps_of_the_state():
 def test_wrong_times_of_an_op_are_refused():
     total = np.zeros(1, np.float32)
     for options in (dict(every=0), dict(every=-1), dict(every=2, phase=2), dict(phase=-1), dict(every=1 << 31)):
-        with pytest.raises(ValueError, match="'column_sum': expected every to be 1 or more and phase to be 0 to"):
+        with pytest.raises(ValueError, match="'reduce': expected every to be 1 or more and phase to be 0 to"):
             count_up(total, **options)
     with pytest.raises(ValueError, match="expected once or every, got both"):
         count_up(total, once=True, every=2)
@@ -225,6 +226,6 @@ def test_aligned_arrays(shape, kind):
 def test_denormals_are_flushed_inside_and_the_callers_mode_is_restored(threads, run, dtype, isa):
     tiny = np.finfo(dtype).smallest_subnormal * 1000
     x, out = np.full((3, 4), tiny, dtype), np.full(3, 9, dtype)
-    run("row_sum", threads=threads, dtype=dtype, isa=isa, out=out, x=x, rows=3, cols=4, ld=4)
+    run("reduce", threads=threads, dtype=dtype, isa=isa, out=out, x=x, **reduce_sizes("sum", 3, 4, 1))
     np.testing.assert_array_equal(out, 0)
     assert (x.sum(1) > 0).all() and (x * x.dtype.type(0.5) > 0).all()

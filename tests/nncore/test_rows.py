@@ -115,7 +115,6 @@ def cases(dtype):
         {"dx": (R, C)},
         size,
     )
-    yield "row_sum", {}, {"x": normal(R, C)}, {"out": (R,)}, dict(ld=C, **size)
     part = copy_sizes((R, 4), (K, 1), (C, 2), x_offset=3, rows=True)
     yield "copy", {}, {"x": normal(R, C)}, {"out": (R, K)}, part | by_rows
     turned = copy_sizes((R, 3, 4), (K, 4, 1), (C, 1, 3), out_offset=1, x_offset=2, rows=True)

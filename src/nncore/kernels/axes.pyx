@@ -1,245 +1,18 @@
-# Reductions and running sums along the middle axis of x[outer, mid, inner].
+# The places of the largest and smallest, and running sums, along the middle axis of x[outer, mid, inner].
 #
 # Element (o, m, i) is at x[o * stride_outer + m * stride_mid + i]. Each output has one owner, and the order of additions is
 # fixed by the sizes alone. Where inner is 1 and mid contiguous, lanes run along mid; else along inner.
 from libc.stdint cimport int32_t, int64_t
 from nncore.kernels.gemm_micro cimport nn_inlined, transpose
-from nncore.kernels.lanes cimport LANE_NUMBER, lanes_max, load_part, store_part, vfirst
+from nncore.kernels.lanes cimport LANE_NUMBER, lanes_max, load_part
 from nncore.op cimport Op, layout, signature, split_rows
-from nncore.vector cimport (INFINITY, LANES, ireal, real, vand, vandnot, vbits, veq, vexp, vf, vfrombits, vgt, vi, viadd,
-                            vigt, visplat, vload, vlog, vselect, vsplat, vstore, vtoint)
-
-cdef extern from *:
-    """
-    /* The lanes turned by so many places, where there are more. */
-    #if NN_BYTES == 64 && defined(NN_f32)
-    #define nn_turn8(v) __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7)
-    #define nn_turn4(v) __builtin_shufflevector(v, v, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3)
-    #define nn_turn2(v) __builtin_shufflevector(v, v, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1)
-    #define nn_turn1(v) __builtin_shufflevector(v, v, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 0)
-    #elif NN_BYTES == 64 || (NN_BYTES == 32 && defined(NN_f32))
-    #define nn_turn8(v) (v)
-    #define nn_turn4(v) __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3)
-    #define nn_turn2(v) __builtin_shufflevector(v, v, 2, 3, 4, 5, 6, 7, 0, 1)
-    #define nn_turn1(v) __builtin_shufflevector(v, v, 1, 2, 3, 4, 5, 6, 7, 0)
-    #elif NN_BYTES == 32 || defined(NN_f32)
-    #define nn_turn8(v) (v)
-    #define nn_turn4(v) (v)
-    #define nn_turn2(v) __builtin_shufflevector(v, v, 2, 3, 0, 1)
-    #define nn_turn1(v) __builtin_shufflevector(v, v, 1, 2, 3, 0)
-    #else
-    #define nn_turn8(v) (v)
-    #define nn_turn4(v) (v)
-    #define nn_turn2(v) (v)
-    #define nn_turn1(v) __builtin_shufflevector(v, v, 1, 0)
-    #endif
-    """
-    vf nn_turn8(vf v) noexcept nogil
-    vf nn_turn4(vf v) noexcept nogil
-    vf nn_turn2(vf v) noexcept nogil
-    vf nn_turn1(vf v) noexcept nogil
+from nncore.vector cimport (INFINITY, LANES, ireal, real, vandnot, vbits, veq, vf, vfrombits, vgt, vi, viadd, vigt, visplat,
+                            vload, vselect, vsplat, vstore, vtoint)
 
 cdef enum:
-    BLOCK = 512         # terms of a lane summed before they are added to the total: rounding grows with BLOCK + mid / BLOCK
-    WIDE = 4            # vectors of columns, or of a row, that are reduced at once
+    WIDE = 4            # vectors of a row that are looked through at once
     COLUMNS = 64        # running sums side by side
     SHORT = 4           # vectors of a row up to which argmax takes a lane for it: at least WIDE
-    # kinds, in the order of signatures.REDUCTIONS; EXPONENTIALS: sum(exp(x - shift)), the second half of LOGSUMEXP
-    SUM = 0
-    MAX = 1
-    MIN = 2
-    PROD = 3
-    LOGSUMEXP = 4
-    EXPONENTIALS = 5
-
-
-cdef inline real identity(int kind) noexcept nogil:
-    if kind == MAX:
-        return -INFINITY
-    if kind == MIN:
-        return INFINITY
-    return 1 if kind == PROD else 0
-
-
-cdef inline vf combine(int kind, vf total, vf x, vf shift) noexcept nogil:
-    """The reduction of what came so far and x. NaN wins over every number."""
-    if kind == SUM:
-        return total + x
-    if kind == PROD:
-        return total * x
-    if kind == EXPONENTIALS:
-        return total + vexp(x - shift)
-    if kind == MAX:
-        return vselect(veq(x, x), vselect(vgt(x, total), x, total), x)
-    return vselect(veq(x, x), vselect(vgt(total, x), x, total), x)
-
-
-cdef inline vf joined(int kind, vf a, vf b) noexcept nogil:
-    """The reduction of two of them."""
-    return a + b if kind == EXPONENTIALS else combine(kind, a, b, a)
-
-
-cdef inline vf shift_of(vf top) noexcept nogil:
-    """What logsumexp takes off: the maximum, or 0 where it is not finite."""
-    return vand(veq(top - top, vsplat(0)), top)
-
-
-cdef inline vf part(int nv, const real* x, int64_t r, int64_t rows, int64_t ld, int64_t width, int j) noexcept nogil:
-    """Vector j of row r; where there is one, it may end within ``width`` columns, and so may the matrix."""
-    if nv > 1:
-        return vload(x + r * ld + j * LANES)
-    return load_part(x + r * ld, width, (rows - 1 - r) * ld + width, 0)
-
-
-cdef inline nn_inlined columns(int kind, int nv, const real* x, int64_t rows, int64_t ld, int64_t width, const vf* shift,
-                               vf* total) noexcept nogil:
-    """total[nv] = each column reduced over ``rows`` rows: two accumulators a column, even and odd rows."""
-    cdef vf even[WIDE]
-    cdef vf odd[WIDE]
-    cdef int64_t first = 0, last, r
-    cdef int j
-    for j in range(nv):
-        total[j] = vsplat(identity(kind))
-    while first < rows:
-        last = min(rows, first + BLOCK)
-        for j in range(nv):
-            even[j] = vsplat(identity(kind))
-            odd[j] = even[j]
-        r = first
-        while r + 2 <= last:
-            for j in range(nv):
-                even[j] = combine(kind, even[j], part(nv, x, r, rows, ld, width, j), shift[j])
-                odd[j] = combine(kind, odd[j], part(nv, x, r + 1, rows, ld, width, j), shift[j])
-            r += 2
-        if r < last:
-            for j in range(nv):
-                even[j] = combine(kind, even[j], part(nv, x, r, rows, ld, width, j), shift[j])
-        for j in range(nv):
-            total[j] = joined(kind, total[j], joined(kind, even[j], odd[j]))
-        first = last
-
-
-cdef inline real across(int kind, vf v) noexcept nogil:
-    """The lanes reduced, halves onto halves."""
-    if LANES > 8:
-        v = joined(kind, v, nn_turn8(v))
-    if LANES > 4:
-        v = joined(kind, v, nn_turn4(v))
-    if LANES > 2:
-        v = joined(kind, v, nn_turn2(v))
-    v = joined(kind, v, nn_turn1(v))
-    return vfirst(v)
-
-
-cdef inline nn_inlined row(int kind, const real* x, int64_t count, int64_t room, real shift, real* out) noexcept nogil:
-    """out[0] = the reduction of ``count`` elements; ``room``: how many may be read."""
-    cdef vf total = vsplat(identity(kind)), less = vsplat(shift), v
-    cdef vf sums[WIDE]
-    cdef int64_t c = 0, end
-    cdef int j
-    while c + WIDE * LANES <= count:
-        end = min(count, c + BLOCK * WIDE * LANES)
-        for j in range(WIDE):
-            sums[j] = vsplat(identity(kind))
-        while c + WIDE * LANES <= end:
-            for j in range(WIDE):
-                sums[j] = combine(kind, sums[j], vload(x + c + j * LANES), less)
-            c += WIDE * LANES
-        total = joined(kind, total, joined(kind, joined(kind, sums[0], sums[1]), joined(kind, sums[2], sums[3])))
-    while c < count:
-        v = load_part(x + c, count - c, room - c, -INFINITY if kind == EXPONENTIALS else identity(kind))
-        total = combine(kind, total, v, less)
-        c += LANES
-    out[0] = across(kind, total)
-
-
-cdef inline void store_result(int kind, real* out, vf total, int64_t width, bint accumulate, vf scale) noexcept nogil:
-    if kind == SUM:
-        total = total * scale
-    if accumulate:
-        total = total + load_part(out, width, width, 0)
-    store_part(out, total, width)
-
-
-cdef inline nn_inlined some_columns(int kind, int nv, const real* x, int64_t rows, int64_t ld, int64_t width, real* out,
-                                    bint accumulate, vf scale) noexcept nogil:
-    cdef vf total[WIDE]
-    cdef vf shift[WIDE]
-    cdef int j
-    for j in range(WIDE):
-        shift[j] = vsplat(0)
-    if kind == LOGSUMEXP:
-        columns(MAX, nv, x, rows, ld, width, shift, total)
-        for j in range(nv):
-            shift[j] = shift_of(total[j])
-        columns(EXPONENTIALS, nv, x, rows, ld, width, shift, total)
-        for j in range(nv):
-            total[j] = vlog(total[j]) + shift[j]
-    else:
-        columns(kind, nv, x, rows, ld, width, shift, total)
-    for j in range(nv):
-        store_result(kind, out + j * LANES, total[j], width if nv == 1 else LANES, accumulate, scale)
-
-
-cdef inline nn_inlined one_row(int kind, const real* x, int64_t count, int64_t room, real* out, bint accumulate,
-                               vf scale) noexcept nogil:
-    cdef real total = 0
-    cdef vf shift
-    if kind == LOGSUMEXP:
-        row(MAX, x, count, room, 0, &total)
-        shift = shift_of(vsplat(total))
-        row(EXPONENTIALS, x, count, room, vfirst(shift), &total)
-        shift = vlog(vsplat(total)) + shift
-        total = vfirst(shift)
-    else:
-        row(kind, x, count, room, 0, &total)
-    store_result(kind, out, vsplat(total), 1, accumulate, scale)
-
-
-cdef inline nn_inlined reduce_kind(int kind, const Op* op, int thread, int threads) noexcept nogil:
-    cdef real* out = <real*>op.p[0]
-    cdef const real* x = <const real*>op.p[1]
-    cdef const real* y
-    cdef int64_t outer = op.n[2], mid = op.n[3], inner = op.n[4], stride_outer = op.n[5], stride_mid = op.n[6]
-    cdef int64_t chunk = op.n[7] if op.n[7] > 0 else max(mid, <int64_t>1), first = 0, last = 0, item, c, width, count, m
-    cdef int64_t pieces = max(<int64_t>1, (mid + chunk - 1) // chunk)
-    cdef bint in_rows = inner == 1 and stride_mid == 1, accumulate = op.n[8]
-    cdef int64_t blocks = (inner + WIDE * LANES - 1) // (WIDE * LANES)
-    cdef int64_t extent = (outer - 1) * stride_outer + (mid - 1) * stride_mid + inner
-    cdef vf scale = vsplat(<real>op.s[0])
-    split_rows(outer, pieces * blocks, op.n[9], thread, threads, &first, &last)
-    for item in range(first, last):
-        m = item // blocks % pieces * chunk
-        count = min(chunk, mid - m)
-        y = x + item // blocks // pieces * stride_outer + m * stride_mid
-        if in_rows:
-            one_row(kind, y, count, extent - (y - x), out + item, accumulate, scale)
-            continue
-        c = item % blocks * WIDE * LANES
-        if inner - c >= WIDE * LANES:
-            some_columns(kind, WIDE, y + c, count, stride_mid, WIDE * LANES, out + item // blocks * inner + c, accumulate,
-                         scale)
-            continue
-        while c < inner:
-            width = min(<int64_t>LANES, inner - c)
-            some_columns(kind, 1, y + c, count, stride_mid, width, out + item // blocks * inner + c, accumulate, scale)
-            c += width
-
-
-# p: out, x. n: rows, kind, outer, mid, inner, stride_outer, stride_mid, chunk, accumulate, by_rows. s: scale
-cdef void reduce(const Op* op, int thread, int threads) noexcept nogil:
-    """out[outer, pieces, inner] (+)= x reduced over each piece of the middle axis: ``chunk`` elements of it, the last one
-    what is left; 0: one piece. Sums are multiplied by ``scale``. Of no elements: 0, -inf, inf, 1, -inf."""
-    if op.n[1] == SUM:
-        reduce_kind(SUM, op, thread, threads)
-    elif op.n[1] == MAX:
-        reduce_kind(MAX, op, thread, threads)
-    elif op.n[1] == MIN:
-        reduce_kind(MIN, op, thread, threads)
-    elif op.n[1] == PROD:
-        reduce_kind(PROD, op, thread, threads)
-    elif op.n[1] == LOGSUMEXP:
-        reduce_kind(LOGSUMEXP, op, thread, threads)
 
 
 cdef inline vi beyond(bint largest, vf x, vf best) noexcept nogil:
@@ -463,6 +236,6 @@ cdef void cumsum(const Op* op, int thread, int threads) noexcept nogil:
             at += step
 
 
-TABLE = {"reduce": <size_t>&reduce, "argmax": <size_t>&argmax, "argmin": <size_t>&argmin, "cumsum": <size_t>&cumsum}
+TABLE = {"argmax": <size_t>&argmax, "argmin": <size_t>&argmin, "cumsum": <size_t>&cumsum}
 LAYOUT = layout()
 SIGNATURE = signature()

@@ -1,123 +1,338 @@
-# Sums and norms. Each output has one owner, and the order of its additions is fixed by the sizes alone.
+"""reduce: reductions along the middle axis of x[outer, mid, inner], or of steps(x); what clipping and metrics add up.
+
+Element (o, m, i) is at x[o * stride_outer + m * stride_mid + i]. Each output has one owner, and the order of additions is
+fixed by the sizes alone. Where inner is 1 and mid contiguous, lanes run along mid; else along inner. With steps, x (which is
+contiguous then) goes through them a tile at a time, and the tile is reduced while it is in L1.
+"""
 from libc.math cimport sqrt
 from libc.stdint cimport int64_t
-from nncore.op cimport Op, layout, signature, split
-from nncore.vector cimport LANES, real, vabs, vf, vload, vsplat, vstore
-from nncore.kernels.lanes cimport lanes_sum, load_part, store_part
+from libc.string cimport memset
+from nncore.kernels.chain cimport TEMPORARIES, StepRecord, apply_steps_to, step_layout
+from nncore.kernels.gemm_micro cimport nn_inlined, nn_outlined
+from nncore.kernels.lanes cimport load_part, store_part, vfirst
+from nncore.kernels.reductions cimport (BLOCK, EXPONENTIALS, LOGSUMEXP, MAX, MIN, PROD, SUM, WIDE, columns, identity,
+                                        joined, row, shift_of)
+from nncore.op cimport Op, layout, signature, split, split_rows
+from nncore.vector cimport LANES, real, vf, vload, vlog, vsplat, vstore
 
 cdef enum:
-    BLOCK = 512         # rows summed before they are added to the total: rounding grows with BLOCK + rows / BLOCK
-    CHUNK = 8192        # elements of one partial sum of squares or of a penalty
-    WIDE = 4            # vectors of columns that one thread sums at once
+    CHUNK = 8192        # elements of one partial sum of squares
+    TILE = 4096         # elements that are taken through all steps before the next ones: 16 or 32 KB
+    SMALL_TILE = 1024   # the same where temporary tiles have to be in cache too
+    ACROSS = 512        # columns of a tile at most, where columns are reduced: some rows of it fit
 
 
-cdef inline void sum_columns(const real* x, int64_t rows, int64_t ld, real* out, bint accumulate) noexcept nogil:
-    """out[WIDE * LANES] (+)= the column sums: two accumulators a column, even and odd rows."""
-    cdef vf even[WIDE]
-    cdef vf odd[WIDE]
+# ---- of x ----
+cdef inline void store_result(int kind, real* out, vf total, int64_t width, bint accumulate, vf scale) noexcept nogil:
+    if kind == SUM:
+        total = total * scale
+    if accumulate:
+        total = total + load_part(out, width, width, 0)
+    store_part(out, total, width)
+
+
+cdef inline nn_inlined some_columns(int kind, int nv, const real* x, int64_t rows, int64_t ld, int64_t width, real* out,
+                                    bint accumulate, vf scale) noexcept nogil:
     cdef vf total[WIDE]
-    cdef int64_t first, last, r
+    cdef vf shift[WIDE]
     cdef int j
     for j in range(WIDE):
-        total[j] = vload(out + j * LANES) if accumulate else vsplat(0)
-    first = 0
-    while first < rows:
-        last = min(rows, first + BLOCK)
-        for j in range(WIDE):
-            even[j] = vsplat(0)
-            odd[j] = vsplat(0)
-        r = first
-        while r + 2 <= last:
-            for j in range(WIDE):
-                even[j] = even[j] + vload(x + r * ld + j * LANES)
-                odd[j] = odd[j] + vload(x + (r + 1) * ld + j * LANES)
-            r += 2
-        if r < last:
-            for j in range(WIDE):
-                even[j] = even[j] + vload(x + r * ld + j * LANES)
-        for j in range(WIDE):
-            total[j] = total[j] + (even[j] + odd[j])
-        first = last
-    for j in range(WIDE):
-        vstore(out + j * LANES, total[j])
+        shift[j] = vsplat(0)
+    if kind == LOGSUMEXP:
+        columns(MAX, nv, x, rows, ld, width, shift, total)
+        for j in range(nv):
+            shift[j] = shift_of(total[j])
+        columns(EXPONENTIALS, nv, x, rows, ld, width, shift, total)
+        for j in range(nv):
+            total[j] = vlog(total[j]) + shift[j]
+    else:
+        columns(kind, nv, x, rows, ld, width, shift, total)
+    for j in range(nv):
+        store_result(kind, out + j * LANES, total[j], width if nv == 1 else LANES, accumulate, scale)
 
 
-cdef inline void sum_columns_part(const real* x, int64_t rows, int64_t ld, real* out, int64_t cols,
-                                  bint accumulate) noexcept nogil:
-    """The same for at most LANES columns, in the same order."""
-    cdef vf even, odd, total
-    cdef int64_t first, last, r
-    total = vsplat(0)
-    if accumulate:
-        total = load_part(out, cols, cols, 0)
-    first = 0
-    while first < rows:
-        last = min(rows, first + BLOCK)
-        even = vsplat(0)
-        odd = vsplat(0)
-        r = first
-        while r + 2 <= last:
-            even = even + load_part(x + r * ld, cols, (rows - 1 - r) * ld + cols, 0)
-            odd = odd + load_part(x + (r + 1) * ld, cols, (rows - 2 - r) * ld + cols, 0)
-            r += 2
-        if r < last:
-            even = even + load_part(x + r * ld, cols, (rows - 1 - r) * ld + cols, 0)
-        total = total + (even + odd)
-        first = last
-    store_part(out, total, cols)
+cdef inline nn_inlined one_row(int kind, const real* x, int64_t count, int64_t room, real* out, bint accumulate,
+                               vf scale) noexcept nogil:
+    cdef real total = 0
+    cdef vf shift
+    if kind == LOGSUMEXP:
+        row(MAX, x, count, room, 0, &total)
+        shift = shift_of(vsplat(total))
+        row(EXPONENTIALS, x, count, room, vfirst(shift), &total)
+        shift = vlog(vsplat(total)) + shift
+        total = vfirst(shift)
+    else:
+        row(kind, x, count, room, 0, &total)
+    store_result(kind, out, vsplat(total), 1, accumulate, scale)
 
 
-# p: out, x. n: rows, cols, ld, accumulate
-cdef void column_sum(const Op* op, int thread, int threads) noexcept nogil:
-    """out[c] (+)= sum over r of x[r * ld + c]. Threads share the columns."""
+cdef inline nn_inlined reduce_kind(int kind, const Op* op, int thread, int threads) noexcept nogil:
     cdef real* out = <real*>op.p[0]
     cdef const real* x = <const real*>op.p[1]
-    cdef int64_t rows = op.n[0], cols = op.n[1], ld = op.n[2], c = 0, end = 0, width
-    split((cols + LANES - 1) // LANES, thread, threads, &c, &end)
-    c *= LANES
-    end = min(end * LANES, cols)
-    while c < end:
-        if end - c >= WIDE * LANES:
-            width = WIDE * LANES
-            sum_columns(x + c, rows, ld, out + c, op.n[3])
+    cdef const real* y
+    cdef int64_t outer = op.n[2], mid = op.n[3], inner = op.n[4], stride_outer = op.n[5], stride_mid = op.n[6]
+    cdef int64_t chunk = op.n[7] if op.n[7] > 0 else max(mid, <int64_t>1), first = 0, last = 0, item, c, width, count, m
+    cdef int64_t pieces = max(<int64_t>1, (mid + chunk - 1) // chunk)
+    cdef bint in_rows = inner == 1 and stride_mid == 1, accumulate = op.n[8]
+    cdef int64_t blocks = (inner + WIDE * LANES - 1) // (WIDE * LANES)
+    cdef int64_t extent = (outer - 1) * stride_outer + (mid - 1) * stride_mid + inner
+    cdef vf scale = vsplat(<real>op.s[0])
+    split_rows(outer, pieces * blocks, op.n[9], thread, threads, &first, &last)
+    for item in range(first, last):
+        m = item // blocks % pieces * chunk
+        count = min(chunk, mid - m)
+        y = x + item // blocks // pieces * stride_outer + m * stride_mid
+        if in_rows:
+            one_row(kind, y, count, extent - (y - x), out + item, accumulate, scale)
+            continue
+        c = item % blocks * WIDE * LANES
+        if inner - c >= WIDE * LANES:
+            some_columns(kind, WIDE, y + c, count, stride_mid, WIDE * LANES, out + item // blocks * inner + c, accumulate,
+                         scale)
+            continue
+        while c < inner:
+            width = min(<int64_t>LANES, inner - c)
+            some_columns(kind, 1, y + c, count, stride_mid, width, out + item // blocks * inner + c, accumulate, scale)
+            c += width
+
+
+# ---- of steps(x) ----
+cdef struct Source:
+    # steps(x), a matrix of rows of ``cols`` elements, and where its tiles are made
+    const real* x           # NULL: 0
+    real* y                 # where the whole of it is wanted; else NULL, and tiles are made in ``tile``
+    const StepRecord* steps
+    int64_t n_steps
+    int64_t cols
+    real* tile
+    real* temporary         # NULL: no step has a temporary tile
+    int64_t size            # elements of a tile at most
+
+
+cdef nn_outlined make(const Source* s, int64_t row0, int64_t rows, int64_t col, int64_t cols, real* tile,
+                      int64_t ld) noexcept nogil:
+    """tile = this part of steps(x)."""
+    cdef int64_t r
+    if s.x == NULL:
+        for r in range(rows):
+            memset(tile + r * ld, 0, cols * sizeof(real))
+        apply_steps_to(tile, ld, s.steps, s.n_steps, tile, ld, row0, rows, col, cols, s.temporary, s.size)
+    else:
+        apply_steps_to(s.x + row0 * s.cols + col, s.cols, s.steps, s.n_steps, tile, ld, row0, rows, col, cols,
+                       s.temporary, s.size)
+
+
+cdef const real* make_stretch(const Source* s, int64_t start, int64_t count) noexcept nogil:
+    """``count`` elements of steps(x) from ``start`` on, in the order of memory: whole rows at once where there are."""
+    cdef real* tile = s.y + start if s.y != NULL else s.tile
+    cdef const real* made = tile
+    cdef int64_t first, col, rows, n
+    while count > 0:
+        first = start // s.cols
+        col = start - first * s.cols
+        rows = count // s.cols if col == 0 else 0
+        if rows:
+            n = rows * s.cols
+            make(s, first, rows, 0, s.cols, tile, s.cols)
         else:
-            width = min(<int64_t>LANES, end - c)
-            sum_columns_part(x + c, rows, ld, out + c, width, op.n[3])
-        c += width
+            n = min(count, s.cols - col)
+            make(s, first, 1, col, n, tile, n)
+        start += n
+        tile += n
+        count -= n
+    return made
 
 
-# p: out, x. n: rows, cols, ld, accumulate
-cdef void row_sum(const Op* op, int thread, int threads) noexcept nogil:
-    """out[r] (+)= sum over c of x[r * ld + c]. Threads share the rows."""
-    cdef real* out = <real*>op.p[0]
-    cdef const real* x = <const real*>op.p[1]
-    cdef int64_t rows = op.n[0], cols = op.n[1], ld = op.n[2], r = 0, last = 0, c, room
-    cdef const real* row
-    cdef vf a, b, d, e
-    cdef real total
-    split(rows, thread, threads, &r, &last)
-    while r < last:
-        row = x + r * ld
-        room = (rows - 1 - r) * ld + cols
-        a = vsplat(0)
-        b = vsplat(0)
-        d = vsplat(0)
-        e = vsplat(0)
+cdef inline nn_inlined stretch(int kind, const Source* s, int64_t start, int64_t count, real shift,
+                               real* out) noexcept nogil:
+    """out[0] = the reduction of ``count`` elements of steps(x), tile by tile."""
+    cdef int64_t most = s.size // s.cols * s.cols if s.cols <= s.size else s.size, n
+    cdef double sum = 0
+    cdef real part = 0
+    cdef vf total = vsplat(identity(kind))
+    while count > 0:
+        n = min(count, most)
+        row(kind, make_stretch(s, start, n), n, n, shift, &part)
+        if kind == SUM or kind == EXPONENTIALS:
+            sum += part
+        else:
+            total = joined(kind, total, vsplat(part))
+        start += n
+        count -= n
+    out[0] = <real>sum if kind == SUM or kind == EXPONENTIALS else vfirst(total)
+
+
+cdef inline nn_inlined one_stretch(int kind, const Source* s, int64_t start, int64_t count, real* out, bint accumulate,
+                                   vf scale) noexcept nogil:
+    cdef real total = 0
+    cdef vf shift
+    if kind == LOGSUMEXP:
+        stretch(MAX, s, start, count, 0, &total)
+        shift = shift_of(vsplat(total))
+        stretch(EXPONENTIALS, s, start, count, vfirst(shift), &total)
+        shift = vlog(vsplat(total)) + shift
+        total = vfirst(shift)
+    else:
+        stretch(kind, s, start, count, 0, &total)
+    store_result(kind, out, vsplat(total), 1, accumulate, scale)
+
+
+cdef inline nn_inlined band(int kind, const Source* s, int64_t row0, int64_t rows, int64_t col, int64_t width,
+                            const real* shift, real* total) noexcept nogil:
+    """total[width] = the columns from ``col`` on reduced over these rows of steps(x), tile by tile: some tiles, of BLOCK
+    rows together, before they are added to the total."""
+    cdef real[ACROSS] part
+    cdef vf[WIDE] more
+    cdef vf[WIDE] less
+    cdef const real* t
+    cdef int64_t height = max(<int64_t>1, s.size // width), r = 0, n, c, ld = s.cols if s.y != NULL else width, since = 0
+    cdef int64_t i, vectors = (width + LANES - 1) // LANES
+    cdef int j, nv
+    for i in range(vectors):
+        c = i * LANES
+        vstore(total + c, vsplat(identity(kind)))
+        vstore(part + c, vsplat(identity(kind)))
+    while r < rows:
+        n = min(height, rows - r)
+        t = s.y + (row0 + r) * ld + col if s.y != NULL else s.tile
+        make(s, row0 + r, n, col, width, <real*>t, ld)
         c = 0
-        while c + 4 * LANES <= cols:
-            a = a + vload(row + c)
-            b = b + vload(row + c + LANES)
-            d = d + vload(row + c + 2 * LANES)
-            e = e + vload(row + c + 3 * LANES)
-            c += 4 * LANES
-        while c < cols:
-            a = a + load_part(row + c, cols - c, room - c, 0)
-            c += LANES
-        total = lanes_sum((a + b) + (d + e))
-        out[r] = out[r] + total if op.n[3] else total
-        r += 1
+        while c < width:
+            nv = WIDE if width - c >= WIDE * LANES else 1
+            for j in range(nv):
+                less[j] = vload(shift + c + j * LANES)
+            if nv == WIDE:
+                columns(kind, WIDE, t + c, n, ld, WIDE * LANES, less, more)
+            else:
+                columns(kind, 1, t + c, n, ld, min(<int64_t>LANES, width - c), less, more)
+            for j in range(nv):
+                vstore(part + c + j * LANES, joined(kind, vload(part + c + j * LANES), more[j]))
+            c += nv * LANES
+        r += n
+        since += n
+        if since >= BLOCK or r == rows:
+            since = 0
+            for i in range(vectors):
+                c = i * LANES
+                vstore(total + c, joined(kind, vload(total + c), vload(part + c)))
+                vstore(part + c, vsplat(identity(kind)))
 
 
+cdef inline nn_inlined one_band(int kind, const Source* s, int64_t row0, int64_t rows, int64_t col, int64_t width, real* out,
+                                bint accumulate, vf scale) noexcept nogil:
+    cdef real[ACROSS] total, shift
+    cdef vf v
+    cdef int64_t i, c, vectors = (width + LANES - 1) // LANES
+    for i in range(vectors):
+        c = i * LANES
+        vstore(shift + c, vsplat(0))
+    if kind == LOGSUMEXP:
+        band(MAX, s, row0, rows, col, width, shift, total)
+        for i in range(vectors):
+            c = i * LANES
+            vstore(shift + c, shift_of(vload(total + c)))
+        band(EXPONENTIALS, s, row0, rows, col, width, shift, total)
+        for i in range(vectors):
+            c = i * LANES
+            v = vlog(vload(total + c)) + vload(shift + c)
+            vstore(total + c, v)
+    else:
+        band(kind, s, row0, rows, col, width, shift, total)
+    for i in range(vectors):
+        c = i * LANES
+        store_result(kind, out + c, vload(total + c), min(<int64_t>LANES, width - c), accumulate, scale)
+
+
+cdef inline nn_inlined reduce_steps(int kind, const Op* op, const Source* s, int thread, int threads) noexcept nogil:
+    cdef real* out = <real*>op.p[0]
+    cdef int64_t outer = op.n[2], mid = op.n[3], inner = op.n[4], first = 0, last = 0, item, m, c, n, i
+    cdef int64_t chunk = op.n[7] if op.n[7] > 0 else max(mid, <int64_t>1)
+    cdef int64_t pieces = max(<int64_t>1, (mid + chunk - 1) // chunk), blocks = (inner + ACROSS - 1) // ACROSS
+    cdef const real* t
+    cdef bint accumulate = op.n[8]
+    cdef vf scale = vsplat(<real>op.s[0])
+    split_rows(outer, pieces * blocks, op.n[9], thread, threads, &first, &last)
+    item = first
+    while item < last:
+        m = item // blocks % pieces * chunk
+        n = min(chunk, mid - m)
+        if inner > 1:
+            c = item % blocks * ACROSS
+            one_band(kind, s, item // blocks // pieces * mid + m, n, c, min(<int64_t>ACROSS, inner - c),
+                     out + item // blocks * inner + c, accumulate, scale)
+        elif 0 < 2 * mid <= s.size and pieces == 1:         # some short rows together
+            n = min(last - item, s.size // mid)
+            t = make_stretch(s, item * mid, n * mid)
+            for i in range(n):
+                one_row(kind, t + i * mid, mid, (n - i) * mid, out + item + i, accumulate, scale)
+            item += n - 1
+        else:
+            one_stretch(kind, s, item // pieces * mid + m, n, out + item, accumulate, scale)
+        item += 1
+
+
+cdef void of_steps(const Op* op, const Source* given, int thread, int threads) noexcept nogil:
+    cdef real[TILE] tile
+    cdef Source source = given[0]
+    cdef Source* s = &source
+    s.tile = tile
+    if op.n[1] == SUM:
+        reduce_steps(SUM, op, s, thread, threads)
+    elif op.n[1] == MAX:
+        reduce_steps(MAX, op, s, thread, threads)
+    elif op.n[1] == MIN:
+        reduce_steps(MIN, op, s, thread, threads)
+    elif op.n[1] == PROD:
+        reduce_steps(PROD, op, s, thread, threads)
+    elif op.n[1] == LOGSUMEXP:
+        reduce_steps(LOGSUMEXP, op, s, thread, threads)
+
+
+cdef void of_steps_with_temporaries(const Op* op, const Source* given, int thread, int threads) noexcept nogil:
+    cdef real[TEMPORARIES * SMALL_TILE] temporary
+    cdef Source s = given[0]
+    s.temporary = temporary
+    s.size = SMALL_TILE
+    of_steps(op, &s, thread, threads)
+
+
+# p: out, x, y, steps. n: rows, kind, outer, mid, inner, stride_outer, stride_mid, chunk, accumulate, by_rows, n_steps, cols.
+# s: scale
+cdef void reduce(const Op* op, int thread, int threads) noexcept nogil:
+    """out[outer, pieces, inner] (+)= x reduced over each piece of the middle axis: ``chunk`` elements of it, the last one
+    what is left; 0: one piece. Sums are multiplied by ``scale``. Of no elements: 0, -inf, inf, 1, -inf.
+
+    With ``cols``: of steps(x) instead, or of steps(0) without x; to the steps it is a matrix of rows of so many elements
+    (where inner is more than 1: of inner). Where there is a y, steps(x) is left in it."""
+    cdef Source s
+    cdef const StepRecord* steps = <const StepRecord*>op.p[3]
+    cdef int64_t i
+    if op.n[11]:
+        s.x = <const real*>op.p[1]
+        s.y = <real*>op.p[2]
+        s.steps = steps
+        s.n_steps = op.n[10]
+        s.cols = op.n[11]
+        s.temporary = NULL
+        s.size = TILE
+        for i in range(s.n_steps):
+            if steps[i].p.temporary or steps[i].q.temporary:
+                of_steps_with_temporaries(op, &s, thread, threads)
+                return
+        of_steps(op, &s, thread, threads)
+    elif op.n[1] == SUM:
+        reduce_kind(SUM, op, thread, threads)
+    elif op.n[1] == MAX:
+        reduce_kind(MAX, op, thread, threads)
+    elif op.n[1] == MIN:
+        reduce_kind(MIN, op, thread, threads)
+    elif op.n[1] == PROD:
+        reduce_kind(PROD, op, thread, threads)
+    elif op.n[1] == LOGSUMEXP:
+        reduce_kind(LOGSUMEXP, op, thread, threads)
+
+
+# ---- sums in double ----
 # p: totals (double[2]), values, weights. n: rows
 cdef void accumulate(const Op* op, int thread, int threads) noexcept nogil:
     """totals[0] += sum(values); totals[1] += sum(weights), or rows. Thread 0 alone: a batch is small."""
@@ -186,57 +401,6 @@ cdef void square_sums(const Op* op, int thread, int threads) noexcept nogil:
         chunk += 1
 
 
-# p: partials (double[ceil(count / CHUNK)]), w. n: count. s: l1, l2
-cdef void penalty(const Op* op, int thread, int threads) noexcept nogil:
-    """partials[i] = the sum of l1 * |w| + l2 * w^2 of the i-th chunk of CHUNK elements. Threads share the chunks."""
-    cdef double* partials = <double*>op.p[0]
-    cdef const real* w = <const real*>op.p[1]
-    cdef int64_t count = op.n[0], chunk = 0, last = 0, i, end
-    cdef real lane[16]
-    cdef vf l1 = vsplat(<real>op.s[0]), l2 = vsplat(<real>op.s[1])
-    cdef vf a, b, d, e, size
-    split((count + CHUNK - 1) // CHUNK, thread, threads, &chunk, &last)
-    while chunk < last:
-        i = chunk * CHUNK
-        end = min(i + CHUNK, count)
-        a = vsplat(0)
-        b = vsplat(0)
-        d = vsplat(0)
-        e = vsplat(0)
-        while i + 4 * LANES <= end:
-            size = vabs(vload(w + i))
-            a = a + size * (l2 * size + l1)
-            size = vabs(vload(w + i + LANES))
-            b = b + size * (l2 * size + l1)
-            size = vabs(vload(w + i + 2 * LANES))
-            d = d + size * (l2 * size + l1)
-            size = vabs(vload(w + i + 3 * LANES))
-            e = e + size * (l2 * size + l1)
-            i += 4 * LANES
-        while i < end:
-            size = vabs(load_part(w + i, end - i, end - i, 0))
-            a = a + size * (l2 * size + l1)
-            i += LANES
-        vstore(lane, (a + b) + (d + e))
-        partials[chunk] = sum_doubles(lane, LANES)
-        chunk += 1
-
-
-# p: totals (double[2]), partials (double[count]). n: count, rows
-cdef void accumulate_penalty(const Op* op, int thread, int threads) noexcept nogil:
-    """totals[0] += rows * sum(partials); totals[1] += rows: each sample of a batch has the penalty. Thread 0 alone."""
-    cdef double* totals = <double*>op.p[0]
-    cdef const double* partials = <const double*>op.p[1]
-    cdef double total = 0
-    cdef int64_t i
-    if thread > 0:
-        return
-    for i in range(op.n[0]):
-        total += partials[i]
-    totals[0] += <double>op.n[1] * total
-    totals[1] += <double>op.n[1]
-
-
 # p: scale (real), partials (double[count]), norm (double). n: count. s: clip
 cdef void clip_scale(const Op* op, int thread, int threads) noexcept nogil:
     """norm = sqrt(sum(partials)); scale = min(1, clip / norm), or 1 where clip <= 0. Thread 0 alone."""
@@ -255,9 +419,9 @@ cdef void clip_scale(const Op* op, int thread, int threads) noexcept nogil:
         norm[0] = total
 
 
-TABLE = {"column_sum": <size_t>&column_sum, "row_sum": <size_t>&row_sum, "accumulate": <size_t>&accumulate,
-         "square_sums": <size_t>&square_sums, "penalty": <size_t>&penalty,
-         "accumulate_penalty": <size_t>&accumulate_penalty, "clip_scale": <size_t>&clip_scale}
+TABLE = {"reduce": <size_t>&reduce, "accumulate": <size_t>&accumulate, "square_sums": <size_t>&square_sums,
+         "clip_scale": <size_t>&clip_scale}
 LAYOUT = layout()
-globals().update(CHUNK=CHUNK)      # for whoever allocates partials
 SIGNATURE = signature()
+STEP_LAYOUT = step_layout()
+globals().update(CHUNK=CHUNK)      # for whoever allocates partials

@@ -62,9 +62,13 @@ SIGNATURES = {
     "fill": _signature("strided", "out!", "rows cols ld integer by_rows", "value"),
     "real_to_int": _signature("strided", "out! x", "rows cols ld_out ld_x by_rows"),
     "int_to_real": _signature("strided", "out! x", "rows cols ld_out ld_x by_rows"),
-    # axes: along the middle axis of x[outer, mid, inner]; nncore/reductions.py makes the sizes of reduce
+    # axes: along the middle axis of x[outer, mid, inner]; nncore/reductions.py makes the sizes of reduce, which with
+    # ``cols`` reduces y = steps(x), a matrix of so many columns to the steps
     "reduce": _signature(
-        "axes", "out! x", "rows kind outer mid inner stride_outer stride_mid chunk accumulate by_rows", "scale"
+        "reduce",
+        "out! x? y!? steps?",
+        "rows kind outer mid inner stride_outer stride_mid chunk accumulate by_rows n_steps cols",
+        "scale",
     ),
     "argmax": _signature("axes", "out! x", "outer mid inner stride_outer stride_mid by_rows"),
     "argmin": _signature("axes", "out! x", "outer mid inner stride_outer stride_mid by_rows"),
@@ -158,15 +162,10 @@ SIGNATURES = {
     "average_pool": _signature("pool", "y! x steps?", _POOL, "scale"),
     "average_pool_grad": _signature("pool", "dx! dy steps?", _POOL, "scale"),
     "place": _signature("pool", "y! x", "batch height width c oh ow top left"),
-    # sums, norms
-    "column_sum": _signature("reduce", "out! x", "rows cols ld accumulate"),
-    "row_sum": _signature("reduce", "out! x", "rows cols ld accumulate"),
+    # metrics, clipping
     "accumulate": _signature("reduce", "totals! values weights?", "rows"),
     "square_sums": _signature("reduce", "partials! x", "count"),
     "clip_scale": _signature("reduce", "scale! partials norm!?", "count", "clip"),
-    # what regularizers add to the loss: of one parameter; of all of them, once for each sample
-    "penalty": _signature("reduce", "partials! w", "count", "l1 l2"),
-    "accumulate_penalty": _signature("reduce", "totals! partials", "count rows"),
     # optimizers over the flat parameter buffer
     # of nncore.rules; Op takes the name of a rule, and ``columns`` are as many as the rule's if not given
     "update": _signature(
@@ -237,12 +236,11 @@ ROWS: dict[str, tuple[str, dict[str, str]]] = {
     ),
     "layer_norm": ("rows", {"y": "cols", "x": "cols", "mean": "1", "rstd": "1"}),
     "layer_norm_grad": ("rows", {"dx": "cols", "dy": "cols", "x": "cols", "mean": "1", "rstd": "1"}),
-    "row_sum": ("rows", {"out": "1", "x": "ld"}),
     "copy": ("rows", {"out": "o0", "x": "x0"}),
     "fill": ("rows", {"out": "ld"}),
     "real_to_int": ("rows", {"out": "ld_out", "x": "ld_x"}),
     "int_to_real": ("rows", {"out": "ld_out", "x": "ld_x"}),
-    "reduce": ("rows", {"out": "inner", "x": "stride_outer"}),
+    "reduce": ("rows", {"out": "inner", "x": "stride_outer", "y": "stride_outer"}),
     "argmax": ("outer", {"out": "inner", "x": "stride_outer"}),
     "argmin": ("outer", {"out": "inner", "x": "stride_outer"}),
     "cumsum": ("outer", {"out": "stride_outer", "x": "stride_outer"}),

@@ -19,7 +19,8 @@ class Item:
     """``node``'s kernel, then ``steps``; ``result`` is the last step's (None: an effect without one). A chain reads
     ``source`` instead.
 
-    ``columns``: what a row of a kernel's result has; None for a chain, which may cut its rows as it likes.
+    ``columns``: what a row of a kernel's result has; None for a chain, which may cut its rows as it likes. ``before``:
+    the chain whose result the node's kernel makes and reads on the way; ``kept``: it is left in memory too.
     """
 
     node: Node
@@ -28,6 +29,8 @@ class Item:
     source: Tensor | None = None
     columns: int | None = None
     temporaries: int = 0
+    before: Item | None = None
+    kept: bool = False
 
     @property
     def output(self) -> Tensor:
@@ -47,9 +50,22 @@ class Item:
 
     def reads(self) -> Iterable[Tensor]:
         """All tensors that it reads."""
-        yield from (self.source,) if self.source is not None else self.node.inputs
+        if self.before is not None:
+            yield from self.before.reads()
+            yield from self.node.inputs[1:]
+        else:
+            yield from (self.source,) if self.source is not None else self.node.inputs
         for step in self.steps:
             yield from step.operands()
+
+    def makes(self) -> Iterable[Tensor]:
+        """All tensors that it leaves in memory."""
+        if self.result is not None:
+            yield self.result
+        yield from () if self.is_chain else self.node.outputs
+        for step in self.steps:
+            if step.kind == "store":
+                yield from step.operands()
 
 
 def variables_first(order: Sequence[Node]) -> list[Node]:
@@ -184,6 +200,37 @@ def _join(item: Item, into: Item, result: Tensor, views: Views) -> None:
 
     into.steps = [*mine, *(through(step) for step in theirs)]
     into.temporaries = place + 1
+
+
+def fuse_reductions(items: list[Item], views: Views, held: Iterable[Tensor]) -> list[Item]:
+    """A kernel that reduces what a chain makes does the chain's steps itself, in the chain's place; what else reads the
+    chain's result finds it in memory."""
+    root = views.root
+    made_at: dict[Tensor, int] = {}
+    readers: dict[Tensor, list[int]] = {}
+    for position, item in enumerate(items):
+        made_at.update((t, position) for t in item.makes())
+        for tensor in {root(t) for t in item.reads()}:
+            readers.setdefault(tensor, []).append(position)
+    wanted = {root(t) for t in held}
+    at: dict[int, Item] = {}  # what takes the place of a chain
+    gone: set[int] = set()
+    for position, item in enumerate(items):
+        if not item.node.operation.reads_chains or item.is_chain:
+            continue
+        taken = item.node.inputs[0]
+        start = made_at.get(root(taken), -1)
+        if start < 0 or start in at or not items[start].is_chain or items[start].result is not root(taken):
+            continue
+        if not views.is_whole(taken):
+            continue
+        if any(made_at.get(root(t), -1) >= start for t in item.node.inputs[1:]):
+            continue  # what it reads beside is made later
+        at[start] = item
+        item.before = items[start]
+        item.kept = root(taken) in wanted or readers[root(taken)] != [position]
+        gone.add(position)
+    return [at.get(position, item) for position, item in enumerate(items) if position not in gone]
 
 
 def fuse_updates(items: Sequence[Item], views: Views) -> list[Item]:

@@ -160,17 +160,23 @@ class Lowering:
 
     def middle(self, x: Tensor, axes: Sequence[int]) -> tuple[Slot, int, int, int]:
         """(memory, outer, mid, inner) of a contiguous array whose middle axis is ``axes``, in order."""
-        shape, last = x.concrete(self.batch), axes[-1]
-        mid = prod(shape[a] for a in axes)
-        between = [a for a in range(axes[0], last + 1) if a not in axes and shape[a] != 1]
-        if not between:
-            return self.slot(x), prod(shape[: axes[0]]), mid, prod(shape[last + 1 :])
-        view = self.views.of(x)
+        sizes = self.sides(x, axes)
+        if sizes is not None:
+            return self.slot(x), *sizes
+        view, shape = self.views.of(x), x.concrete(self.batch)
         order = [*(a for a in range(x.rank) if a not in axes), *axes]
         turned = View(
             view.root, view.offset, tuple(shape[a] for a in order), tuple(view.strides[a] for a in order)
         )  # fmt: skip
+        mid = prod(shape[a] for a in axes)
         return self._copy(turned), prod(shape) // max(1, mid), mid, 1
+
+    def sides(self, x: Tensor, axes: Sequence[int]) -> tuple[int, int, int] | None:
+        """(outer, mid, inner) of x, where ``axes`` are neighbours; else None."""
+        shape, first, last = x.concrete(self.batch), axes[0], axes[-1]
+        if any(a not in axes and shape[a] != 1 for a in range(first, last + 1)):
+            return None
+        return prod(shape[:first]), prod(shape[first : last + 1]), prod(shape[last + 1 :])
 
     # -- what it may emit --
     def call(
@@ -220,16 +226,57 @@ class Lowering:
             self._copies[tensor] = self._copy(view)
         return self._copies[tensor]
 
-    def reduce(self, kind: str, out: Tensor, x: Slot, outer: int, mid: int, inner: int, scale: float) -> None:
-        """out[outer, inner] = scale * the reduction of x[outer, mid, inner]."""
-        some: list[dict[str, Any]] = reductions.stages(kind, outer, mid, inner, scale=scale)
+    def reduce(self, item: Item, kind: str, x: Tensor, axes: Sequence[int]) -> None:
+        """item.output = x reduced over ``axes``; ``kind``: of the kernel reduce, or "mean", a scaled sum. x may be what
+        the chain before makes."""
+        shape = x.concrete(self.batch)
+        scale = 1.0
+        if kind == "mean":
+            kind, scale = "sum", 1.0 / max(1, prod(shape[a] for a in axes))
+        if item.before is not None:
+            if self._reduce_chain(item, kind, x, axes, scale):
+                return
+            self.chain(item.before)
+        memory, *sizes = self.middle(x, axes)
+        self.reduce_middle(kind, item.output, memory, *sizes, scale=scale)
+
+    def _reduce_chain(self, item: Item, kind: str, x: Tensor, axes: Sequence[int], scale: float) -> bool:
+        """The same in one pass, if the steps can be done in the order in which the elements are reduced."""
+        before, sizes = item.before, self.sides(x, axes)
+        assert before is not None
+        if sizes is None or kind == "logsumexp":  # that would do the steps twice
+            return False
+        _, mid, inner = sizes
+        source, steps, shape = self._chain(before)
+        cols = self._columns(shape, steps, [inner if inner > 1 else mid])
+        if inner > 1 and cols != inner:
+            return False
+        given: dict[str, Any] = dict(steps=steps, shape=shape, cols=cols, y=before.output if item.kept else None)
+        self.reduce_middle(kind, item.output, source, *sizes, scale=scale, **given)
+        return True
+
+    def reduce_middle(
+        self, kind: str, out: Tensor, x: Slot | Tensor | None, outer: int, mid: int, inner: int, *, scale: float = 1.0,
+        stride_outer: int = 0, stride_mid: int = 0, steps: Sequence[StepSpec] = (), shape: Sequence[int] = (),
+        cols: int = 0, y: Tensor | None = None,
+    ) -> None:  # fmt: skip
+        """out[outer, inner] = scale * the reduction of x[outer, mid, inner]; with ``cols``, of y = steps(x)."""
+        some: list[dict[str, Any]] = reductions.stages(
+            kind, outer, mid, inner, scale=scale, stride_outer=stride_outer, stride_mid=stride_mid, cols=cols,
+            steps=len(steps),
+        )  # fmt: skip
         for number, sizes in enumerate(some):
             last = number == len(some) - 1
             parts = 1 if last else -(-mid // int(sizes["chunk"]))
             target = out if last else self.scratch(outer * parts * inner * self.dtype.itemsize)
             visits = sizes["outer"] * sizes["mid"] * sizes["inner"]
-            self.call("reduce", out=target, x=x, work=int(visits) // (1 if kind == "logsumexp" else 4), **sizes)
-            x = target if isinstance(target, Slot) else x
+            work = int(visits) // (1 if kind == "logsumexp" else 4)
+            given: dict[str, Any] = {name: value for name, value in (("x", x), ("y", y)) if value is not None}
+            if not number:
+                given.update(steps=steps, step_ld=cols, shape=shape)
+                work += int(visits) * len(steps)
+            self.call("reduce", out=target, work=work, **sizes, **given)
+            x, y = target, None
 
     def gemm(
         self, item: Item, *, a: Tensor, b: Tensor, m: int, n: int, k: int, a_turned: bool = False,
@@ -324,19 +371,23 @@ class Lowering:
 
     def chain(self, item: Item) -> None:
         """item.output = steps(item.source)."""
+        x, steps, shape = self._chain(item)
+        self._rows(item.output, x, self._columns(shape, steps), steps, shape)
+
+    def _chain(self, item: Item) -> tuple[Tensor | None, list[StepSpec], tuple[int, ...]]:
+        """What the kernel of a chain reads (None: its first step does), its steps and their shape."""
         assert item.source is not None
         shape = self.views.of(item.output).shape
         steps, source = list(item.steps), item.source
-        x: Tensor | None = source
-        if not self.views.of(source).is_contiguous or self.count(source) != prod(shape) or item.temporaries:
-            x = None
-            if not item.temporaries:
-                steps = [StepSpec("load", p=source, at=steps[0].at if steps else shape), *steps]
-        cols = self._columns(shape, steps)
-        self._rows(item.output, x, cols, steps, shape)
+        if not item.temporaries and self.views.of(source).is_contiguous and self.count(source) == prod(shape):
+            return source, steps, shape
+        if not item.temporaries:
+            steps = [StepSpec("load", p=source, at=steps[0].at if steps else shape), *steps]
+        return None, steps, shape
 
-    def _columns(self, shape: Sequence[int], steps: Sequence[StepSpec]) -> int:
-        """How long rows may be for all operands to be read where they are: as long as a sample, if all are whole."""
+    def _columns(self, shape: Sequence[int], steps: Sequence[StepSpec], preferred: Sequence[int] = ()) -> int:
+        """How long rows may be for all operands to be read where they are: of a ``preferred`` length, or as long as a
+        sample, if all are whole."""
         count = prod(shape)
         best = max(1, count // max(1, shape[0])) if len(shape) > 1 else count
         candidates = {best}
@@ -351,7 +402,7 @@ class Lowering:
             for step in steps
             for t in step.operands()
         ]
-        for cols in sorted(candidates, reverse=True):
+        for cols in (*preferred, *sorted(candidates, reverse=True)):
             if cols and all(address(*each, cols) is not None for each in where):
                 return cols
         return max(1, shape[-1] if shape else 1)

@@ -9,7 +9,7 @@ import numpy as np
 
 from nncore import Program, new_state
 from nnpy.compiler.differentiate import in_order
-from nnpy.compiler.fuse import fuse, fuse_updates, join_chains, variables_first
+from nnpy.compiler.fuse import fuse, fuse_reductions, fuse_updates, join_chains, variables_first
 from nnpy.compiler.lower import Lowering
 from nnpy.compiler.passes import PASSES
 from nnpy.compiler.specialise import again
@@ -19,7 +19,7 @@ from nnpy.graph import Node, Tensor, Variable, ordered
 from nnpy.ops.base import label
 
 #: what ``without`` may name: the values stay, bit for bit or within rounding
-SWITCHES = (*PASSES, "fuse", "join_chains", "fuse_updates", "phases", "reuse_memory")
+SWITCHES = (*PASSES, "fuse", "join_chains", "fuse_reductions", "fuse_updates", "phases", "reuse_memory")
 
 
 class Executable:
@@ -100,6 +100,8 @@ def compile_step(
     items = fuse(order, views, held, fuses="fuse" not in without)
     if "join_chains" not in without and "fuse" not in without:
         items = join_chains(items, views, held)
+    if "fuse_reductions" not in without and "fuse" not in without:
+        items = fuse_reductions(items, views, held)
     if "fuse_updates" not in without:
         items = fuse_updates(items, views)
     for item in items:

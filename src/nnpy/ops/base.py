@@ -75,6 +75,8 @@ class Operation:
     attributes: ClassVar[dict[str, type]] = {}
     #: its nodes can become the head of a fused group: the kernel applies steps to its result
     takes_steps = False
+    #: its kernel can do the steps of a chain that makes its first input (``Item.before``)
+    reads_chains = False
     #: it can read indices (class numbers); all other operations compute with real numbers
     takes_indices = False
     #: the output is the first input's memory, looked at in another way (``Operation.view``)

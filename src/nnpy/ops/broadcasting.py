@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ class Reduce(Operation):
     """Over ``axes`` (increasing), which stay as 1 where ``keepdims``."""
 
     attributes = {"axes": tuple, "keepdims": bool}  # noqa: RUF012
+    reads_chains = True
 
     def __init__(self, name: str, numpy: Callable):
         super().__init__(name)
@@ -37,19 +37,10 @@ class Reduce(Operation):
         return [GRADIENTS[self.name](upstream, x, reshape_sizes(y, kept), axes)]
 
     def lower(self, item, low):
-        x, axes = item.node.inputs[0], item.node.attributes["axes"]
-        lower_reduction(low, self.name, item.output, x, axes)
+        low.reduce(item, self.name, item.node.inputs[0], item.node.attributes["axes"])
 
     def reference(self, x, axes, keepdims):
         return self.numpy(x, axis=tuple(axes), keepdims=keepdims)
-
-
-def lower_reduction(low, kind: str, out: Tensor, x: Tensor, axes: Sequence[int]) -> None:
-    """``kind``: of the kernel reduce; a mean is a scaled sum."""
-    sizes = x.concrete(low.batch)
-    scale = 1.0 / max(1, prod(sizes[a] for a in axes)) if kind == "mean" else 1.0
-    memory, outer, mid, inner = low.middle(x, axes)
-    low.reduce("sum" if kind == "mean" else kind, out, memory, outer, mid, inner, scale)
 
 
 class _BroadcastTo(Alias):

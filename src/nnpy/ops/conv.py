@@ -289,7 +289,7 @@ class _ByWeight(Operation):
             arguments.update(room=low.scratch(0), share=share)
         low.kernel("conv_weight_grad", 2 * low.batch * rows * columns * size, arguments)
         if chunks > 1:
-            low.call("column_sum", out=out, x=target, rows=chunks, cols=size, ld=size, work=chunks * size // 8)
+            low.reduce_middle("sum", out, target, 1, chunks, size)
 
 
 _CONV = _Conv()

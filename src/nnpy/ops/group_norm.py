@@ -88,9 +88,7 @@ class _GroupNormGradient(Operation):
                     offset=place * cols * low.dtype.itemsize,
                     nbytes=partial.nbytes - place * cols * low.dtype.itemsize,
                 )
-                low.call(
-                    "column_sum", out=sums, x=start, rows=low.batch, cols=cols, ld=2 * cols, work=low.batch * cols // 8
-                )
+                low.reduce_middle("sum", sums, start, 1, low.batch, cols, stride_mid=2 * cols)
 
 
 _GROUP_NORM = _GroupNorm()

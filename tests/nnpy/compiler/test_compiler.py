@@ -262,6 +262,111 @@ def test_passes_can_be_left_out(switch):
         assert more > count
 
 
+def _kernels(executable):
+    """(kernel, kinds of its steps) of a compiled step."""
+    return [(call.name, [spec.kind for spec, _ in call.steps]) for call in executable.calls]
+
+
+_A, _B, _R, _C = (RNG.standard_normal(shape).astype("f") for shape in ((24, 40), (24, 40), (40,), (24, 1)))
+# What is computed of the parameters a and b (24, 40), r (40,) and c (24, 1); the steps of the first reduction that has
+# any; how many reductions have none.
+_REDUCED = {
+    "everything": (lambda a, b, r, c: ops.sum(ops.abs(a - b)), ["sub", "abs"], 0),
+    "rows": (lambda a, b, r, c: ops.mean(ops.abs(a * c + r), -1), ["mul", "add", "abs"], 0),
+    "columns": (lambda a, b, r, c: ops.max(ops.tanh(a) * c, 0), ["tanh", "mul"], 0),
+    "branches": (
+        lambda a, b, r, c: ops.min((a - b) * (a + b), 1), ["load", "sub", "save", "load", "add", "mul"], 0,
+    ),
+    "variance": (lambda a, b, r, c: ops.var(a, 0), ["sub", "square"], 1),
+    "norm": (lambda a, b, r, c: ops.norm(a, axis=1), ["square"], 0),
+    "behind a reshape": (lambda a, b, r, c: ops.sum(ops.reshape(ops.exp(a), (12, 80)), 0), ["exponential"], 0),
+    "rows of other steps": (lambda a, b, r, c: ops.sum(ops.reshape(a * r, (12, 80)), 0), [], 1),
+    "in twos": (lambda a, b, r, c: ops.sum(ops.reshape(ops.exp(a), (12, 2, 40)), (0, 1)), ["exponential"], 0),
+    "axes apart": (lambda a, b, r, c: ops.prod(ops.reshape(1.0 + 0.01 * a, (4, 6, 40)), (0, 2)), [], 1),
+    "logsumexp": (lambda a, b, r, c: ops.logsumexp(a + b, -1), [], 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", _REDUCED)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_reductions_do_the_steps_of_the_chain_before(name, dtype, teams):
+    """Element-wise nodes become part of the reduction of their result, where its order of elements allows."""
+    build, steps, bare = _REDUCED[name]
+    result = build(*(Parameter(x.astype(dtype), n) for n, x in zip("abrc", (_A, _B, _R, _C), strict=True)))
+    fused, apart = (
+        compile_step([], 24, nncore.new_state(), dtype, keep=[result], without=without)
+        for without in ([], ["fuse_reductions"])
+    )
+    found = [kinds for kernel, kinds in _kernels(fused) if kernel == "reduce"]
+    assert [kinds for kinds in found if kinds][:1] == ([steps] if steps else [])
+    assert found.count([]) == bare
+    assert not any(kinds for kernel, kinds in _kernels(apart) if kernel == "reduce")
+    assert len(fused.calls) + (1 if steps else 0) == len(apart.calls)
+    fused.run()
+    apart.run()
+    tolerance = 2e-5 if dtype == "float32" else 1e-12
+    np.testing.assert_allclose(fused.value(result), apart.value(result), rtol=tolerance, atol=tolerance)
+
+
+def test_what_is_reduced_and_read_elsewhere_stays_in_memory():
+    a, b = Parameter(_A, "a"), Parameter(_B, "b")
+    z = ops.multiply(a, b)
+    total, other, square = ops.sum(z, 0), ops.max(z, 1), ops.matmul(ops.transpose(z), z)
+    executable = compile_step([], 24, nncore.new_state(), keep=[total, other, square])
+    assert [kinds for kernel, kinds in _kernels(executable) if kernel == "reduce"] == [["mul"], []]
+    assert "chain" not in [kernel for kernel, _ in _kernels(executable)]
+    executable.run()
+    np.testing.assert_allclose(executable.value(total), (_A * _B).sum(0), rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(executable.value(other), (_A * _B).max(1))
+    np.testing.assert_allclose(executable.value(square), (_A * _B).T @ (_A * _B), rtol=1e-4, atol=1e-4)
+
+
+def test_a_reduction_of_what_a_chain_stores_on_the_way_is_apart():
+    """The sum of the upstream of a product, whose chain goes on to the product's gradient."""
+    a, b = Parameter(_A, "a"), Parameter(_B, "b")
+    upstream = ops.exp(a)
+    onward, total = ops.max(upstream * b, 0), ops.sum(upstream, 0)
+    executable = compile_step([], 24, nncore.new_state(), keep=[onward, total])
+    assert _kernels(executable) == [("reduce", ["exponential", "store", "mul"]), ("reduce", [])]
+    executable.run()
+    np.testing.assert_allclose(executable.value(total), np.exp(_A).sum(0), rtol=1e-5)
+    np.testing.assert_allclose(executable.value(onward), (np.exp(_A) * _B).max(0), rtol=1e-5)
+
+
+def _absolute(y_true, y_pred):
+    return ops.mean(ops.abs(y_true - y_pred), axis=-1)
+
+
+def _huber(y_true, y_pred):
+    error = ops.abs(y_true - y_pred)
+    return ops.mean(ops.where(error <= 1.0, 0.5 * ops.square(error), error - 0.5), axis=-1)
+
+
+@pytest.mark.parametrize("loss, last", [(_absolute, "abs"), (_huber, "select")])
+def test_losses_and_penalties_are_one_pass(loss, last):
+    def trained(*without):
+        nn.set_seed(1)
+        layers = [nn.Input((40,)), nn.Dense(12, kernel_regularizer=nn.regularizers.L1L2(0.01, 0.02))]
+        model = nn.Sequential(layers)
+        model.compile("sgd", loss, metrics=[_absolute])
+        lines = nn.explain(model, "train", 96, without=without)
+        compile_one = model.engine._compile
+        model.engine._compile = lambda *arguments, **options: compile_one(*arguments, without=without, **options)
+        weights = np.linspace(0, 2, 96)
+        history = model.fit(X, X[:, :12], sample_weight=weights, batch_size=96, epochs=2, verbose=0)
+        return lines, history.history, model.get_weights()
+
+    (lines, history, weights), (others, same, other) = trained(), trained("fuse_reductions")
+    fused = [line.fused[-1] for line in lines if line.kernel == "reduce" and line.fused]
+    assert {"abs", "square", last} <= set(fused)
+    assert not any(line.fused for line in others if line.kernel == "reduce")
+    assert len(lines) < len(others)
+    for name, values in history.items():
+        np.testing.assert_allclose(values, same[name], rtol=1e-5)
+    for one, two in zip(weights, other, strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-6)
+
+
 def test_unknown_passes_are_refused():
     with pytest.raises(ValueError, match=r"compile_step: unknown passes \['fusing'\]; there are share_losses, fuse"):
         compile_step([], 1, nncore.new_state(), without=["fusing"])
