@@ -25,7 +25,7 @@ nncore: encoding ops costs products jit jit_cache
 nncore: reference reference_arrays reference_images reference_steps
 nncore
 nnpy: config checks files hints interrupts locks sealed tensors
-nnpy: graph registry seeds schedules
+nnpy: graph registry restoring seeds schedules
 nnpy: tree parameters
 nnpy: ops
 nnpy: compiler
@@ -35,7 +35,8 @@ nnpy: metrics layers
 nnpy: structure
 nnpy: callbacks.base callbacks.history network
 nnpy: training
-nnpy: insight loading summary
+nnpy: insight matching summary
+nnpy: loading
 nnpy: saving
 nnpy: callbacks model
 nnpy: sequential

@@ -71,10 +71,8 @@ def _prefix(target: Path) -> str:
 def _make(folder: Path, prefix: str, mode: int) -> tuple[Path, int]:
     """A new file that nobody else has, open for writing and locked for as long as it is: by that others see that its
     writer lives, wherever it runs."""
-    import secrets
-
     while True:
-        path = folder / f"{prefix}{secrets.token_hex(8)}.tmp"
+        path = folder / f"{prefix}{os.urandom(8).hex()}.tmp"
         number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode | stat.S_IWUSR)
         try:
             _unless_refused(fcntl.flock, number, fcntl.LOCK_EX)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnpy import seeds
+from nnpy import registry, restoring, seeds
 from nnpy.checks import flag, integer
 from nnpy.graph import Parameter
-from nnpy.hints import keywords
-from nnpy.layers.base import Layer
+from nnpy.hints import advise, keywords
 from nnpy.locks import at_rest
-from nnpy.registry import from_list
+from nnpy.matching import Signature, Unmatched, match, signatures
+from nnpy.registry import check_size, from_list
 from nnpy.structure import layer_paths, weight_names
 from nnpy.tensors import TensorFile
 from nnpy.training.settings import Settings
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 FORMAT = 3
 KEY = "nnpy"  # of our JSON among the metadata
 SLOT = "/optimizer/"  # paths of weights do not begin with a slash, whatever a layer is called
-_POSITION = ("epoch", "update", "draw", "seed")
+_POSITION = ("number", "epoch", "update", "draw", "seed")
 
 
 class _File(TensorFile):
@@ -48,112 +50,190 @@ class _File(TensorFile):
         self.names = [name for name in self.entries if not name.startswith(SLOT)]
         self.slots = [name for name in self.entries if name.startswith(SLOT)]
 
-    def shape(self, name: str) -> tuple[int, ...]:
-        return self.entries[name].shape
-
 
 @keywords
-def load_model(path: str | os.PathLike) -> Model:
+def load_model(
+    path: str | os.PathLike, custom_objects: Mapping[str, type] | None = None, compile: bool = True
+) -> Model:
     """The model that ``model.save(path)`` wrote: structure, weights; if compiled, settings, optimizer state and seed.
 
-    Training goes on as if it had not stopped. Layers, losses and metrics of your own must be defined (imported) before.
-    Raises FileNotFoundError, or ValueError for a file that is damaged, or holds weights alone.
+    Training goes on as if it had not stopped; ``model.training.number`` is the ``initial_epoch`` to go on with. Layers,
+    losses and metrics of your own must be defined (imported) before, or given in ``custom_objects`` by their names:
+    nothing is imported, and no code is in a file. Without a loss, metric or optimizer of the file the model is not
+    compiled, and a warning says so; nor is it with ``compile=False``. Raises FileNotFoundError, or ValueError, naming
+    the file, for one that is damaged, has a layer that nobody defined, or holds weights alone.
     """
-    with _File(path) as file:
-        return _load(file)
+    with registry.custom_objects(custom_objects), _File(path) as file:
+        return _load(file, flag("load_model", "compile", compile))
 
 
 def from_bytes(content: bytes) -> Model:
-    """The model of ``to_bytes``. What is drawn at random afterwards does not depend on it."""
-    with seeds.kept(), _File(content) as file:
-        return _load(file)
+    """The model of ``to_bytes``."""
+    with _File(content) as file:
+        return _load(file, True)
 
 
-def _load(file: _File) -> Model:
-    if file.value is None or "layers" not in file.value:
+def _load(file: _File, compile: bool) -> Model:
+    value = file.value
+    if value is None or "layers" not in value:
         raise ValueError(f"{file.path}: holds weights alone, no model: build the model and call load_weights(path)")
-    try:
-        model = from_list(file.value["layers"])
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{file.path}: cannot make its model: {_told(error)}") from error
-    if not hasattr(type(model), "structure"):  # only a Model, which stands on a higher floor, has one
-        raise ValueError(f"{file.path}: expected a model, got {type(model).__name__}")
-    if file.value.get("dtype") not in ("float32", "float64"):
-        raise ValueError(f"{file.path}: expected dtype 'float32' or 'float64', got {file.value.get('dtype')!r}")
-    model.dtype = file.value["dtype"]
-    _assign(model, file)
-    try:
-        if file.value["settings"] is not None:
-            model._set(Settings.from_json(file.value["settings"]))
-            _set_compiled(model, file.value["compiled"])
-        position = file.value["position"]
-        if position is not None:
-            position = {name: integer("position", name, position[name], least=0) for name in _POSITION}
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{file.path}: cannot compile its model: {_told(error)}") from error
-    if position is not None:
-        _restore(model, file, position)
+    with _naming(file, "make"):
+        model = make(value, (file.entries[name].shape for name in file.names))
+        if model.dtype not in ("float32", "float64"):
+            raise ValueError(f"expected dtype 'float32' or 'float64', got {model.dtype!r}")
+        for name in file.entries:
+            file.check(name)
+    names = _matched(model, file)
+    with _naming(file, "make"):
+        for weight, name in names.items():
+            weight.value = file.read(name).astype(model.dtype, copy=False)
+        _freeze(value["frozen"], model, names)
+    with _naming(file, "compile"), seeds.kept():
+        if compile and value["settings"] is not None:
+            try:
+                settings = Settings.from_json(value["settings"])
+            except registry.UnknownClass as error:
+                advise(f"{file.path}: the model is not compiled: {error}")
+                return model
+            model._set(settings)
+            _set_compiled(model, file, names)
     return model
 
 
-def _set_compiled(model: Model, compiled: dict[str, dict[str, bool]] | None) -> None:
-    """What was trainable when the model was compiled is what its optimizer's state is of."""
-    if compiled is None:
+@contextmanager
+def _naming(file: _File, what: str) -> Iterator[None]:
+    """Whatever a file's content leads to is an error that names the file."""
+    try:
+        yield
+    except MemoryError as error:
+        raise MemoryError(f"{file.path}: cannot {what} its model: not enough memory") from error
+    except Exception as error:
+        raise ValueError(f"{file.path}: cannot {what} its model: {reason(error)}") from error
+
+
+def reason(error: Exception) -> str:
+    """What an error says, for another one's text."""
+    if isinstance(error, KeyError):
+        return f"{error} is missing"
+    if isinstance(error, RecursionError):
+        return "it is nested too deep"
+    return str(error) if isinstance(error, TypeError | ValueError) else f"{type(error).__name__}: {error}"
+
+
+def make(value: dict[str, Any], shapes: Iterable[tuple[int, ...]]) -> Model:
+    """The model that a file describes, built and not compiled; its weights are zeros. ``shapes``: of the arrays in the
+    file. What is drawn at random afterwards does not depend on it. Raises ValueError for what no file holds."""
+    entries = value["layers"]
+    check_size(entries)
+    with seeds.kept(), restoring.using(restoring.Restoring(shapes)):
+        model = from_list(entries)
+    if not hasattr(type(model), "structure"):  # only a Model, which stands on a higher floor, has one
+        raise ValueError(f"expected a model, got {type(model).__name__}")
+    model.dtype = value["dtype"]
+    return model
+
+
+def _freeze(frozen: dict[str, list[str]], model: Model, names: dict[Parameter, str]) -> None:
+    """Which layers and weights were trainable, also those of layers that are not in the file by themselves."""
+    layers, weights = set(frozen["layers"]), set(frozen["weights"])
+    for layer, path in layer_paths(model).items():
+        layer._trainable = path not in layers
+    for weight, name in names.items():
+        weight.trainable = name not in weights
+
+
+def _set_compiled(model: Model, file: _File, names: dict[Parameter, str]) -> None:
+    """Where training stands. What was trainable when the model was compiled is what its optimizer's state is of."""
+    value = file.value
+    assert value is not None
+    if value["position"] is None:
         return
-    engine = model.engine
-    weights = {name: weight for weight, name in weight_names(model).items()}
-    layers = {path: layer for layer, path in layer_paths(model).items()}
-    for name, trainable in compiled["weights"].items():
-        engine.trainable[weights[name]] = flag("compiled", name, trainable)
-    for path, trainable in compiled["layers"].items():
-        engine.layers[layers[path]] = flag("compiled", path, trainable)
-
-
-def _told(error: Exception) -> str:
-    return f"{error} is missing" if isinstance(error, KeyError) else str(error)
-
-
-def _restore(model: Model, file: _File, position: dict[str, int]) -> None:
-    """The optimizer's state."""
-    engine = model.engine
-    store = engine.claim()
-    slots = engine.optimizer_slots()
-    names = {name: parameter for parameter, name in weight_names(model).items()}
-    expected = {f"{SLOT}{slot}/{name}" for slot in slots for name, weight in names.items() if engine.trainable[weight]}
-    if lacking := sorted(expected - set(file.slots)):
-        raise ValueError(f"{file.path}: expected the whole state of the optimizer, the file lacks {', '.join(lacking)}")
-    for name in file.slots:
-        slot, _, weight = name.removeprefix(SLOT).partition("/")
-        if slot not in slots or weight not in names or file.shape(name) != names[weight].shape:
-            raise ValueError(f"{file.path}: optimizer state {name!r} fits neither the optimizer nor the weights")
-        store.view(slots[slot], names[weight])[...] = file.read(name)
+    position = {name: integer("position", name, value["position"][name], least=0) for name in _POSITION}
+    if max(position.values()) >= 2**63:
+        raise ValueError(f"expected a position below 2**63, got {position}")
+    engine, compiled = model.engine, value["compiled"]
+    layers, weights = set(compiled["layers"]), set(compiled["weights"])
+    paths = layer_paths(model)
+    engine.layers = {layer: paths[layer] not in layers for layer in engine.layers}
+    engine.trainable = {weight: names[weight] not in weights for weight in engine.trainable}
+    if value["slots"]:
+        _read_slots(model, file, names)
     model.training.set_position(position)
 
 
+def _read_slots(model: Model, file: _File, names: dict[Parameter, str]) -> None:
+    engine = model.engine
+    store, slots = engine.claim(), engine.optimizer_slots()
+    places = {f"{SLOT}{slot}/{names[w]}": (slot, w) for slot in slots for w in names if engine.trainable[w]}
+    if lacking := sorted(places.keys() - set(file.slots)):
+        raise ValueError(f"expected the whole state of the optimizer, the file lacks {', '.join(lacking[:5])}")
+    for name in file.slots:
+        if name not in places or file.entries[name].shape != places[name][1].shape:
+            raise ValueError(f"optimizer state {name!r} fits neither the optimizer nor the weights")
+        slot, weight = places[name]
+        store.view(slots[slot], weight)[...] = file.read(name)
+
+
 def load_weights(model: Model, path: str | os.PathLike) -> None:
-    """``Model.load_weights``. Weights are found by their places in the structure (``weight_names``)."""
+    """``Model.load_weights``. Weights are found by the names that the user gave their layers, else by their places in
+    the graph (``matching``); a warning names those that were found by position alone."""
     model.structure  # noqa: B018  raises if not built
     with _File(path) as file:
-        _assign(model, file)
-
-
-def _assign(model: Model, file: _File) -> None:
-    names = weight_names(model)
-    if set(names.values()) != set(file.names):
-        _refuse(model, file, list(names.values()))
-    for parameter, name in names.items():
-        if file.shape(name) != parameter.shape:
-            raise ValueError(
-                f"{file.path}: {_owner(model, parameter)}: expected {name} of shape {parameter.shape}, "
-                f"got {file.shape(name)}"
-            )
-    values = [file.read(name) for name in names.values()]  # all of them, before anything changes
+        names = _sources(model, file)
+        values = [file.read(name) for name in names.values()]  # all of them, before anything changes
     with at_rest(names):
         for value, parameter in zip(values, names, strict=True):
             if model.dtype == "float64" and parameter.value.dtype != np.float64:
                 parameter.value = value.astype(np.float64)  # a model that was not run yet: assigning would round
             else:
                 parameter.assign(value)
+
+
+def _sources(model: Model, file: _File) -> dict[Parameter, str]:
+    """The weights and their names in a file of another model. ValueError where it does not fit, or in several ways."""
+    mine, theirs = signatures(model), (file.value or {}).get("structure")
+    if theirs is None:
+        names = _matched(model, file)
+        _warn_of_position(model, file, list(mine))
+        return names
+    with _naming(file, "read the structure of"):
+        theirs = {name: Signature(*map(str, parts)) for name, parts in theirs.items()}
+    names = weight_names(model)
+    if theirs != mine and len(names) == len(file.names):
+        try:
+            found, placed = match(names, mine, {name: file.entries[name].shape for name in file.names}, theirs)
+        except Unmatched as error:
+            raise ValueError(
+                f"{file.path}: does not fit {model}: layers without names of their own, in another structure: {error}; "
+                "give layers the same names (name=) here and where the file is made"
+            ) from error
+        _warn_of_position(model, file, placed)
+        return _fitting(model, file, {weight: found[name] for weight, name in names.items()})
+    return _matched(model, file)
+
+
+def _warn_of_position(model: Model, file: _File, names: list[str]) -> None:
+    if names:
+        shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+        advise(f"{file.path}: {model}: matched by position alone, as the layers have no names of their own: {shown}")
+
+
+def _matched(model: Model, file: _File) -> dict[Parameter, str]:
+    """The weights and their names in the file. ValueError where names or shapes do not fit."""
+    names = weight_names(model)
+    if set(names.values()) != set(file.names):
+        _refuse(model, file, list(names.values()))
+    return _fitting(model, file, names)
+
+
+def _fitting(model: Model, file: _File, names: dict[Parameter, str]) -> dict[Parameter, str]:
+    for parameter, name in names.items():
+        if file.entries[name].shape != parameter.shape:
+            raise ValueError(
+                f"{file.path}: {parameter.owner or model}: expected {name} of shape {parameter.shape}, "
+                f"got {file.entries[name].shape}"
+            )
+    return names
 
 
 def _refuse(model: Model, file: _File, names: list[str]) -> None:
@@ -165,8 +245,3 @@ def _refuse(model: Model, file: _File, names: list[str]) -> None:
         if some
     ]
     raise ValueError(f"{file.path}: does not fit {model}: the file {' and '.join(parts)}")
-
-
-def _owner(model: Model, parameter: Parameter) -> Layer:
-    """The layer of a model that a parameter belongs to."""
-    return parameter.owner or model

@@ -317,15 +317,17 @@ class Model(Network):
     # files
 
     def get_config(self) -> dict[str, Any]:
-        """The structure as JSON values. Raises TypeError for a subclass, whose ``call`` is code."""
-        if type(self) is not Model:
-            raise TypeError(f"{self}: a subclass of Model is code; define get_config()")
+        """The structure as JSON values; of a subclass with a constructor of its own the arguments of that, which are
+        attributes of the same names. TypeError if they are not."""
+        if type(self).__init__ is not Model.__init__:
+            return super().get_config()
         seed = {} if self.seed is None else {"seed": self.seed}
-        return {"name": self.name, "graph": describe(self.structure), **seed}
+        graph = {} if self.is_code else {"graph": describe(self.structure)}
+        return {"name": self.name, **graph, **seed}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Model:
-        if "graph" not in config and cls is not Model:  # of a subclass, by its own get_config
+        if cls.__init__ is not Model.__init__ or ("graph" not in config and cls is not Model):
             return super().from_config(config)
         return cls(*rebuild(config["graph"]), name=config["name"], seed=config.get("seed"))
 

@@ -135,6 +135,14 @@ class Network(Layer):
             layers.update(dict.fromkeys(super().sublayers()))
         return list(layers)
 
+    def _places(self) -> dict[Layer, str]:
+        """Those of code by its attributes, as in any layer; the others by their names, automatic ones by order."""
+        found = super()._places() if self.is_code else {}
+        others = [layer for layer in self.layers if layer not in found]
+        names = names_of(str(self), others, by_place=True)
+        prefix = "graph." if self.is_code else ""
+        return found | {layer: f"{prefix}{names[layer]}" for layer in others}
+
     @property
     def weights(self) -> list[Parameter]:
         """All parameters, those of layers inside it too, and those of other layers that it computes with; each once."""
@@ -255,11 +263,16 @@ class Network(Layer):
         if self.is_code and self._structure is not None:
             structure = self._structure
             value["shapes"] = pack([list(tensor.shape) for tensor in structure.inputs], structure.input_keys)
+        if self.seed is not None:
+            value["seed"] = self.seed
         return value
 
     def restore(self, value: dict[str, Any]) -> None:
         if value.get("shapes") is not None and not self.built:
             self.build(_as_shapes(value["shapes"]))
+        if self.seed is None and value.get("seed") is not None:
+            self.seed = seeds.checked(str(self), value["seed"])
+            self._source = seeds.Source(self.seed)
         super().restore(value)
 
 

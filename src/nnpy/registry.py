@@ -8,10 +8,11 @@ the same names.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, ClassVar, Self, TypeVar, cast
 
 import numpy as np
@@ -54,8 +55,11 @@ class Configurable(Sealed):
         _plain.setdefault(cls.group, {})[plain(cls.key)] = cls
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments, as JSON values."""
-        return {name: to_json(value, f"{type(self).__name__}.{name}") for name, value in self._arguments().items()}
+        """The constructor's arguments, as JSON values; tuples, dicts and arrays are themselves."""
+        arguments = self._arguments()
+        for name, value in arguments.items():
+            to_json(value, f"{type(self).__name__}.{name}")  # refuses what it cannot say
+        return _entries(arguments)
 
     def _arguments(self) -> dict[str, Any]:
         if type(self).__init__ is object.__init__:
@@ -80,7 +84,11 @@ class Configurable(Sealed):
 
     def to_json(self) -> Any:
         """The object as JSON, for ``from_json`` or the group's ``get``."""
-        return {"class": f"{self.group}/{self.key}", "config": self.get_config()}
+        config = to_json(self.get_config(), f"{type(self).__name__}: get_config()")
+        value = {"class": f"{self.group}/{self.key}", "config": config}
+        if not type(self).__module__.startswith("nnpy."):
+            value["module"] = type(self).__module__  # for the error where it is missing
+        return value
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
@@ -90,50 +98,104 @@ class Configurable(Sealed):
     @classmethod
     def from_entry(cls, value: dict[str, Any]) -> Self:
         """The object of what ``to_json`` gave."""
-        return cls.from_config(value["config"])
+        return cls.from_config(from_json(value["config"]))
 
     def __repr__(self) -> str:
         arguments = ", ".join(f"{name}={value!r}" for name, value in self._arguments().items())
         return f"{type(self).__name__}({arguments})"
 
 
+def _entries(value: Any) -> Any:
+    """``value`` with the JSON of objects in their places."""
+    if isinstance(value, Configurable):
+        return value.to_json()
+    if isinstance(value, list | tuple):
+        return type(value)(map(_entries, value))
+    return {key: _entries(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
 def to_json(value: Any, where: str = "value") -> Any:
-    """``value`` as JSON. TypeError, naming ``where``, for what JSON cannot say."""
+    """``value`` as JSON, from which ``from_json`` makes the same: what JSON does not have is marked by its class.
+    TypeError, naming ``where``, for what cannot be written."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Configurable):
         return value.to_json()
     if isinstance(value, np.generic):
         return value.item()
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    if isinstance(value, list | tuple):
+    if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
+        return {"class": "array", "config": [value.dtype.name, list(value.shape), value.ravel().tolist()]}
+    if type(value) is tuple:
+        return {"class": "tuple", "config": [to_json(item, where) for item in value]}
+    if type(value) is list:
         return [to_json(item, where) for item in value]
-    if isinstance(value, dict):
-        return {str(key): to_json(item, where) for key, item in value.items()}
+    if type(value) is dict:
+        if all(type(key) is str for key in value):
+            return {key: to_json(item, where) for key, item in value.items()}
+        return {"class": "dict", "config": [[to_json(part, where) for part in item] for item in value.items()]}
     raise TypeError(f"{where}: cannot be written as JSON: {shown(value)}")
 
 
-_ENTRY = frozenset({"class", "config", "name", "named", "trainable", "tied", "shapes"})
+_ENTRY = frozenset({"class", "config", "module", "name", "named", "trainable", "tied", "shapes", "seed"})
+
+
+def _array(config: Any) -> np.ndarray:
+    kind, shape, values = config
+    if np.dtype(kind).kind not in "fiub":
+        raise ValueError(f"expected an array of numbers, got dtype {kind!r}")
+    return np.array(values, kind).reshape(shape)
+
+
+_MARKS: dict[str, Callable[[Any], Any]] = {
+    "tuple": lambda config: tuple(from_json(config)),
+    "dict": lambda config: {from_json(key): from_json(item) for key, item in config},
+    "array": _array,
+}
+
+
+class UnknownClass(ValueError):
+    """A class that a file names and nobody has defined."""
+
+
+_custom: ContextVar[Mapping[str, Any]] = ContextVar("nnpy_custom_objects", default=MappingProxyType({}))
+
+
+@contextmanager
+def custom_objects(classes: Mapping[str, type] | None) -> Iterator[None]:
+    """Classes by the names that files have for them, for what is made of JSON inside. TypeError for what is none."""
+    for name, found in (classes or {}).items():
+        if not isinstance(found, type) or not issubclass(found, Configurable):
+            raise TypeError(f"custom_objects: expected {name!r} to be a class (of a layer, ...), got {shown(found)}")
+    with _set(_custom, classes or {}):
+        yield
+
+
+def _find_class(group: str, name: str, module: str) -> type[Configurable]:
+    short = name.rpartition(".")[2]
+    for found in (_custom.get().get(name), _custom.get().get(short), _classes.get(group, {}).get(name)):
+        if found is not None and found.group == group:
+            return found
+    where = f" of the module {module!r}" if module else ""
+    raise UnknownClass(
+        f"unknown {group or 'class'} {name!r}{where}: a class of your own must be defined (imported) before it is "
+        f"loaded, or given: custom_objects={{{short!r}: {short}}}"
+    )
 
 
 def from_json(value: Any) -> Any:
-    """The opposite of ``to_json``. ValueError for a class that is not known here."""
+    """The opposite of ``to_json``. UnknownClass, a ValueError, for a class that is not known here."""
     if isinstance(value, list):
         return [from_json(item) for item in value]
     if not isinstance(value, dict):
         return value
     if not {"class", "config"} <= value.keys() <= _ENTRY:
         return {key: from_json(item) for key, item in value.items()}
+    if value["class"] in _MARKS:
+        return _MARKS[value["class"]](value["config"])
     group, _, name = value["class"].partition("/")
     if not name and (made := _made.get()) is not None:
         return made[value["config"]]
-    found = _classes.get(group, {}).get(name)
-    if found is None:
-        raise ValueError(
-            f"unknown {group or 'class'} {name!r}; a class of your own must be defined (imported) before it is loaded"
-        )
-    return found.from_entry(value)
+    return _find_class(group, name, value.get("module", "")).from_entry(value)
 
 
 # Layers in files: a list of entries, in which a layer that is inside of another is its number in the list. So a layer
@@ -180,6 +242,32 @@ def from_list(entries: list[dict[str, Any]]) -> Any:
         if layer is not None:
             layer.restore(entry)
     return made[0]
+
+
+_MOST_LAYERS = 20_000
+_MOST_CALLS = 500  # of layers, for each entry and call that a file has, in making a model of it
+
+
+def check_size(entries: Any) -> None:
+    """ValueError for what is no ``to_list``, or has models within models whose calls grow without bound: two calls of
+    the model before in each of thirty are a billion."""
+    if not isinstance(entries, list) or not 0 < len(entries) <= _MOST_LAYERS:
+        count = f"{len(entries)} of them" if isinstance(entries, list) else shown(entries)
+        raise ValueError(f"expected a list of 1 to {_MOST_LAYERS} layers, got {count}")
+    costs = [0] * len(entries)
+    most, order = 0, _inner_first(entries)
+    if len(order) < len(entries):
+        raise ValueError(f"expected layers that are all in the first one, got {len(entries) - len(order)} others")
+    for number in order:
+        inside = _references(entries[number])
+        graph = entries[number]["config"].get("graph")
+        if graph is not None:
+            layers = [layer["config"] for layer in graph["layers"]]
+            inside += [layers[call["layer"]] for call in graph["calls"] if "layer" in call]
+        most += _MOST_CALLS * (1 + len(inside))
+        costs[number] = min(1 + len(inside) + sum(costs[inner] for inner in inside), 2**62)
+    if sum(costs) > most + 100 * _MOST_CALLS:
+        raise ValueError(f"expected models with at most {most} calls of layers within each other, got {sum(costs)}")
 
 
 def _inner_first(entries: list[dict[str, Any]]) -> list[int]:

@@ -7,26 +7,28 @@ import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import numpy as np
 
 from nnpy import tensors
 from nnpy.files import write_whole
-from nnpy.loading import FORMAT, KEY, SLOT
+from nnpy.loading import FORMAT, KEY, SLOT, make, reason
 from nnpy.locks import at_rest
+from nnpy.matching import signatures
 from nnpy.registry import to_list
-from nnpy.structure import layer_paths, weight_names
+from nnpy.structure import Structure, layer_paths, weight_names
 
 if TYPE_CHECKING:
     from nnpy.model import Model
-    from nnpy.training.engine import Engine
 
 def save(model: Model, path: str | os.PathLike) -> Path:
     """``Model.save``. Raises TypeError for what JSON cannot hold (code: a subclass's ``call``, a function as schedule),
     ValueError for a model that is not built or a path that does not end in .safetensors, OSError for a full disk."""
     path = _checked(path)
     model.structure  # noqa: B018  raises if not built
-    return _write(path, *_contents(model))
+    arrays, value = _contents(model)
+    return _write(path, arrays, {**value, "structure": signatures(model)})
 
 
 def to_bytes(model: Model) -> bytes:
@@ -38,51 +40,74 @@ def to_bytes(model: Model) -> bytes:
 
 
 def describe(model: Model, done: str = "saved") -> dict[str, Any]:
-    """Structure and settings as JSON values. Raises TypeError for what JSON cannot hold."""
+    """Structure and settings as JSON values. Raises TypeError for what JSON cannot hold, and where a model with classes
+    of the user's cannot be made again of it."""
     try:
         value: dict[str, Any] = {"layers": to_list(model), "dtype": model.dtype}
         value["settings"] = model.settings.to_json() if model.compiled else None
+        _prove(model, value)
     except TypeError as error:
         raise TypeError(f"{model}: cannot be {done}: {error}") from error
     return value
 
 
+_proven: WeakSet[Structure] = WeakSet()
+
+
+def _prove(model: Model, value: dict[str, Any]) -> None:
+    """A model with classes of the user's is made again as from a file, without its numbers, once for each structure:
+    TypeError if that fails, or gives other weights."""
+    structure = model._structure
+    if structure is None or structure in _proven:
+        return
+    if any(not type(layer).__module__.startswith("nnpy.") for layer in model.walk()):
+        expected = {name: weight.value.shape for weight, name in weight_names(model).items()}
+        advice = "save_weights() stores the weights alone, for load_weights() once the model is built by its code"
+        try:
+            made = make(value, expected.values())
+        except Exception as error:
+            raise TypeError(f"it cannot be made of its configuration again: {reason(error)}; {advice}") from error
+        found = {name: weight.value.shape for weight, name in weight_names(made).items()}
+        if found != expected:
+            differing = ", ".join(sorted(name for name, _ in found.items() ^ expected.items())[:5])
+            raise TypeError(f"made of its configuration again it has other weights ({differing}); {advice}")
+    _proven.add(structure)
+
+
 def _contents(model: Model, done: str = "saved") -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Arrays by name, and what goes with them as JSON values."""
     value = describe(model, done)
-    value["position"] = value["compiled"] = None
     engine = model.engine if model.built and model.compiled else None
+    if engine is not None and engine.has_slots:
+        engine.claim()  # which may take a lock that comes before that of runs
     with at_rest(model.weights):  # all of one step, while another thread trains
         arrays = _arrays(model)
-        if engine is not None and engine.store is not None:
+        paths, names = layer_paths(model), weight_names(model)
+        value["frozen"] = {
+            "layers": [path for layer, path in paths.items() if not layer.trainable],
+            "weights": [name for weight, name in names.items() if not weight.trainable],
+        }
+        value["position"] = value["compiled"] = None
+        value["slots"] = engine is not None and engine.has_slots
+        if engine is not None:
             value["position"] = model.training.position()
-            value["compiled"] = _as_compiled(model, engine)
-            names = weight_names(model)
+            value["compiled"] = {
+                "layers": [paths[layer] for layer, then in engine.layers.items() if not then],
+                "weights": [name for weight, name in names.items() if not engine.trainable[weight]],
+            }
+        if engine is not None and value["slots"]:
             for slot, flat in engine.optimizer_slots().items():
-                for parameter in engine.parameters:
-                    if engine.trainable[parameter]:
-                        arrays[f"{SLOT}{slot}/{names[parameter]}"] = np.array(engine.claim().view(flat, parameter))
+                for weight, name in names.items():
+                    if engine.trainable[weight]:
+                        arrays[f"{SLOT}{slot}/{name}"] = np.array(engine.claim().view(flat, weight))
     return arrays, value
-
-
-def _as_compiled(model: Model, engine: Engine) -> dict[str, dict[str, bool]]:
-    """Of weights and layers: whether they were trainable when the model was compiled, where that has changed since."""
-    paths = layer_paths(model)
-    return {
-        "weights": {
-            name: engine.trainable[weight]
-            for weight, name in weight_names(model).items()
-            if engine.trainable[weight] != weight.trainable
-        },
-        "layers": {paths[layer]: then for layer, then in engine.layers.items() if then != layer.trainable},
-    }
 
 
 def save_weights(model: Model, path: str | os.PathLike) -> Path:
     """``Model.save_weights``."""
     path = _checked(path)
     model.structure  # noqa: B018  raises if not built
-    return _write(path, _arrays(model), {})
+    return _write(path, _arrays(model), {"structure": signatures(model)})
 
 
 def _arrays(model: Model) -> dict[str, np.ndarray]:

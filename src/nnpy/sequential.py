@@ -50,6 +50,7 @@ class Sequential(Model):
         super().__init__(name=name, seed=seed, **unknown)
         for layer in layers or ():
             self._append(layer)
+        given_names(str(self), self._layers)
         self._grow()
         if not flag(str(self), "trainable", trainable):
             self.trainable = False
@@ -62,6 +63,11 @@ class Sequential(Model):
     def add(self, layer: Any) -> None:
         """Put a layer on top."""
         self._append(layer)
+        try:
+            given_names(str(self), self._layers)
+        except ValueError:
+            self._layers.pop()
+            raise
         self._grow()
 
     def pop(self) -> Layer:
@@ -89,7 +95,6 @@ class Sequential(Model):
             raise ValueError(
                 f"{self}: expected each layer once, got {layer} twice; Model(inputs, outputs) can share layers"
             )
-        given_names(str(self), [*self._layers, layer] if layer._named else ())
         self._layers.append(layer)
 
     def _grow(self) -> None:
@@ -167,12 +172,16 @@ class Sequential(Model):
         return value
 
     def get_config(self) -> dict[str, Any]:
+        if type(self).__init__ is not Sequential.__init__:  # a subclass, made of other arguments
+            return super().get_config()
         lazy = self._lazy and (self._input is None or self._input.kind == "real")
         first = None if lazy or self._input is None else to_json(self._input.call.layer)
         seed = {} if self.seed is None else {"seed": self.seed}
         return {"name": self.name, "input": first, "layers": [to_json(layer) for layer in self._layers], **seed}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Sequential:
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        if cls.__init__ is not Sequential.__init__:
+            return super().from_config(config)
         layers = from_json([config["input"], *config["layers"]])
         return cls([layer for layer in layers if layer is not None], name=config["name"], seed=config.get("seed"))

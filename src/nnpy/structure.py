@@ -303,22 +303,22 @@ def names_of(who: str, layers: Sequence[Layer], by_place: bool = False) -> dict[
 
 
 def layer_paths(model: Layer) -> dict[Layer, str]:
-    """The layers inside a model at any depth, and their paths ("block/dense_1"), in the order of its weights.
+    """The layers inside a model at any depth, and their paths ("block/dense_1"): in a model by the names that the user
+    gave and else by class and order, in other layers by the attributes where they are.
 
     They are unique, and the same for the same structure, however many layers were made before.
     """
     paths: dict[Layer, str] = {}
+    taken: set[str] = set()
     stack: list[tuple[Layer, str]] = [(model, "")]
     while stack:
         layer, path = stack.pop()
         if layer in paths:
             continue
-        paths[layer] = path
-        inside = layer.sublayers()
-        names = names_of(str(layer), inside, by_place=True)
-        for inner in reversed(inside):
-            name = names[inner].replace("/", ".")
-            stack.append((inner, f"{path}/{name}" if path else name))
+        path = paths[layer] = _unique(path, taken)
+        for inner, place in reversed(layer._places().items()):
+            place = place.replace("/", ".")
+            stack.append((inner, f"{path}/{place}" if path else place))
     return paths
 
 
@@ -329,12 +329,18 @@ def weight_names(model: Layer) -> dict[Parameter, str]:
     for layer, path in layer_paths(model).items():
         for parameter, _ in layer._own:
             if parameter not in names:
-                own = parameter.name.rpartition("/")[2]
+                own = _own_name(layer, parameter)
                 names[parameter] = _unique(f"{path}/{own}" if path else own, taken)
     for parameter in model.weights:  # of layers that are not in the model
         if parameter not in names:
             names[parameter] = _unique(parameter.name, taken)
     return {parameter: names[parameter] for parameter in model.weights}
+
+
+def _own_name(layer: Layer, parameter: Parameter) -> str:
+    """A weight's name within its layer, without the layer's, if that is automatic."""
+    own = parameter.name.rpartition("/")[2]
+    return own if layer._named else own.replace(layer.name, snake(type(layer).__name__))
 
 
 def _unique(stem: str, taken: set[str]) -> str:

@@ -72,9 +72,9 @@ def test_planted_links_are_not_followed(tmp_path, monkeypatch):
     mine = tmp_path / "mine"
     mine.write_bytes(b"precious")
     prefix = nnpy.files._prefix(tmp_path / "file")
-    tokens = iter(["taken", "free"])
-    monkeypatch.setattr("secrets.token_hex", lambda count: next(tokens))
-    (tmp_path / f"{prefix}taken.tmp").symlink_to(mine)
+    tokens = iter([b"1", b"2"])
+    monkeypatch.setattr(os, "urandom", lambda count: next(tokens))
+    (tmp_path / f"{prefix}{b'1'.hex()}.tmp").symlink_to(mine)
     with pytest.raises(FileExistsError, match="cannot write"):
         write_whole(tmp_path / "file", content(b"new"))
     write_whole(tmp_path / "file", content(b"new"))

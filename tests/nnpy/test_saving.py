@@ -6,9 +6,13 @@ import json
 import os
 import pickle
 import resource
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+from own import OwnBlock, OwnCareless, OwnCoded, OwnStack, OwnWired, plain
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
@@ -133,7 +137,7 @@ def test_weights_of_layers_with_other_automatic_names(rng, tmp_path):
 
 def test_two_nested_models_with_equal_names(rng, tmp_path):
     def part(name):
-        return nn.Sequential([nn.Input((3,)), nn.Dense(3, name="dense")], name)
+        return nn.Sequential([nn.Input((3,)), nn.Dense(3, name="dense")], name=name)
 
     source = nn.Input((3,))
     net = nn.Model(source, part("one")(source) + part("two")(source))
@@ -160,7 +164,7 @@ def test_what_does_not_fit_is_told_and_changes_nothing(tmp_path):
     with pytest.raises(ValueError, match=r"does not fit Sequential 'small': the file has also out/bias"):
         net.load_weights(path)
     net = nn.Sequential(
-        [nn.Input((3,)), nn.Dense(4, name="hidden"), nn.Dense(2, name="out"), nn.Dense(2, name="more")], "small"
+        [nn.Input((3,)), nn.Dense(4, name="hidden"), nn.Dense(2, name="out"), nn.Dense(2, name="more")], name="small"
     )
     with pytest.raises(ValueError, match=r"the file lacks more/kernel, more/bias"):
         net.load_weights(path)
@@ -225,7 +229,8 @@ def _drop(*names):
     [
         (lambda value: value.update(dtype="int8"), "expected dtype 'float32' or 'float64', got 'int8'"),
         (lambda value: value.update(layers=value["layers"][2:3]), "expected a model, got Dense"),
-        (lambda value: value.update(layers=[]), "cannot make its model: list index out of range"),
+        (lambda value: value.update(layers=[]), "make its model: expected a list of 1 to 20000 layers, got 0 of them"),
+        (lambda value: value.update(layers=[3] * 30_000), "expected a list of 1 to 20000 layers, got 30000 of them"),
         (_drop("layers", 0, "config", "name"), "cannot make its model: 'name' is missing"),
         (_drop("position", "seed"), "cannot compile its model: 'seed' is missing"),
         (lambda value: value["position"].update(update=-1), "cannot compile its model: position: expected update"),
@@ -353,12 +358,16 @@ def test_copying_draws_no_random_numbers():
 
 def test_code_is_not_copied(rng):
     class Coded(nn.Model):
+        def __init__(self, factor):
+            super().__init__()
+            self.times = factor
+
         def call(self, x):
-            return x * 2.0
+            return x * self.times
 
     net = network()
     net.compile(nn.SGD(lambda step: 0.1), {"x": "mse"})
-    for made in (Coded(), net):
+    for made in (Coded(2.0), net):
         for copied in (copy.deepcopy, pickle.dumps):
             with pytest.raises(TypeError, match="cannot be copied or pickled: "):
                 copied(made)
@@ -467,3 +476,183 @@ def test_operations_that_no_file_holds(tmp_path):
     net = nn.Model(x, nn.ops.custom(x, lambda x: x * x, lambda x: 2 * x))
     with pytest.raises(TypeError, match="cannot store the operation 'custom' outside of a layer: make it a Layer"):
         net.save(tmp_path / "net.safetensors")
+
+
+# What a user's own classes hold
+
+
+OWN = {
+    "layers in a layer": lambda: nn.Sequential([nn.Input((5,)), nn.Dense(4), OwnBlock(4), OwnBlock(4), nn.Dense(2)]),
+    "made when called": lambda: nn.Sequential([OwnCareless(), OwnCareless(), nn.Dense(2)]),
+    "code": lambda: OwnCoded(3),
+    "code in a model": lambda: nn.Sequential([nn.Input((5,)), OwnCoded(3, seed=3), nn.Dense(2)]),
+    "a stack": lambda: OwnStack(3),
+    "wired": lambda: OwnWired(3),
+    "plain": plain,
+}
+OTHER_PROCESS = """
+import sys
+sys.path.insert(0, {folder!r})
+import numpy as np, nnpy as nn, own
+x = np.load("x.npy")
+net = nn.load_model("net.safetensors")
+net.fit(x, x[:, :2], batch_size=16, verbose=0)
+print(b"".join(w.tobytes() for w in net.get_weights()).hex())
+"""
+
+
+@pytest.mark.parametrize("kind", OWN)
+def test_own_classes_come_back_whatever_was_made_before(kind, rng, tmp_path):
+    """Here, where many models were made, and in a process where none was."""
+    x = rng.normal(size=(50, 5)).astype("f4")
+    np.save(tmp_path / "x.npy", x)
+    nn.set_seed(3)
+    net = OWN[kind]()
+    net.compile("adam", "mse")
+    net.fit(x, x[:, :2], batch_size=16, verbose=0)
+    path = net.save(tmp_path / "net.safetensors")
+    nn.set_seed(0)
+    copies = [nn.load_model(path), copy.deepcopy(net), pickle.loads(pickle.dumps(net))]
+    net.fit(x, x[:, :2], batch_size=16, verbose=0)
+    for again in copies:
+        assert type(again) is type(net) and again.seed == net.seed
+        again.fit(x, x[:, :2], batch_size=16, verbose=0)
+        assert bits(again) == bits(net)
+    code = OTHER_PROCESS.format(folder=str(Path(__file__).parents[1] / "support"))
+    found = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    assert bytes.fromhex(found.stdout) == b"".join(bits(net))
+
+
+def test_arguments_of_own_classes_keep_their_types(tmp_path):
+    table = {1: np.arange(3, dtype="int16"), "a": (1, [2.5, (None,)])}
+    net = nn.Sequential([nn.Input((5,)), OwnBlock(4, (1.0, 3.0), table), nn.Dense(2)])
+    again = nn.load_model(net.save(tmp_path / "net.safetensors")).layers[0]
+    assert again.sizes == (1.0, 3.0) and again.table["a"] == (1, [2.5, (None,)])
+    assert again.table[1].dtype == np.int16 and np.array_equal(again.table[1], np.arange(3))
+    assert OwnBlock.from_config(net.layers[0].get_config()).sizes == (1.0, 3.0)
+
+
+class OwnGrows(nn.Layer):
+    """Made of its configuration it is another one."""
+
+    def __init__(self, units):
+        super().__init__()
+        self.units = units + 1
+        self.inside = nn.Dense(self.units)
+
+    def call(self, x):
+        return self.inside(x)
+
+
+class OwnWants(nn.Layer):
+    def __init__(self, units, other):
+        super().__init__()
+        self.units = units
+
+    def call(self, x):
+        return x * float(self.units)
+
+    def get_config(self):
+        return {"units": self.units}
+
+
+class OwnRate(nn.Layer):
+    def __init__(self, kept):
+        super().__init__()
+        self.kept = kept
+
+    def call(self, x):
+        return x
+
+
+@pytest.mark.parametrize(
+    "layer, text",
+    [
+        (lambda: OwnGrows(3), "it has other weights|is not in the file"),
+        (lambda: OwnWants(3, 4), "cannot be made of its configuration again: .*missing 1 required .*'other'"),
+        (lambda: OwnRate({1, 2}), "OwnRate.kept: cannot be written as JSON: set"),
+    ],
+)
+def test_what_cannot_be_made_again_is_refused_when_saved(layer, text, tmp_path):
+    """Before training too, where a checkpoint would fail; and the error says what can be done."""
+    path = tmp_path / "net.safetensors"
+    net = nn.Sequential([nn.Input((5,)), layer(), nn.Dense(2)])
+    with pytest.raises(TypeError, match=rf"cannot be saved: .*({text}).*load_weights\(\) once the model is built"):
+        net.save(path)
+    net.compile("adam", "mse")
+    x = np.zeros((4, 5))
+    with pytest.raises(TypeError, match=r"ModelCheckpoint: .*save_weights_only"):
+        net.fit(x, x[:, :2], callbacks=nn.ModelCheckpoint(path), verbose=0)
+    net.save_weights(path)
+    net.load_weights(path)
+
+
+def test_a_name_that_no_path_can_have(tmp_path):
+    net = small()
+    net.layers[0].name = "a/b"  # which the constructor refuses
+    with pytest.raises(TypeError, match=r"Dense 'a/b': .*expected a name that has no '/'"):
+        net.save(tmp_path / "net.safetensors")
+
+
+def test_what_is_frozen_inside_of_own_layers(rng, tmp_path):
+    x = rng.normal(size=(40, 5)).astype("f4")
+    net = nn.Sequential([nn.Input((5,)), OwnBlock(4), nn.Dense(2)])
+    block = net.layers[0]
+    block.first.trainable = False
+    net.compile("adam", "mse")
+    net.fit(x, x[:, :2], verbose=0)
+    block.many[1]["norm"].trainable = False  # since compile: it counts from the next one on
+    block.first.trainable = True
+    block.scale.trainable = False
+    again = nn.load_model(net.save(tmp_path / "net.safetensors"))
+    for model in (again, copy.deepcopy(net)):
+        inside = model.layers[0]
+        found = [inside.trainable, inside.first.trainable, inside.many[1]["norm"].trainable, inside.scale.trainable]
+        assert found == [True, True, False, False]
+    for model in (net, again):
+        model.fit(x, x[:, :2], verbose=0)
+    assert bits(again) == bits(net)
+    for model in (net, again):
+        model.compile(model.optimizer, "mse")
+        model.fit(x, x[:, :2], verbose=0)
+    assert bits(again) == bits(net)
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_frozen_compiled_unfrozen_and_saved(trained, rng, tmp_path):
+    x = rng.normal(size=(40, 3)).astype("f4")
+    net = small()
+    net.layers[0].trainable = False
+    net.compile("adam", "mse")
+    if trained:
+        net.fit(x, x[:, :2], verbose=0)
+    net.layers[0].trainable = True
+    again = nn.load_model(net.save(tmp_path / "net.safetensors"))
+    assert again.layers[0].trainable
+    for model in (net, again):
+        model.fit(x, x[:, :2], verbose=0)
+    assert bits(again) == bits(net)
+
+
+def test_compiled_again_and_saved_before_training(rng, tmp_path):
+    """With the same optimizer, which goes on with what it knows."""
+    x = rng.normal(size=(40, 3)).astype("f4")
+    net = small()
+    net.compile("adam", "mse")
+    net.fit(x, x[:, :2], verbose=0)
+    net.layers[0].trainable = False
+    net.compile(net.optimizer, "mse")
+    again = nn.load_model(net.save(tmp_path / "net.safetensors"))
+    for model in (net, again):
+        model.fit(x, x[:, :2], verbose=0)
+    assert bits(again) == bits(net)
+
+
+@pytest.mark.parametrize("layer", [nn.ZeroPadding1D(1), nn.ZeroPadding1D((1, 2)), nn.Cropping1D((0, 1))])
+def test_sides_of_sequences(layer, rng, tmp_path):
+    """Which are kept as a pair for each of one axis."""
+    x = rng.normal(size=(2, 5, 3))
+    net = nn.Sequential([nn.Input((5, 3)), layer])
+    again = nn.load_model(net.save(tmp_path / "net.safetensors"))
+    assert np.array_equal(again.predict(x), net.predict(x))

@@ -83,8 +83,8 @@ def test_places_of_weights_do_not_depend_on_what_was_made_before():
     assert names(first) == names(second) == [
         f"{path}/{weight}"
         for path in (
-            "dense", "sequential/dense", "sequential/mine", "sequential/residual/dense", "sequential/residual/dense_1",
-            "dense_1",
+            "dense", "sequential/dense", "sequential/mine", "sequential/residual/layers.0",
+            "sequential/residual/layers.1", "dense_1",
         )
         for weight in ("kernel", "bias")
     ]  # fmt: skip
@@ -272,7 +272,7 @@ def test_a_layer_made_in_call_and_kept_nowhere():
     source = nn.Input((4,))
     layer = Careless(name="careless")
     net = nn.Model(source, layer(source))
-    assert len(net.weights) == 2 and names(net) == ["careless/dense/kernel", "careless/dense/bias"]
+    assert len(net.weights) == 2 and names(net) == ["careless/call.0/kernel", "careless/call.0/bias"]
     with pytest.raises(ValueError, match=r"Careless 'careless': makes Dense 'dense.*' anew in each call.*attribute"):
         layer(source)
 

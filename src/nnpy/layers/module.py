@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnpy import constraints, initializers, regularizers
+from nnpy import constraints, initializers, regularizers, restoring
 from nnpy.checks import flag, shown
 from nnpy.checks import shape as checked_shape
 from nnpy.config import floatx
@@ -71,7 +71,7 @@ class Module(Configurable):
         if name is not None and (not name or "/" in name):
             raise ValueError(f"{kind}: expected a name that is not empty and has no '/', got {name!r}")
         self._named = name is not None
-        self.name = name or unique_name(snake(kind))
+        self.name = name or restoring.name_of(type(self)) or unique_name(snake(kind))
         self._trainable = flag(str(self), "trainable", trainable)
         self.activity_regularizer = self.named(regularizers.get, activity_regularizer)
 
@@ -158,7 +158,10 @@ class Module(Configurable):
         self._ensure_name()
         name = name or (f"weight_{len(self._own)}" if self._own else "weight")
         sizes = checked_shape(str(self), f"the shape of {name}", shape)
-        value = np.array(initializers.get(initializer)(sizes), floatx())
+        if (file := restoring.current()) is not None:
+            value = file.weight(f"{self}: {name}", sizes, floatx())
+        else:
+            value = np.array(initializers.get(initializer)(sizes), floatx())
         if value.shape != sizes:
             raise ValueError(f"{self}: expected the initializer of {name} to return shape {sizes}, got {value.shape}")
         trainable = flag(str(self), "trainable", trainable)
@@ -181,18 +184,23 @@ class Module(Configurable):
 
     def sublayers(self) -> list[Layer]:
         """The layers directly inside it, in the order they were assigned."""
-        found: dict[Any, None] = {}
-        pending = [value for name, value in vars(self).items() if name not in _OURS]
-        pending.append(self._found)
+        return list(Module._places(self))
+
+    def _places(self) -> dict[Layer, str]:
+        """The layers directly inside it, and how files call them: by the attribute where each is ("first",
+        "blocks.0"), whatever its name is; those that a call made and kept nowhere "call.0", "call.1", ..."""
+        found: dict[Any, str] = {}
+        pending = [(name, value) for name, value in vars(self).items() if name not in _OURS]
+        pending.append(("call", self._found))
         while pending:
-            value = pending.pop(0)
+            place, value = pending.pop(0)
             if isinstance(value, Module):
-                found[value] = None
+                found.setdefault(value, place)
             elif isinstance(value, list | tuple):
-                pending[:0] = value
+                pending[:0] = [(f"{place}.{number}", item) for number, item in enumerate(value)]
             elif isinstance(value, dict):
-                pending[:0] = value.values()
-        return list(found)
+                pending[:0] = [(f"{place}.{key}", item) for key, item in value.items()]
+        return found
 
     def walk(self) -> list[Layer]:
         """This layer and all inside it, at any depth: each once, before those inside it, in order."""
@@ -284,13 +292,16 @@ class Module(Configurable):
     def entry(self) -> dict[str, Any]:
         """What a file says of the layer, for ``from_entry``. TypeError, naming the layer, where JSON cannot hold it."""
         try:
+            if "/" in self.name:
+                raise TypeError("expected a name that has no '/'")
             value = {**super().to_json(), "name": self.name, "named": self._named, "trainable": self._trainable}
             if self._tied:
                 value["tied"] = {name: self._tie_to_json(weight) for name, weight in self._tied.items()}
             return value
         except (TypeError, AttributeError) as error:
             raise TypeError(
-                f"{self}: its structure cannot be stored: {error}; save_weights() stores the weights alone"
+                f"{self}: its structure cannot be stored: {error}; save_weights() stores the weights alone, for "
+                "load_weights() once the model is built by its code"
             ) from error
 
     def _tie_to_json(self, weight: Parameter) -> list[Any]:
@@ -302,7 +313,8 @@ class Module(Configurable):
 
     @classmethod
     def from_entry(cls, value: dict[str, Any]) -> Module:
-        layer = cls.from_config(value["config"])
+        with restoring.naming(cls, value.get("name", "")):
+            layer = cls.from_config(from_json(value["config"]))
         if "name" in value:
             layer.name, layer._named = value["name"], value["named"]
             layer._tied = {name: from_json(tie) for name, tie in value.get("tied", {}).items()}

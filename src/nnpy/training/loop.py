@@ -14,6 +14,7 @@ from nnpy.callbacks.base import CallbackList, as_list
 from nnpy.callbacks.history import History
 from nnpy.checks import flag
 from nnpy.data import inputs as adapt
+from nnpy.hints import advise
 from nnpy.training.binding import Rates
 from nnpy.training.evaluation import BATCH, evaluate_data, limit, ran_out, refuse_batch_size, validation
 from nnpy.training.progress import Progress, check_verbose
@@ -76,6 +77,7 @@ def fit(
     calls = CallbackList([*as_list(callbacks), history, progress], model, params)
     if model._engine is not None:
         model._engine.tell_changes()
+    _check_schedule(model, plan)
     with training.running(model, plan.initial_epoch, calls, history):
         try:
             calls.call("on_train_begin", None)
@@ -84,6 +86,21 @@ def fit(
         finally:
             progress.close()
     return history
+
+
+def _check_schedule(model: Model, plan: Plan) -> None:
+    """A schedule counts the optimizer's steps, which ``initial_epoch`` does not change: a warning where it is not where
+    that many epochs end."""
+    first, training = plan.initial_epoch, model.training
+    if not first or training.resumed or not callable(model.optimizer.learning_rate):
+        return
+    expected = first * plan.steps if plan.steps else None
+    if not training.update or (expected is not None and training.update != expected):
+        instead = f", not {expected}" if expected else ""
+        advise(
+            f"{model}: initial_epoch={first}, and the learning rate's schedule goes on from step {training.update}"
+            f"{instead}: a model loaded by load_model knows its step, weights alone do not"
+        )
 
 
 def _plan(

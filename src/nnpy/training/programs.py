@@ -152,6 +152,11 @@ class Programs:
             return self.claim()
         return Borrowed(self.parameters, self.model.dtype)
 
+    @property
+    def has_slots(self) -> bool:
+        """Whether the optimizer knows something of the weights: of this model, or as it was compiled before."""
+        return self.store is not None or self._before is not None
+
     def optimizer_slots(self) -> dict[str, np.ndarray]:
         assert self.settings is not None
         return self.settings.optimizer.slots(self.claim())

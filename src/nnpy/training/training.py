@@ -151,10 +151,10 @@ class Training:
     def position(self) -> dict[str, int]:
         """Where it stands, for files of models: a pass under way is over for who goes on from the file."""
         epoch = self.epoch + (self.row > 0)
-        return {"epoch": epoch, "update": self.update, "draw": self.draw, "seed": self.seed}
+        return {"number": self.number, "epoch": epoch, "update": self.update, "draw": self.draw, "seed": self.seed}
 
     def set_position(self, position: dict[str, int]) -> None:
-        self.epoch, self.row = position["epoch"], 0
+        self.number, self.epoch, self.row = position["number"], position["epoch"], 0
         self.update, self.draw, self.seed = position["update"], position["draw"], position["seed"]
 
 

@@ -50,7 +50,8 @@ def test_an_epoch_is_the_same_as_by_hand(double, rng, samples, batch):
         np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-12)
     assert history.history["loss"] == pytest.approx([loss], rel=1e-10)
     steps = math.ceil(samples / batch)
-    assert net.training.position() == {"epoch": 1, "update": steps, "draw": steps, "seed": nn.get_seed()}
+    position = {"number": 1, "epoch": 1, "update": steps, "draw": steps, "seed": nn.get_seed()}
+    assert net.training.position() == position
 
 
 def test_shuffled_epochs_use_the_documented_order(double, rng):
