@@ -130,7 +130,7 @@ def _sums():
         steps = [Step("sub", p=y.reshape(-1, sizes["cols"])), Step("abs")]
         out, of_x, of_y = empty((shape[0], shape[2])), x.reshape(shape), y.reshape(shape)
         yield Case(
-            "reduce", dict(out=out, x=x, steps=steps, **sizes), lambda a=of_x, b=of_y: np.abs(a - b).sum(1)
+            "reduce", dict(out=out, x=x, **sizes), lambda a=of_x, b=of_y: np.abs(a - b).sum(1), steps
         )  # fmt: skip
     totals, loss = np.zeros(2), normal(ROWS)
     yield Case("accumulate", dict(totals=totals, values=loss, rows=ROWS), lambda: reference.accumulate(totals, loss))
