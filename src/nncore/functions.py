@@ -6,8 +6,9 @@ is differentiated by v (``smooth``) has a second kind, d_NAME: v *= f'(p), of it
 is the one that ``saves`` names; gradients need the other no longer. The derivative is symbolic unless it is given, by x
 or by y, because it is cheaper or more precise so.
 
-NaN gives NaN. Clamps keep infinity times zero away: every function has its limit at +-inf. The errors stated, in units
-in the last place, are the largest seen over the whole range on every ISA; tests/nncore/test_math.py holds them.
+NaN gives NaN, and its slope is no 0 that would hide it. Clamps keep infinity times zero away: every function has its
+limit at +-inf. The errors stated, in units in the last place, are the largest seen over the whole range on every ISA;
+tests/nncore/test_math.py holds them.
 """
 
 from __future__ import annotations
@@ -94,6 +95,11 @@ def kept_if(mask: Expr) -> Expr:
     return where(mask, 1, 0)
 
 
+def cut_if(mask: Expr) -> Expr:
+    """0 where the mask is set, else 1: of a comparison with NaN, which no mask has, 1."""
+    return where(mask, 0, 1)
+
+
 def bottom(z: Expr) -> Expr:
     """z, or where it is less a number whose exp is 0 (and stays 0 times that number)."""
     return largest(constant(-110.0, -760.0), z)
@@ -139,9 +145,9 @@ plain("sign", sign(v))
 plain("floor", floor(v))
 plain("ceil", ceil(v))
 plain("round", nearest(v))  # half to even
-smooth("maximum_scalar", largest(s0, v), by_x=kept_if(x > s0))
-smooth("minimum_scalar", smallest(s0, v), by_x=kept_if(x < s0))
-smooth("clip", largest(s0, smallest(s1, v)), by_x=kept_if((x >= s0) & (x <= s1)))
+smooth("maximum_scalar", largest(s0, v), by_x=cut_if(x <= s0))
+smooth("minimum_scalar", smallest(s0, v), by_x=cut_if(x >= s0))
+smooth("clip", largest(s0, smallest(s1, v)), by_x=cut_if((x < s0) | (x > s1)))
 smooth("power_scalar", power(v, s0), by_x=s0 * power(x, s0 - 1))
 
 # ---- functions ----
@@ -159,10 +165,10 @@ smooth("sin", sine(v))  # 2.5 ULP
 smooth("cos", cosine(v))  # 2.5 ULP
 
 # ---- activations ----
-smooth("relu", where(v < 0, 0, v), by_y=kept_if(y > 0))
-smooth("relu6", largest(0, smallest(6, v)), by_y=kept_if((y > 0) & (y < 6)))
-smooth("leaky_relu", where(v < 0, v * s0, v), by_y=where(y > 0, 1, s0))  # slope s0
-smooth("threshold", where(v <= s0, s1, v), by_x=kept_if(x > s0))  # v where it is above s0, else s1
+smooth("relu", where(v < 0, 0, v), by_y=cut_if(y <= 0))
+smooth("relu6", largest(0, smallest(6, v)), by_y=cut_if((y <= 0) | (y >= 6)))
+smooth("leaky_relu", where(v < 0, v * s0, v), by_y=where(y <= 0, s0, 1))  # slope s0
+smooth("threshold", where(v <= s0, s1, v), by_x=cut_if(x <= s0))  # v where it is above s0, else s1
 # alpha * (exp(x) - 1) below 0; 2 ULP
 smooth("elu", where(v > 0, v, s0 * expm1_bounded(smallest(0, v))), by_y=where(y > 0, 1, y + s0))
 smooth("celu", where(v > 0, v, s0 * expm1_bounded(smallest(0, v) / s0)), by_y=where(y > 0, 1, (y + s0) / s0))
@@ -191,12 +197,12 @@ _s = sigmoid(_c)
 smooth("silu", bottom(v) * sigmoid(bottom(v)), by_x=_s + _c * _s * (1 - _s))  # 4 ULP
 smooth("sigmoid", sigmoid(v), by_y=y * (1 - y))  # 3 ULP
 smooth("hard_sigmoid", largest(0, smallest(1, v * 0.16666666666666667 + 0.5)),
-       by_y=where((y > 0) & (y < 1), 0.16666666666666667, 0))  # fmt: skip
+       by_y=where((y <= 0) | (y >= 1), 0, 0.16666666666666667))  # fmt: skip
 smooth("hard_silu", largest(-3, v) * largest(0, smallest(1, v * 0.16666666666666667 + 0.5)),
        by_x=where(x <= -3, 0, where(x >= 3, 1, x * 0.3333333333333333 + 0.5)))  # fmt: skip
 smooth("log_sigmoid", -softplus(-v), by_x=sigmoid(-x))  # 3 ULP
 smooth("tanh", tanh(v), by_y=(1 - y) * (1 + y))  # 3 ULP; the derivative unlike 1 - y * y without cancellation
-smooth("hard_tanh", largest(-1, smallest(1, v)), by_y=kept_if((y > -1) & (y < 1)))
+smooth("hard_tanh", largest(-1, smallest(1, v)), by_y=cut_if((y <= -1) | (y >= 1)))
 smooth("softplus", softplus(v), by_x=sigmoid(x))  # 3 ULP
 _c = within(v, 1e20)  # far where the result is 1
 smooth("softsign", _c / (absolute(_c) + 1), by_y=(1 - absolute(y)) * (1 - absolute(y)))

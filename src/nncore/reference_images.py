@@ -125,11 +125,11 @@ def max_pool(x, size: Pair, places: Pair, strides: Pair, before: Pair = (0, 0)):
 
 
 def max_pool_grad(dy, x, y, size: Pair, strides: Pair, before: Pair = (0, 0)):
-    """dy goes to the first place of each window that equals y."""
+    """dy goes to the first place of each window that equals y, or is NaN."""
     taken = np.zeros(dy.shape, bool)
     masks = []
     for _, _, v, inside in _with_inside(x, size, dy.shape[1:3], strides, before):
-        here = inside & (v == y) & ~taken
+        here = inside & ((v == y) | np.isnan(v)) & ~taken
         taken |= here
         masks.append(np.where(here, dy, 0).astype(dy.dtype))
     return _spread(masks, x.shape, size, strides, before)

@@ -209,6 +209,16 @@ def test_nan_gives_nan(kind, isa, dtype, run):
     assert np.isnan(chain(run, x, [Step(kind, s0=s0, s1=s1)], isa=isa)).all()
 
 
+@pytest.mark.parametrize("kind", sorted(SAVES))
+def test_a_slope_does_not_hide_nan(kind, isa, dtype, run):
+    """Where the argument, and so the result, is NaN, what comes back is NaN or what came, never 0."""
+    s0, s1 = (-1.0, 1.0) if kind == "clip" else (0.5, 0.5)
+    saved = np.full((1, 21), np.nan, dtype)
+    for upstream in (2.0, np.nan):
+        back = chain(run, np.full_like(saved, upstream), [Step(f"d_{kind}", p=saved, s0=s0, s1=s1)], isa=isa)
+        assert (back != 0).all() and (np.isnan(back).all() or upstream == 2.0)
+
+
 # Operands of a matrix [rows, cols]: what they are addressed by, made of (rows, cols), and as NumPy would have them.
 ADDRESSES = {
     "row": (lambda r, c: (c,), lambda a, r, c: Operand(a, 0, 1)),

@@ -61,6 +61,36 @@ def test_pools(case, isa, dtype, rng, every_thread_count, run, close):
     close(made[5], reference_images.average_pool_grad(dy, image, scale=0.5, **window), 9)
 
 
+@pytest.mark.parametrize("case", ("2x2 with half a window", "overlapping", "whole"))
+def test_max_pool_keeps_nan(case, isa, dtype, rng, every_thread_count, run):
+    """A window with NaN gives NaN, whose gradient goes to it; infinities are numbers."""
+    batch, height, width, c, size, strides, before, after = POOLS[case]
+    places = tuple(
+        (n + b + a - s) // t + 1 for n, b, a, s, t in zip((height, width), before, after, size, strides, strict=True)
+    )
+    x = rng.integers(0, 9, (batch, height, width, c)).astype(dtype)
+    for value in (np.nan, np.inf, -np.inf):
+        x[rng.random(x.shape) < 0.03] = value
+    assert np.isnan(x).any()
+    dy = rng.normal(size=(batch, *places, c)).astype(dtype)
+    window = dict(size=size, strides=strides, before=before)
+    largest = reference_images.max_pool(x, places=places, **window)
+    sizes = dict(
+        batch=batch, height=height, width=width, c=c, oh=places[0], ow=places[1], kh=size[0], kw=size[1], sh=strides[0],
+        sw=strides[1], pt=before[0], pl=before[1], dtype=dtype, isa=isa,
+    )  # fmt: skip
+
+    def compute(threads):
+        y, dx = np.empty_like(dy), np.empty_like(x)
+        run("max_pool", y=y, x=x, threads=threads, **sizes)
+        run("max_pool_grad", dx=dx, dy=dy, x=x, y=largest, threads=threads, **sizes)
+        return y, dx
+
+    y, dx = every_thread_count(compute)
+    np.testing.assert_array_equal(y, largest)
+    np.testing.assert_allclose(dx, reference_images.max_pool_grad(dy, x, largest, **window), rtol=1e-5, atol=1e-5)
+
+
 def test_place(isa, dtype, rng, run):
     x = rng.normal(size=(2, 4, 5, 3)).astype(dtype)
     for top, left, high, wide in (

@@ -6,9 +6,10 @@ gradients, which add up where windows overlap, whole images.
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 from nncore.kernels.chain cimport StepRecord, apply_steps, step_layout
-from nncore.kernels.lanes cimport load_part, store_part
+from nncore.kernels.gemm_micro cimport nn_inlined
+from nncore.kernels.lanes cimport lanes_sum, load_part, store_part
 from nncore.op cimport Op, layout, signature, split
-from nncore.vector cimport INFINITY, LANES, real, vand, veq, vf, vi, visplat, vmax, vsplat
+from nncore.vector cimport INFINITY, LANES, NAN, real, vand, veq, vf, vi, visplat, vmax, vselect, vsplat
 
 cdef struct Pool:           # sizes of the kernels, in their order
     int64_t batch, height, width, c, oh, ow, kh, kw, sh, sw, pt, pl
@@ -26,80 +27,119 @@ cdef inline Span window(const Pool* p, int64_t i, int64_t j) noexcept nogil:
     return s
 
 
+cdef inline nn_inlined max_row(bint numbers, const Pool* p, real* y, const real* x, int64_t i, vf* strange) noexcept nogil:
+    """One row of an image's largest. ``numbers``: NaN is not looked for; ``strange`` becomes NaN if there is one, or an
+    infinity."""
+    cdef int64_t j, c, h, w, at
+    cdef Span s
+    cdef vf top, v, zero = vsplat(0), odd
+    cdef vi good
+    for j in range(p.ow):
+        s = window(p, i, j)
+        c = 0
+        while c < p.c:
+            top = vsplat(-INFINITY)
+            good = visplat(-1)
+            odd = zero
+            for h in range(s.h0, s.h1):
+                for w in range(s.w0, s.w1):
+                    at = (h * p.width + w) * p.c + c
+                    v = load_part(x + at, p.c - c, p.c - c, 0)
+                    if numbers:
+                        odd = odd + v * zero
+                    else:
+                        good = good & veq(v, v)
+                    top = vmax(v, top)
+            strange[0] = strange[0] + odd
+            store_part(y + j * p.c + c, top if numbers else vselect(good, top, vsplat(NAN)), p.c - c)
+            c += LANES
+
+
 # p: y, x, steps. n: batch, height, width, c, oh, ow, kh, kw, sh, sw, pt, pl, n_steps
 cdef void max_pool(const Op* op, int thread, int threads) noexcept nogil:
-    """y = steps(the largest x of each window)."""
+    """y = steps(the largest x of each window; NaN if there is one)."""
     cdef const Pool* p = <const Pool*>op.n
     cdef real* y
     cdef const real* x
-    cdef int64_t first = 0, last = 0, unit, n, i, j, c, h, w, at
-    cdef Span s
-    cdef vf top, v
+    cdef int64_t first = 0, last = 0, unit, n, i
+    cdef vf strange
     split(p.batch * p.oh, thread, threads, &first, &last)
     for unit in range(first, last):
         n = unit // p.oh
         i = unit - n * p.oh
         x = <const real*>op.p[1] + n * p.height * p.width * p.c
         y = <real*>op.p[0] + unit * p.ow * p.c
-        for j in range(p.ow):
-            s = window(p, i, j)
-            c = 0
-            while c < p.c:
-                top = vsplat(-INFINITY)
-                for h in range(s.h0, s.h1):
-                    for w in range(s.w0, s.w1):
-                        at = (h * p.width + w) * p.c + c
-                        v = load_part(x + at, p.c - c, p.c - c, 0)
-                        top = vmax(v, top)
-                store_part(y + j * p.c + c, top, p.c - c)
-                c += LANES
+        strange = vsplat(0)
+        max_row(True, p, y, x, i, &strange)
+        if lanes_sum(strange) != 0:
+            max_row(False, p, y, x, i, &strange)
         if op.n[12]:
             apply_steps(<const StepRecord*>op.p[2], op.n[12], y, p.c, unit * p.ow, p.ow, 0, p.c)
 
 
+cdef inline nn_inlined max_grad_image(bint numbers, const Pool* p, real* dx, const real* dy, const real* x, const real* y,
+                                      bint apart, vi* strange) noexcept nogil:
+    """One image's gradient. ``numbers``: NaN is not looked for; ``strange`` is set where y has one."""
+    cdef int64_t i, j, c, h, w, at, left, out
+    cdef Span s
+    cdef vf value, top, v
+    cdef vi found, here
+    for i in range(p.oh):
+        for j in range(p.ow):
+            s = window(p, i, j)
+            out = (i * p.ow + j) * p.c
+            c = 0
+            while c < p.c:
+                left = p.c - c
+                value = load_part(dy + out + c, left, left, 0)
+                top = load_part(y + out + c, left, left, 0)
+                if numbers:
+                    strange[0] = strange[0] | ~veq(top, top)
+                found = visplat(0)
+                for h in range(s.h0, s.h1):
+                    for w in range(s.w0, s.w1):
+                        at = (h * p.width + w) * p.c + c
+                        v = load_part(x + at, left, left, 0)
+                        here = veq(v, top)
+                        if not numbers:
+                            here = here | ~veq(v, v)
+                        here = here & ~found
+                        found = found | here
+                        v = vand(here, value)
+                        if not apart:
+                            v = v + load_part(dx + at, left, left, 0)
+                        store_part(dx + at, v, left)
+                c += LANES
+
+
 # p: dx, dy, x, y, steps. n: as max_pool
 cdef void max_pool_grad(const Op* op, int thread, int threads) noexcept nogil:
-    """dx = steps(dy where x is the first place of its window that equals y, added up over windows; else 0)."""
+    """dx = steps(dy where x is the first place of its window that equals y, or the first NaN, added up over windows; else
+    0)."""
     cdef const Pool* p = <const Pool*>op.n
     cdef real* dx
     cdef const real* dy
     cdef const real* x
     cdef const real* y
-    cdef int64_t first = 0, last = 0, n, i, j, c, h, w, at, pixels = p.height * p.width, out, left
+    cdef int64_t first = 0, last = 0, n, pixels = p.height * p.width, out
     cdef bint apart = p.sh >= p.kh and p.sw >= p.kw
     cdef bint covers = apart and p.sh == p.kh and p.sw == p.kw and p.oh * p.sh >= p.height + p.pt and p.ow * p.sw >= p.width + p.pl
-    cdef Span s
-    cdef vf value, top, v
-    cdef vi found, here
+    cdef vi strange
     split(p.batch, thread, threads, &first, &last)
     for n in range(first, last):
+        out = n * p.oh * p.ow * p.c
         dx = <real*>op.p[0] + n * pixels * p.c
+        dy = <const real*>op.p[1] + out
         x = <const real*>op.p[2] + n * pixels * p.c
+        y = <const real*>op.p[3] + out
         if not covers:
             memset(dx, 0, pixels * p.c * sizeof(real))
-        for i in range(p.oh):
-            for j in range(p.ow):
-                s = window(p, i, j)
-                out = ((n * p.oh + i) * p.ow + j) * p.c
-                dy = <const real*>op.p[1] + out
-                y = <const real*>op.p[3] + out
-                c = 0
-                while c < p.c:
-                    left = p.c - c
-                    value = load_part(dy + c, left, left, 0)
-                    top = load_part(y + c, left, left, 0)
-                    found = visplat(0)
-                    for h in range(s.h0, s.h1):
-                        for w in range(s.w0, s.w1):
-                            at = (h * p.width + w) * p.c + c
-                            v = load_part(x + at, left, left, 0)
-                            here = veq(v, top) & ~found
-                            found = found | here
-                            v = vand(here, value)
-                            if not apart:
-                                v = v + load_part(dx + at, left, left, 0)
-                            store_part(dx + at, v, left)
-                    c += LANES
+        strange = visplat(0)
+        max_grad_image(True, p, dx, dy, x, y, apart, &strange)
+        if lanes_sum(vand(strange, vsplat(1.0))) != 0:
+            if not covers:
+                memset(dx, 0, pixels * p.c * sizeof(real))
+            max_grad_image(False, p, dx, dy, x, y, apart, &strange)
         if op.n[12]:
             apply_steps(<const StepRecord*>op.p[4], op.n[12], dx, p.c, n * pixels, pixels, 0, p.c)
 

@@ -57,7 +57,7 @@ class _Convolution(ImageLayer):
         self._fits(self.window(input_shape), self._image(input_shape))
 
     def make(self, input_shape):
-        self.channels = input_shape[-1]
+        self.channels = self.known_channels(input_shape)
 
     def window(self, input_shape: Any, groups: int = 1) -> Window:
         """How windows lie on inputs of this shape."""
@@ -339,7 +339,7 @@ class SeparableConv2D(DepthwiseConv2D):
         self.pointwise_constraint = self.named(constraints.get, pointwise_constraint)
 
     def make(self, input_shape):
-        self.channels = input_shape[-1]
+        self.channels = self.known_channels(input_shape)
         self.depthwise_kernel = self._depthwise_kernel("depthwise_kernel", "linear")
         shape = (1, 1, self.channels * self.depth_multiplier, self.filters)
         self.pointwise_kernel = self._kernel(

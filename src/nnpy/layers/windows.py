@@ -125,6 +125,12 @@ class ImageLayer(Layer):
         """``call`` on a tensor with the channels last."""
         raise NotImplementedError(f"{self}: a layer on images must define apply(inputs)")
 
+    def known_channels(self, input_shape: Sequence[Any]) -> int:
+        """The last size. ValueError where that may be any."""
+        if input_shape[-1] is None:
+            raise ValueError(f"{self}: expected a known number of channels, the last size, got {input_shape}")
+        return input_shape[-1]
+
     def _fits(self, window: Window, image: Sequence[int]) -> None:
         """ValueError if not one window fits."""
         if min(window.places(image)) < 1:

@@ -177,12 +177,12 @@ _SLOPES: dict[str, Callable[..., tuple[Callable[[], Tensor] | None, ...]]] = {
     "subtract": lambda u, x, y, z: (lambda: u, lambda: negative(u)),
     "multiply": lambda u, x, y, z: (lambda: multiply(u, y), lambda: multiply(u, x)),
     "divide": lambda u, x, y, z: (lambda: divide(u, y), lambda: negative(multiply(divide(u, y), z))),
-    # where they are equal, x takes the gradient
+    # where they are equal, x takes the gradient; where one is NaN, both
     "maximum": lambda u, x, y, z: (
-        lambda: multiply(u, greater_equal(x, y)), lambda: multiply(u, less(x, y)),
+        lambda: where(less(x, y), 0.0, u), lambda: where(greater_equal(x, y), 0.0, u),
     ),
     "minimum": lambda u, x, y, z: (
-        lambda: multiply(u, less_equal(x, y)), lambda: multiply(u, greater(x, y)),
+        lambda: where(greater(x, y), 0.0, u), lambda: where(less_equal(x, y), 0.0, u),
     ),
     "power": lambda u, x, y, z: (
         lambda: multiply(u, multiply(y, power(x, subtract(y, 1.0)))),
@@ -344,6 +344,12 @@ def logical_not(x: Any) -> Tensor:
 def isfinite(x: Any) -> Tensor:
     """Whether it is neither NaN nor infinite."""
     return _flat("isfinite", x)
+
+
+def root(x: Tensor) -> Tensor:
+    """The square root of a sum of squares: where that is 0, the least it can be, its gradient is 0, not infinite."""
+    zero = equal(x, 0.0)
+    return where(zero, 0.0, sqrt(where(zero, 1.0, x)))
 
 
 def where(condition: Any, x: Any, y: Any) -> Tensor:

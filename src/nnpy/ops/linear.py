@@ -7,12 +7,25 @@ from math import prod
 
 import numpy as np
 
-from nnpy.graph import Tensor, apply
+from nnpy.graph import Node, Size, Tensor, apply
 from nnpy.ops.base import Operation, broadcast, label
 from nnpy.ops.broadcasting import summed_to
 from nnpy.ops.constants import as_tensor
 from nnpy.ops.indexing import to_real
 from nnpy.ops.shape import expand_dims, squeeze, swapaxes
+
+
+def _check_inner(node: Node, a: Tensor, b: Tensor, columns: Size, rows: Size) -> None:
+    """ValueError unless matrices fit: sizes of a that the batch decides are those of b, too."""
+    if columns == rows:
+        return
+    if isinstance(columns, int) and isinstance(rows, int) and b.rank == 2:
+        raise ValueError(f"{label(node)}: expected {rows} features, got {columns} in {a.shape}")
+    why = "" if isinstance(columns, int) and isinstance(rows, int) else "; None is not known before the data is"
+    raise ValueError(
+        f"{label(node)}: expected the last axis of x1 to be as long as the one before the last of x2, got "
+        f"{a.shape} and {b.shape}{why}"
+    )
 
 
 class _MatMul(Operation):
@@ -27,8 +40,7 @@ class _MatMul(Operation):
             raise ValueError(
                 f"{label(node)}: expected x of rank 2 or more and w of rank 2, got {x.shape} and {w.shape}"
             )
-        if x.sizes[-1] != w.sizes[0]:
-            raise ValueError(f"{label(node)}: expected {w.shape[0]} features, got {x.shape[-1]} in {x.shape}")
+        _check_inner(node, x, w, x.sizes[-1], w.sizes[0])
         return [(*x.sizes[:-1], w.sizes[1])]
 
     def gradient(self, node, upstreams, needs):
@@ -106,8 +118,7 @@ class _BatchMatMul(Operation):
 
     def infer(self, node):
         a, b = node.inputs
-        if a.sizes[-1] != b.sizes[-2]:
-            raise ValueError(f"{label(node)}: expected matrices that fit, got {a.shape} and {b.shape}")
+        _check_inner(node, a, b, a.sizes[-1], b.sizes[-2])
         return [(*broadcast(node, a.sizes[:-2], b.sizes[:-2]), a.sizes[-2], b.sizes[-1])]
 
     def gradient(self, node, upstreams, needs):

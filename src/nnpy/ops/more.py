@@ -28,9 +28,9 @@ def stop_gradient(x: Tensor) -> Tensor:
 
 def norm(x: Tensor, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Tensor:
     """The vector norm over ``axis`` (None: of all elements): ord 2 or None, 1, or inf. ValueError for another one. At
-    0 the gradient of the norm by squares is NaN."""
+    0 the gradient is 0, one of the subgradients, as PyTorch's; Keras gives NaN there for ord 2."""
     if ord in (None, 2, "fro", "euclidean"):
-        return e.sqrt(sum(e.square(x), axis, keepdims))
+        return e.root(sum(e.square(x), axis, keepdims))
     if ord == 1:
         return sum(e.abs(x), axis, keepdims)
     if ord == float("inf"):

@@ -146,8 +146,9 @@ def var(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
 
 
 def std(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
-    """The biased standard deviation over ``axis``."""
-    return e.sqrt(var(x, axis, keepdims))
+    """The biased standard deviation over ``axis``; where it is 0 so is its gradient, as PyTorch's; Keras gives NaN
+    there."""
+    return e.root(var(x, axis, keepdims))
 
 
 def _arg(name: str, x: Any, axis: int | None, keepdims: bool) -> Tensor:

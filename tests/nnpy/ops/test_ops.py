@@ -196,6 +196,9 @@ def test_random_graphs(seed, threads, teams):
         (lambda x: ops.full((2.5,), 0.0), ValueError, "full: expected sizes of 0 or more, or None, got 2.5"),
         (lambda x: ops.pad(x, 1), ValueError, r"pad: expected \(before, after\) for each axis of \(None, 4\), got 1"),
         (lambda x: ops.log("a"), TypeError, "log: expected a Tensor or a finite number, got 'a'"),
+        (lambda x: x @ x, ValueError, r"matmul: expected .* got \(None, 4\) and \(None, 4\); None is not known before"),
+        (lambda x: ops.transpose(x) @ np.ones((3, 2), "f4"), ValueError, r"got \(4, None\) and \(3, 2\); None is not"),
+        (lambda x: Input((None, 4)) @ Input((None, 4)), ValueError, "batch_matmul: expected .*; None is not known"),
         (lambda x: x + "a", TypeError, "add: expected a Tensor or a finite number beside <Tensor .*>, got 'a'"),
     ],
 )
@@ -213,3 +216,13 @@ def test_known_indices_out_of_range_are_refused_at_once():
     ):
         with pytest.raises(IndexError, match=f"expected indices from 0 to {size}, got"):
             make()
+
+
+@pytest.mark.parametrize("of", [ops.norm, ops.std])
+def test_at_0_the_gradient_is_0(of):
+    """Norms and deviations are least there: 0 is a subgradient, and the other rows keep theirs."""
+    x = np.array([[0.0, 0.0, 0.0], [3.0, 0.0, -4.0]])
+    graph = Graph(lambda x: of(x, axis=-1), [x], "float64")
+    (back,) = graph.gradients()
+    assert (back[0] == 0).all()
+    np.testing.assert_allclose(back[1], central_differences(graph)[0][1], atol=1e-6)
