@@ -39,7 +39,7 @@ def gather_index(data, rows):
 
 
 def scatter(data, x, row):
-    """data with x[rows, cols] written over its rows from ``row`` on."""
+    """data with x[rows, cols] written over its rows from ``row`` on, in data's dtype."""
     out = data.copy()
     out[row : row + len(x)] = x
     return out

@@ -122,6 +122,26 @@ def test_scatter(rng, isa, dtype, shape, every_thread_count):
     np.testing.assert_array_equal(every_thread_count(compute)[0], reference.scatter(before, x, 3))
 
 
+@pytest.mark.parametrize("kernel", ["scatter_index", "scatter_truth"])
+@pytest.mark.parametrize("shape", SIZES)
+def test_scatter_of_indices_and_truth_values(rng, isa, dtype, kernel, shape, every_thread_count):
+    """They are int32 and bool in the user's array."""
+    (rows, cols), index = shape, kernel == "scatter_index"
+    x = rng.integers(-9, 9, shape).astype(np.int32 if index else dtype) * (rng.random(shape) < 0.5)
+    x = x.astype(np.int32 if index else dtype)
+    before = np.ones((rows + 4, cols), np.int32 if index else bool)
+
+    def compute(threads):
+        set_num_threads(threads)
+        data = before.copy()
+        state = new_state()
+        state[SLOTS + 2], state[ROW] = data.ctypes.data, 3
+        Program([Op(kernel, dtype=dtype, isa=isa, x=x, state=state, slot=2, rows=rows, cols=cols)], state).run()
+        return [data]
+
+    np.testing.assert_array_equal(every_thread_count(compute)[0], reference.scatter(before, x, 3))
+
+
 def test_transpose(run, rng, dtype, isa, every_thread_count):
     for rows, cols in ((0, 3), (3, 0), (1, 1), (2, 17), (10, 256), (16, 33)):
         x = rng.standard_normal((rows, cols)).astype(dtype)

@@ -397,3 +397,35 @@ def test_floatx(name, rng):
     assert model.get_weights()[0].dtype == name
     with pytest.raises(ValueError, match="expected 'float32' or 'float64', got 'float16'"):
         nn.set_floatx("float16")
+
+
+@pytest.mark.parametrize("name", ["float32", "float64"])
+def test_outputs_come_in_their_dtypes(name, rng):
+    """Indices as int32 and truth values as bool, also through the short way, nested models, dicts and streams."""
+
+    class Class(nn.layers.Layer):
+        def call(self, x):
+            return nn.ops.argmax(x, axis=-1)
+
+    x = rng.normal(size=(37, 5)).astype(name)
+    largest = x.argmax(-1)
+    nn.set_floatx(name)
+    try:
+        stack = nn.Sequential([nn.Input((5,)), Class()])
+        a = nn.Input((5,))
+        chosen, positive = nn.ops.argmax(a, axis=-1), a > 0.0
+        several = nn.Model(a, {"class": chosen, "positive": positive, "same": a * 1.0})
+        nested = nn.Model(a, several(a)["positive"])
+    finally:
+        nn.set_floatx("float32")
+    for rows in (x, x[:3], x[:3]):
+        for found in (stack.predict(rows), stack.predict_on_batch(rows), stack.predict(rows, batch_size=2)):
+            assert found.dtype == stack.outputs[0].dtype == "int32" and np.array_equal(found, largest[: len(rows)])
+        found = several.predict(rows)
+        assert {key: value.dtype.name for key, value in found.items()} == {
+            "class": "int32", "positive": "bool", "same": name,
+        }  # fmt: skip
+        assert np.array_equal(found["class"], largest[: len(rows)]) and np.array_equal(found["positive"], rows > 0)
+        assert np.array_equal(nested.predict(rows), rows > 0) and nested.predict(rows).dtype == bool
+    assert stack.predict(iter([x[:4], x[4:6]])).dtype == np.int32
+    stack.profile(x, steps=2)

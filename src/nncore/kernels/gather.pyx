@@ -3,7 +3,7 @@
 # A source is state[STATE_SLOTS + slot]; its rows may be any number of bytes apart (negative too) and need no alignment;
 # the elements of a row are contiguous. Work is split by elements, so that one wide row occupies all threads, or (by_rows)
 # by whole rows.
-from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 from nncore.kernels.philox cimport BLOCK, philox, word
 from nncore.op cimport (Op, STATE_EPOCH, STATE_INDICES, STATE_NUMBERS, STATE_ROW, STATE_SEED, STATE_SLOTS, layout,
@@ -239,6 +239,30 @@ cdef void scatter(const Op* op, int thread, int threads) noexcept nogil:
         memcpy(out + state[STATE_ROW] * cols + first, x + first, (last - first) * sizeof(real))
 
 
+# p: x (int32), state. n: slot, rows, cols
+cdef void scatter_index(const Op* op, int thread, int threads) noexcept nogil:
+    """The same of int32."""
+    cdef const int32_t* x = <const int32_t*>op.p[0]
+    cdef const int64_t* state = <const int64_t*>op.p[1]
+    cdef int64_t cols = op.n[2], first = 0, last = 0
+    cdef int32_t* out = <int32_t*>state[STATE_SLOTS + op.n[0]]
+    split(op.n[1] * cols, thread, threads, &first, &last)
+    if first < last:
+        memcpy(out + state[STATE_ROW] * cols + first, x + first, (last - first) * sizeof(int32_t))
+
+
+# p: x, state. n: slot, rows, cols
+cdef void scatter_truth(const Op* op, int thread, int threads) noexcept nogil:
+    """The same of truth values, which become bytes: whether x is not 0."""
+    cdef const real* x = <const real*>op.p[0]
+    cdef const int64_t* state = <const int64_t*>op.p[1]
+    cdef int64_t cols = op.n[2], first = 0, last = 0, i
+    cdef uint8_t* out = <uint8_t*>state[STATE_SLOTS + op.n[0]] + state[STATE_ROW] * cols
+    split(op.n[1] * cols, thread, threads, &first, &last)
+    for i in range(first, last):
+        out[i] = x[i] != 0
+
+
 # p: out, x. n: rows, cols
 cdef void transpose(const Op* op, int thread, int threads) noexcept nogil:
     """out[cols, rows] = x[rows, cols] transposed, for few rows: a strip of x at a time is read along all its rows."""
@@ -252,6 +276,7 @@ cdef void transpose(const Op* op, int thread, int threads) noexcept nogil:
 
 
 TABLE = {"gather": <size_t>&gather, "gather_index": <size_t>&gather_index, "gather_image": <size_t>&gather_image,
-         "scatter": <size_t>&scatter, "transpose": <size_t>&transpose}
+         "scatter": <size_t>&scatter, "scatter_index": <size_t>&scatter_index, "scatter_truth": <size_t>&scatter_truth,
+         "transpose": <size_t>&transpose}
 LAYOUT = layout()
 SIGNATURE = signature()

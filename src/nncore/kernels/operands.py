@@ -62,6 +62,8 @@ EXTENTS: dict[str, dict[str, str]] = {
     "gather_index": {"out": "rows * cols"},
     "gather_image": {"out": "rows * oh * ow * c", "scale": "ow * c", "shift": "ow * c"},
     "scatter": {"x": "rows * cols"},
+    "scatter_index": {"x": "rows * cols"},
+    "scatter_truth": {"x": "rows * cols"},
     "transpose": {"out": "rows * cols", "x": "rows * cols"},
     "gemm": {
         "c": "span(m, ldc, n, 1)",

@@ -37,6 +37,8 @@ SIGNATURES = {
         "slot rows height width c oh ow row_stride source pad_h pad_w augment flip",
     ),
     "scatter": _signature("gather", "x state", "slot rows cols"),
+    "scatter_index": _signature("gather", "x state", "slot rows cols"),
+    "scatter_truth": _signature("gather", "x state", "slot rows cols"),
     "transpose": _signature("gather", "out! x", "rows cols"),
     # gemm: c[m, n] = steps(a[m, k] @ b[k, n]); b as it is, packed by pack_b, or on the way; block: columns of
     # b to keep in L2 at a time (0: 1024, which is 1 MB)
@@ -182,6 +184,7 @@ REDUCTIONS = ("sum", "max", "min", "prod", "logsumexp")
 # Pointers to int32; those of copy and fill may be so too.
 INTEGERS = {
     "gather_index": {"out"},
+    "scatter_index": {"x"},
     "real_to_int": {"out"},
     "int_to_real": {"x"},
     "argmax": {"out"},

@@ -18,6 +18,7 @@ from nnpy.ops.constants import as_tensor
 # The codes of the gather kernels for the dtypes of users' arrays.
 SOURCES = {name: code for code, name in enumerate(signatures.SOURCES)}
 SOURCES["bool"] = SOURCES["uint8"]
+_SCATTERS = {"real": "scatter", "index": "scatter_index", "bool": "scatter_truth"}
 
 
 class _Effect(Operation):
@@ -50,15 +51,16 @@ class _Feed(_Effect):
 
 
 class _Emit(_Effect):
-    """Its input's rows are written to the user's array at the state's ``slot``."""
+    """Its input's rows are written to the user's array at the state's ``slot``, in the input's dtype."""
 
     name = "emit"
+    takes_indices = True
 
     def lower(self, item, low):
         (tensor,) = item.node.inputs
         count = low.count(tensor)
         low.call(
-            "scatter", x=tensor, state=low.state, slot=item.node.attributes["slot"], rows=low.batch,
+            _SCATTERS[tensor.kind], x=tensor, state=low.state, slot=item.node.attributes["slot"], rows=low.batch,
             cols=count // max(1, low.batch), work=count,
         )  # fmt: skip
 

@@ -11,6 +11,7 @@ from nncore.memory import BATCH, DRAW, EPOCH, INDICES, LOCAL, NUMBERS, RATES, RO
 from nnpy import interrupts
 from nnpy.compiler import Executable
 from nnpy.data.images import Images
+from nnpy.graph import Tensor
 from nnpy.training.binding import Rates, address, bind, parts
 from nnpy.training.fast import FastPredict
 from nnpy.training.programs import Programs, Ready
@@ -101,10 +102,13 @@ class Engine(Programs):
         return results
 
     def results(self, inputs: Sequence[np.ndarray | Images], batch: int, steps: int) -> list[np.ndarray]:
-        """Arrays for the outputs."""
+        """Arrays for the outputs, of their dtypes."""
         count = min(len(inputs[0]), steps * batch)
         outputs = self.structure([x.shape[1:] for x in inputs]).outputs
-        return [np.empty(t.concrete(count), self.model.dtype) for t in outputs]
+        return [np.empty(t.concrete(count), self._dtype(t)) for t in outputs]
+
+    def _dtype(self, output: Tensor) -> str:
+        return self.model.dtype if output.kind == "real" else output.dtype
 
     def predict_steps(
         self,
@@ -154,7 +158,8 @@ class Engine(Programs):
         structure = self.structure([x.shape[1:]])
         if len(structure.inputs) != 1 or len(structure.outputs) != 1 or structure.output_keys:
             return None
-        return FastPredict(self, self.inference(len(x), [x]), structure.outputs[0].concrete(len(x)))
+        (output,) = structure.outputs
+        return FastPredict(self, self.inference(len(x), [x]), output.concrete(len(x)), self._dtype(output))
 
     def profile(self, mode: str, batch: int, samples: Samples, steps: int) -> tuple[Executable, np.ndarray]:
         """A step on some samples, and the nanoseconds of each of its ops (``Program.profile``). Nothing is trained."""

@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 class FastPredict:
     """Predictions for arrays of one shape, layout and dtype: what is left of ``predict`` when all else is known."""
 
-    __slots__ = ("batch", "dtype", "engine", "executable", "guard", "pairs", "shape", "state")
+    __slots__ = ("batch", "dtype", "engine", "executable", "guard", "pairs", "result", "shape", "state")
 
-    def __init__(self, engine: Engine, ready: Ready, shape: tuple[int, ...]):
-        self.engine, self.executable, self.shape = engine, ready.executable, shape
+    def __init__(self, engine: Engine, ready: Ready, shape: tuple[int, ...], dtype: str):
+        self.engine, self.executable = engine, ready.executable
+        self.shape, self.result = shape, np.dtype(dtype)
         self.guard = engine.guard
         self.pairs = list(zip(engine.parameters, ready.values, strict=True))
         self.dtype = np.dtype(engine.model.dtype)
@@ -35,7 +36,7 @@ class FastPredict:
         with np.errstate(all="ignore"):
             if not isfinite(np.add.reduce(x, axis=None, dtype=self.dtype)):
                 return None
-        result = np.empty(self.shape, self.dtype)
+        result = np.empty(self.shape, self.result)
         guard, me = self.guard, get_ident()
         if guard.owner != me:  # another thread may be at work, or this one is inside, and a signal handler calls
             with self.engine._turn("infer"):

@@ -18,7 +18,6 @@ from nnpy.graph import Node, Parameter, Tensor
 from nnpy.hints import advise
 from nnpy.locks import guard_of, making
 from nnpy.ops import effects
-from nnpy.ops.indexing import to_real
 from nnpy.ops.updates import constrain
 from nnpy.parameters import Store
 from nnpy.training.objective import Objective, Plan
@@ -259,7 +258,7 @@ class Programs:
             self._check_arrays(len(tensors) + len(structure.outputs))
             final, nodes = specialise([*structure.outputs, *structure.effects], False)
             places = enumerate(structure.outputs, len(tensors))
-            emitted = [effects.emit(to_real(final[t]), place) for place, t in places]
+            emitted = [effects.emit(final[t], place) for place, t in places]
             return [*feeds(tensors, sources), *emitted, *(nodes[node] for node in structure.effects)]
         objective = self.objective(weighted, structure)
         tensors += [*objective.targets, *(w for w in objective.weights if w is not None)]
