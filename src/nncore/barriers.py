@@ -16,7 +16,8 @@ _FEW = 8  # ops that are looked through one by one
 def place_barriers(ops: Sequence[Op]) -> list[bool]:
     """Which ops must wait for all threads: those that touch what an op since the last barrier wrote, or write what it
     read. Ops that run on one thread run on the same one, so between two of them order is enough; and so it is where as
-    many threads share the rows of what both touch. The time is about proportional to the number of ops."""
+    many threads share the rows of what both touch. Ops that commit wait for those that report, and the other way
+    round. The time is about proportional to the number of ops."""
     barriers: list[bool] = []
     pending = _Pending()
     for op in ops:
@@ -34,15 +35,21 @@ class _Pending:
     def __init__(self) -> None:
         self.ops: list[Op] = []  # those that have no place yet
         self.teams = False  # any of more than one thread
+        self.reports = self.commits = 0  # the most threads of one that may report an error, of one that commits
         self.written, self.read = _Places(), _Places()
 
     def add(self, op: Op) -> None:
         self.ops.append(op)
         self.teams |= op.threads > 1
+        self.reports = max(self.reports, op.threads * op.reports)
+        self.commits = max(self.commits, op.threads * op.commits)
 
     def conflict(self, op: Op) -> bool:
         if op.threads == 1 and not self.teams:
             return False
+        other = self.reports if op.commits else self.commits if op.reports else 0
+        if other and max(other, op.threads) > 1:
+            return True
         if len(self.ops) > _FEW:
             for before in self.ops:
                 self.written.add(before.writes, before.threads)

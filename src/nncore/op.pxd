@@ -16,7 +16,7 @@ cdef struct Op:
     int32_t threads         # how many threads may share it at most; the rest pass by
     int32_t barrier         # 1: all threads meet before it starts
     int32_t id              # its position in the Program + 1: what it reports errors under
-    int32_t every           # 0: in every step; k > 0: in steps where state[STATE_STEPS] % k == phase; ONCE: in the first of a run
+    int32_t every           # 0: in every step; k > 0: where state[STATE_STEPS] % k == phase; ONCE: in the first of a run; COMMITS
     int32_t phase
     int32_t padding
 

@@ -12,7 +12,7 @@ import numpy as np
 from nncore import kernels
 from nncore.encoding import encode
 from nncore.kernels.operands import ANY, STRIDED, extents, strides, type_of
-from nncore.kernels.signatures import ROWS, SIGNATURES
+from nncore.kernels.signatures import REPORTS, ROWS, SIGNATURES
 from nncore.refs import Ref, Rows, Touch, ref
 from nncore.rules import RULES, check_rule
 
@@ -75,15 +75,16 @@ class Op:
     of its result (``nncore.steps``); ``rule``: of the kernel update, by name. ``threads``: how many may share it at
     most (0: all). ``once``: what it computes stays as it is while a run lasts, so that only the first step of each does
     it. ``every``: it runs in the steps where state[STEPS] % every == phase; barriers are where they would be if it
-    always ran.
+    always ran. ``commits``: it changes what outlives the step, and does not run in one where an op before it has
+    reported an error.
 
     Raises TypeError for an argument that is missing, unknown or of the wrong kind, dtype or layout, ValueError where
     memory ends before what the sizes say (``kernels.operands``). The dtype and layout of a Ref are the caller's care.
     """
 
     __slots__ = (
-        "address", "every", "keep", "name", "once", "phase", "pointers", "reads", "scalars", "sizes", "threads",
-        "writes",
+        "address", "commits", "every", "keep", "name", "once", "phase", "pointers", "reads", "reports", "scalars",
+        "sizes", "threads", "writes",
     )  # fmt: skip
 
     def __init__(
@@ -96,13 +97,15 @@ class Op:
         once: bool = False,
         every: int = 1,
         phase: int = 0,
+        commits: bool = False,
         steps=None,
         **arguments,
     ):
         form = _form(name, dtype, isa or kernels.chosen()[0])
         self.name, self.address = name, form.address
         self.threads = _team(name, threads)
-        self.once, self.every, self.phase = _when(name, once, every, phase)
+        self.once, self.every, self.phase, self.commits = _when(name, once, every, phase, commits)
+        self.reports = name in REPORTS and not commits and arguments.get("state") is not None
         self.keep: list = []
         self.reads: list[Touch] = []
         self.writes: list[Touch] = []
@@ -166,12 +169,16 @@ class Op:
         once: bool = False,
         every: int = 1,
         phase: int = 0,
+        commits: bool = False,
+        reports: bool = False,
         keep=None,
     ) -> Op:
-        """An Op of a kernel that is not in the tables (one that Numba made): pointers are ``writes`` then ``reads``."""
+        """An Op of a kernel that is not in the tables (one that Numba made): pointers are ``writes`` then ``reads``.
+        ``reports``: it may report an error."""
         self = cls.__new__(cls)
         self.name, self.address, self.threads = name, address, _team(name, threads)
-        self.once, self.every, self.phase = _when(name, once, every, phase)
+        self.once, self.every, self.phase, self.commits = _when(name, once, every, phase, commits)
+        self.reports = reports
         self.keep, self.reads, self.writes = [keep], [], []
         self.pointers = [self._touch(ref(m), True) for m in writes] + [self._touch(ref(m), False) for m in reads]
         self.sizes, self.scalars = [int(n) for n in sizes], [float(s) for s in scalars]
@@ -221,13 +228,15 @@ def _team(name: str, threads: int) -> int:
     return min(threads or ALL, ALL)
 
 
-def _when(name: str, once: bool, every: int, phase: int) -> tuple[bool, int, int]:
+def _when(name: str, once: bool, every: int, phase: int, commits: bool) -> tuple[bool, int, int, bool]:
     if not 1 <= every < 1 << 31 or not 0 <= phase < every:
         expected = "every to be 1 or more and phase to be 0 to every - 1"
         raise ValueError(f"Op {name!r}: expected {expected}, got every={every!r}, phase={phase!r}")
     if once and every > 1:
         raise ValueError(f"Op {name!r}: expected once or every, got both")
-    return once, every, phase
+    if commits and (once or every > 1):
+        raise ValueError(f"Op {name!r}: expected commits, or once or every, got both")
+    return once, every, phase, commits
 
 
 def _number(name: str, argument: str, value, convert, expected: str):

@@ -5,7 +5,7 @@ from libc.string cimport memset
 from nncore.op cimport (Kernel, ONCE, Op, POINTERS, SCALARS, SIZES, STATE_BATCH, STATE_BUSY, STATE_DRAW, STATE_EPOCH,
                         STATE_ERROR_OP, STATE_ERROR_ROW, STATE_ERROR_VALUE, STATE_INDICES,
                         STATE_LOCAL, STATE_NUMBERS, STATE_RATES, STATE_ROW, STATE_SEED, STATE_SIZE, STATE_SLOTS,
-                        STATE_STEPS, layout, report, split)
+                        STATE_STEPS, layout, nn_get, report, split)
 from nncore.pace cimport Pace
 from nncore.threads cimport Barrier, barrier_enter, barrier_open, ready_team, run_team, team_is_fixed, team_size
 from nncore.turns cimport cores, enter_cores, enter_state, leave_cores, leave_state
@@ -29,6 +29,9 @@ cdef extern from *:
 
 cdef enum:
     SPINS = 1000        # 10 to 40 us: longer than the gap between two ops, short where another process has the core
+
+cdef enum:              # of ``every``: in a step in which no op has reported an error
+    COMMITS = -2
 
 cdef enum:              # instead of the number of steps done
     INSIDE = -2
@@ -62,7 +65,10 @@ cdef struct Run:
 
 
 cdef inline bint due(const Op* op, const Run* run) noexcept nogil:
-    """Whether an op that has ``every`` runs in this step."""
+    """Whether an op that has ``every`` runs in this step. All threads meet between the reports and the ops that commit,
+    so that they see the same."""
+    if op.every == COMMITS:
+        return nn_get(run.state + STATE_ERROR_OP) == 0
     if op.every == ONCE:
         return run.done + run.before == 0
     return run.state[STATE_STEPS] % op.every == op.phase
@@ -88,13 +94,14 @@ cdef inline void walk_ops(Run* run, int thread, int threads, bint timed) noexcep
                     run.clock = end
                     barrier_open(&run.barrier, threads)
         if barrier_enter(&run.barrier, threads):        # whoever comes last prepares the next step for all
-            run.state[STATE_DRAW] += 1
-            run.state[STATE_STEPS] += 1
-            run.state[STATE_ROW] += run.state[STATE_BATCH]
-            run.state[STATE_LOCAL] += 1
-            run.done += 1
-            run.more = (run.done < run.steps and run.state[STATE_ERROR_OP] == 0
-                        and (run.until == 0 or now() < run.until))
+            run.more = 0
+            if run.state[STATE_ERROR_OP] == 0:      # else the step counts for nothing
+                run.state[STATE_DRAW] += 1
+                run.state[STATE_STEPS] += 1
+                run.state[STATE_ROW] += run.state[STATE_BATCH]
+                run.state[STATE_LOCAL] += 1
+                run.done += 1
+                run.more = run.done < run.steps and (run.until == 0 or now() < run.until)
             barrier_open(&run.barrier, threads)
         if not run.more:
             return
@@ -160,7 +167,7 @@ cdef class Program:
                 op.s[j] = record.scalars[j]
             op.threads = record.threads
             op.barrier = barriers[i]
-            op.every = ONCE if record.once else record.every if record.every > 1 else 0
+            op.every = COMMITS if record.commits else ONCE if record.once else record.every if record.every > 1 else 0
             op.phase = record.phase
             op.id = i + 1
             self.threads = max(self.threads, op.threads)
@@ -175,7 +182,8 @@ cdef class Program:
         """Run up to ``steps`` steps, at least one, without the GIL; stop early after ``seconds`` (0: no limit).
 
         Returns the number of steps done: fewer than asked for too where an op has reported an error, which ``error``
-        tells and ``clear`` forgets; until then run raises RuntimeError. The state's counters advance by that many steps.
+        tells and ``clear`` forgets; until then run raises RuntimeError. The state's counters advance by that many steps:
+        the one with the error is not among them, and its ops that commit did not run.
         Unless ``set_num_threads`` has fixed the team, the Program finds out whether it is faster on one thread.
         Signals are handled before or after, and so is what another thread does with the same state; on teams see
         nncore.turns.
@@ -200,7 +208,7 @@ cdef class Program:
         team = 1 if self.pace.alone and not team_is_fixed() else self.team()
         with nogil:
             steps = self.take_state_and_run(steps, 0, team, seconds)
-        return times * (1e9 / self.checked(steps))
+        return times * (1e9 / max(1, self.checked(steps)))
 
     cdef int team(self) except -1:
         """How many threads it may use."""
@@ -237,7 +245,7 @@ cdef class Program:
         while True:
             alone, time = self.pace.next(last.end, team)
             last = self.stretch(steps - done, min(time, left), 1 if alone else team, done, NULL)
-            self.pace.note(alone, last.done, last.start, last.end)
+            self.pace.note(alone, max(<int64_t>1, last.done), last.start, last.end)
             done += last.done
             left -= last.end - last.start
             if done == steps or left <= 0 or self.cells[STATE_ERROR_OP]:
@@ -266,7 +274,7 @@ cdef class Program:
     def error(self):
         """What an op reported: (its position among the ops, the row, the value that it cannot use); None if none did.
 
-        The ops after it went on to the end of the step. Of several errors the one of the first op and row."""
+        The ops after it went on to the end of the step, but for those that commit. Of several errors the one of the first op and row."""
         if self.cells[STATE_ERROR_OP] == 0:
             return None
         return self.cells[STATE_ERROR_OP] - 1, self.cells[STATE_ERROR_ROW], self.cells[STATE_ERROR_VALUE]

@@ -123,6 +123,8 @@ def test_wrong_times_of_an_op_are_refused():
             count_up(total, **options)
     with pytest.raises(ValueError, match="expected once or every, got both"):
         count_up(total, once=True, every=2)
+    with pytest.raises(ValueError, match="expected commits, or once or every, got both"):
+        count_up(total, commits=True, every=2)
     with pytest.raises(ValueError, match="'mine': expected every to be 1 or more"):
         Op.custom("mine", 1, every=0)
 
@@ -133,26 +135,31 @@ def test_wrong_times_of_an_op_are_refused():
 def reporter(state, values, least):
     """An op that reports the rows of ``values`` that are below ``least``."""
     address = nncore.program.TABLE["report_small"]
-    return Op.custom("report_small", address, writes=[state[ERROR_OP:]], reads=[values], sizes=[len(values), least])
+    sizes = [len(values), least]
+    return Op.custom("report_small", address, writes=[state[ERROR_OP:]], reads=[values], sizes=sizes, reports=True)
 
 
 def reporting(values, least=0):
-    """A Program of three ops whose middle one and last report; what the first counts."""
-    state, total = new_state(), np.zeros(1, np.float32)
-    ops = [count_up(total), reporter(state, values, least), reporter(state, values, least + 1)]
-    for op in ops[1:]:
+    """A Program of four ops whose middle ones report; what the first counts, and the last, which commits."""
+    state, total, committed = new_state(), np.zeros(1, np.float32), np.zeros(1, np.float32)
+    ops = [
+        count_up(total), reporter(state, values, least), reporter(state, values, least + 1),
+        count_up(committed, commits=True),
+    ]  # fmt: skip
+    for op in ops[1:3]:
         op.pointers[0] = state.ctypes.data
-    return Program(ops, state), total
+    return Program(ops, state), total, committed
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_a_reported_error_ends_the_run_after_its_step(threads):
     set_num_threads(threads)
     values = np.zeros(1000, np.int64)
-    program, total = reporting(values)
+    program, total, committed = reporting(values)
     values[[300, 301, 999]] = -7, -5, -9
     assert program.error() is None
-    assert program.run(10) == 1 and total[0] == 1
+    assert program.run(10) == 0 and total[0] == 1 and committed[0] == 0
+    assert program.state[DRAW] == program.state[LOCAL] == program.state[ROW] == 0  # the step counts for nothing
     assert program.error() == (1, 300, -7)  # the first op and row, whoever came first
     with pytest.raises(RuntimeError, match=r"error\(\) is \(1, 300, -7\); clear\(\) it first"):
         program.run()
@@ -160,25 +167,26 @@ def test_a_reported_error_ends_the_run_after_its_step(threads):
     assert program.error() is None
     values[300:302] = 1
     values[999] = 0
-    assert program.run(10) == 1 and program.error() == (2, 0, 0)
+    assert program.run(10) == 0 and program.error() == (2, 0, 0)
     program.clear()
     values[:] = 1
     assert program.run(10) == 10 and program.error() is None and total[0] == 12
+    assert committed[0] == program.state[LOCAL] == 10
 
 
 def test_every_row_wrong_on_many_threads():
     set_num_threads(8)
     values = -np.arange(1, 200_001)
-    program, _ = reporting(values)
+    program, _, committed = reporting(values)
     for _ in range(20):
-        assert program.run(3) == 1 and program.error() == (1, 0, -1)
+        assert program.run(3) == 0 and committed[0] == 0 and program.error() == (1, 0, -1)
         program.clear()
 
 
 def test_an_error_ends_a_run_whose_team_is_not_fixed():
     values = np.full(5, -1)
-    program, total = reporting(values)
-    assert program.run(10**6) == 1 and total[0] == 1
+    program, total, _ = reporting(values)
+    assert program.run(10**6) == 0 and total[0] == 1
 
 
 # Profile
@@ -203,8 +211,8 @@ def test_the_profile_tells_the_ops_that_take_time(threads):
 
 
 def test_the_profile_of_one_step_is_that_of_an_error():
-    program, total = reporting(np.full(5, -1))
-    assert (program.profile(10) > 0).all() and total[0] == 1
+    program, total, committed = reporting(np.full(5, -1))
+    assert (program.profile(10)[:3] > 0).all() and total[0] == 1 and committed[0] == 0
     with pytest.raises(RuntimeError, match="clear"):
         program.profile()
 

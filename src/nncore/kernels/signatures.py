@@ -82,7 +82,7 @@ SIGNATURES = {
     "take_along": _signature("take", "out! x index state", "rows cols"),
     "take_along_grad": _signature("take", "dx! dy index", "rows cols"),
     "one_hot": _signature("take", "out! index state", "rows cols"),
-    "confusion": _signature("take", "counts! labels predictions weights? state", "rows cols ignoring ignore"),
+    "confusion": _signature("take", "counts!? labels predictions weights? state", "rows cols ignoring ignore"),
     # chain: out[rows, cols] = steps(x[rows, cols])
     "chain": _signature("chain", "out! x? steps?", "rows cols ld_out ld_x n_steps by_rows"),
     # softmax over the last axis, and the losses: loss[rows] and its gradient by the prediction
@@ -209,6 +209,9 @@ def fingerprint(family: str) -> int:
     found = [(name, tuple(signature)) for name, signature in SIGNATURES.items() if signature.family == family]
     return zlib.crc32(repr(found).encode()) & 0x7FFFFFFF
 
+
+# Kernels that may report an error in the state, where they are given one.
+REPORTS = frozenset({"take", "take_along", "one_hot", "confusion", "softmax_crossentropy"})
 
 # Kernels whose threads share the rows and touch no others of the pointers named: the size that counts them, and for
 # each pointer the size that says how many elements a row of it is (1: one). Those that have a size ``by_rows`` do so

@@ -154,7 +154,7 @@ cdef void one_hot(const Op* op, int thread, int threads) noexcept nogil:
 # p: counts (double[cols, cols]), labels (int32), predictions (int32), weights, state. n: rows, cols, ignoring, ignore
 cdef void confusion(const Op* op, int thread, int threads) noexcept nogil:
     """counts[labels[r], predictions[r]] += weights[r], or 1, for every r whose label is not ``ignore`` (if ``ignoring``).
-    Thread 0 alone: a batch is small."""
+    Without counts it only looks for what is out of range. Thread 0 alone: a batch is small."""
     cdef double* counts = <double*>op.p[0]
     cdef const int32_t* labels = <const int32_t*>op.p[1]
     cdef const int32_t* predictions = <const int32_t*>op.p[2]
@@ -169,7 +169,7 @@ cdef void confusion(const Op* op, int thread, int threads) noexcept nogil:
             report(<int64_t*>op.p[4], op.id, r, labels[r])
         elif not 0 <= predictions[r] < cols:
             report(<int64_t*>op.p[4], op.id, r, predictions[r])
-        else:
+        elif counts != NULL:
             counts[labels[r] * cols + predictions[r]] += weights[r] if weights != NULL else <real>1
 
 

@@ -93,7 +93,7 @@ class Lowering:
                 if root.value.dtype != expected:
                     got = root.value.dtype
                     raise TypeError(f"variable {root.name}: expected dtype {expected} in this step, got {got}")
-                self._buffers[root] = Buffer(0, external=nncore.ref(root.value))
+                self._buffers[root] = Buffer(0, external=nncore.ref(root.value), lasting=root.role != "gradient")
             else:
                 self._buffers[root] = self._add(Buffer(max(1, self.count(root)) * self.itemsize(root)))
         return self._buffers[root]
@@ -542,7 +542,8 @@ class Lowering:
                 threads=call.threads, keep=call.function,
             )  # fmt: skip
         steps = [self._build_step(spec, values, arena) for spec, values in call.steps]
-        return Op(call.name, dtype=self.dtype, threads=call.threads, once=call.once, steps=steps, **arguments)
+        when: dict[str, Any] = dict(threads=call.threads, once=call.once, commits=call.commits)
+        return Op(call.name, dtype=self.dtype, steps=steps, **when, **arguments)
 
     def _build_step(self, spec: StepSpec, values: dict[str, Any], arena: np.ndarray) -> Step:
         if spec.update is not None:

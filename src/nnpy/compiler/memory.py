@@ -16,10 +16,12 @@ _FEW = 600  # buffers that are looked at all by all
 
 @dataclass(eq=False)
 class Buffer:
-    """Memory of a Program: a piece of the arena, or ``external`` (an array that exists already)."""
+    """Memory of a Program: a piece of the arena, or ``external`` (an array that exists already). ``lasting``: what is
+    written there outlives the step."""
 
     nbytes: int
     external: Any = None
+    lasting: bool = False
     held: bool = False  # read from outside after a run: its memory is never reused
     first: int = -1  # the calls between which it lives
     last: int = -1

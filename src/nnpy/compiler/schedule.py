@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from nncore import Step
-from nncore.kernels.signatures import ROWS, SIGNATURES
+from nncore.kernels.signatures import REPORTS, ROWS, SIGNATURES
 from nncore.refs import Ref, ref
 from nnpy.compiler.memory import Buffer, Slot
 from nnpy.ops.base import StepSpec
@@ -41,6 +41,7 @@ class Call:
     threads: int = 1
     function: Any = None  # of nncore.jit, in place of a kernel from the tables
     once: bool = False  # only in the first step of a run
+    commits: bool = False  # not in a step in which another call has reported an error
     node: Any = None  # of the graph, whose call it is
     flops: int = 0  # where they are counted
 
@@ -57,13 +58,23 @@ class Call:
                 elif isinstance(value, tuple):
                     yield _slot(value[0]), spec.kind == "store"
 
+    @property
+    def changes(self) -> bool:
+        """Whether it writes what outlives the step: variables, accumulators."""
+        return any(written and slot.buffer.lasting for slot, written in self.slots())
+
+    @property
+    def reports(self) -> bool:
+        """Whether it may report an error."""
+        return self.name in REPORTS and self.arguments.get("state") is not None
+
 
 def _slot(memory: Slot | np.ndarray | Ref) -> Slot:
     """Memory that exists already, as a slot."""
     if isinstance(memory, Slot):
         return memory
     there = ref(memory)
-    return Slot(Buffer(0, external=there), 0, there.nbytes)
+    return Slot(Buffer(0, external=there, lasting=True), 0, there.nbytes)
 
 
 _WRITTEN = {
@@ -75,7 +86,7 @@ _WRITTEN = {
 def schedule(calls: Sequence[Call], batch: int, phases: bool = True) -> list[Call]:
     """The calls in a good order, their ``threads`` set, and ``by_rows`` where they are part of a phase. Without
     ``phases`` they keep their order."""
-    ordered = list(calls)
+    ordered = _reports_first(list(calls))
     if phases and len(ordered) <= _REORDERED_CALLS and sum(call.nanoseconds for call in ordered) <= _REORDERED_NS:
         ordered = _phases_first(ordered, batch)
     for rows, group in groupby(ordered, key=lambda call: _rows(call, batch)):
@@ -86,6 +97,48 @@ def schedule(calls: Sequence[Call], batch: int, phases: bool = True) -> list[Cal
             for part in _independent(some):
                 _share_work(part)
     return ordered
+
+
+def _reports_first(calls: list[Call]) -> list[Call]:
+    """A step in which an error is reported changes nothing. Indices that are used behind the first call that
+    ``commits`` are looked at before it; those that are computed of what such a call gives stay where they are."""
+    if not any(call.reports for call in calls):
+        return calls
+    for call in calls:
+        call.commits = call.changes
+    some: list[Call] = []
+    checks: list[int] = []
+    behind = False
+    for call in calls:
+        behind |= call.commits
+        if behind and call.reports and not call.commits:
+            made = list(_checks(call))
+            checks += range(len(some), len(some) + len(made))
+            some += made
+        some.append(call)
+    needs = _needs(some) if checks else []
+    early: set[int] = set()
+    for check in checks:
+        found, pending = {check}, [check]
+        while pending:
+            more = needs[pending.pop()] - found
+            found |= more
+            pending += more
+        if not any(some[position].commits for position in found):
+            early |= found
+    left = [p for p in range(len(some)) if p not in early and p not in checks]
+    return [some[position] for position in [*sorted(early), *left]]
+
+
+def _checks(call: Call) -> Iterable[Call]:
+    """Calls that report what this one would, of its indices alone."""
+    given = call.arguments
+    sizes: dict[str, Any] = {name: given[name] for name in ("ignoring", "ignore") if name in given}
+    sizes.update(state=given["state"], rows=given["rows"], cols=given.get("table_rows", given["cols"]))
+    for name in ("index", "labels", "predictions"):
+        if name in given:
+            indices = dict(labels=given[name], predictions=given[name], **sizes)
+            yield Call("confusion", indices, nanoseconds=float(given["rows"]), node=call.node)
 
 
 def _rows(call: Call, batch: int) -> int:
@@ -150,6 +203,33 @@ def _place(slot: Slot) -> int:
 def _phases_first(calls: list[Call], batch: int) -> list[Call]:
     """The calls that share out rows as early as they can come, so that they come together."""
     count = len(calls)
+    needs = _needs(calls)
+    before: set[int] = set()  # calls that may report come before those that commit
+    for position, call in enumerate(calls):
+        if call.commits:
+            needs[position] |= before
+        elif call.reports and not any(earlier.commits for earlier in calls[:position]):
+            before.add(position)
+    by_rows = [_rows(call, batch) > 0 for call in calls]
+    urgent = list(by_rows)  # those that a call of a phase waits for
+    for position in range(count - 1, -1, -1):
+        if urgent[position]:
+            for needed in needs[position]:
+                urgent[needed] = True
+    order: list[Call] = []
+    done: set[int] = set()
+    left = list(range(count))
+    while left:
+        ready = [position for position in left if needs[position] <= done]
+        position = min(ready, key=lambda p: (not by_rows[p], not urgent[p], p))
+        order.append(calls[position])
+        done.add(position)
+        left.remove(position)
+    return order
+
+
+def _needs(calls: list[Call]) -> list[set[int]]:
+    """Of each call the positions of those that must come before it, by the memory that they touch."""
     writers: dict[Any, list[int]] = {}
     readers: dict[Any, list[int]] = {}
     needs: list[set[int]] = [set() for _ in calls]
@@ -164,22 +244,7 @@ def _phases_first(calls: list[Call], batch: int) -> list[Call]:
         for key, written in parts:
             (writers if written else readers).setdefault(key, []).append(position)
         needs[position].discard(position)
-    by_rows = [_rows(call, batch) > 0 for call in calls]
-    urgent = list(by_rows)  # those that a call of a phase waits for
-    for position in range(count - 1, -1, -1):
-        if urgent[position]:
-            for before in needs[position]:
-                urgent[before] = True
-    order: list[Call] = []
-    done: set[int] = set()
-    left = list(range(count))
-    while left:
-        ready = [position for position in left if needs[position] <= done]
-        position = min(ready, key=lambda p: (not by_rows[p], not urgent[p], p))
-        order.append(calls[position])
-        done.add(position)
-        left.remove(position)
-    return order
+    return needs
 
 
 class _Keys:

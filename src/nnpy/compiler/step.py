@@ -34,7 +34,7 @@ class Executable:
 
     def run(self, steps: int = 1, seconds: float = 0.0) -> int:
         """As ``Program.run``. Raises IndexError, naming the layer, the row and the value, where an index was out of
-        range: the step went on with zeros in its place, and no other followed."""
+        range: that step has changed no variable and is not counted, and no other followed."""
         done = self.program.run(steps, seconds)
         self.check()
         return done

@@ -125,10 +125,10 @@ class _Confusion(_Effect):
         if item.node.attributes["ignore"] is not None:
             given.update(ignore=item.node.attributes["ignore"], ignoring=1)
         rows = low.count(labels)
-        low.call(
-            "confusion", counts=variable.value, labels=labels, predictions=predicted, state=low.state, rows=rows,
-            cols=variable.shape[0], work=rows, **given,
-        )  # fmt: skip
+        given.update(labels=labels, predictions=predicted, state=low.state)
+        given.update(rows=rows, cols=variable.shape[0], work=rows)
+        low.call("confusion", **given)  # reports what is out of range
+        low.call("confusion", counts=variable.value, **given)
 
 
 _FEED = _Feed()
