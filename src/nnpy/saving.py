@@ -5,6 +5,9 @@ from __future__ import annotations
 import io
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -129,4 +132,26 @@ def _write(path: Path, arrays: dict[str, np.ndarray], value: dict[str, Any]) -> 
 
 
 def _metadata(value: dict[str, Any]) -> dict[str, str]:
-    return {KEY: json.dumps({"format": FORMAT, **value})}
+    return {KEY: json.dumps({"format": FORMAT, **value, **_notes.get()})}
+
+
+_notes: ContextVar[dict[str, Any]] = ContextVar("nnpy_notes", default={})  # noqa: B039  never changed
+
+
+@contextmanager
+def noting(**notes: Any) -> Iterator[None]:
+    """Files that are written inside keep ``notes``, JSON values, beside the model."""
+    token = _notes.set(notes)
+    try:
+        yield
+    finally:
+        _notes.reset(token)
+
+
+def noted(path: str | os.PathLike, name: str) -> Any:
+    """The note of a file; None where there is no such file, or note."""
+    try:
+        with tensors.TensorFile(path) as file:
+            return json.loads(file.metadata[KEY])[name]
+    except (KeyError, OSError, RecursionError, TypeError, ValueError):
+        return None

@@ -52,7 +52,7 @@ class Sequential(Model):
             self._append(layer)
         given_names(str(self), self._layers)
         self._grow()
-        if not flag(str(self), "trainable", trainable):
+        if not trainable:
             self.trainable = False
 
     @property

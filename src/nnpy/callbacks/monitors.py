@@ -148,7 +148,8 @@ class ModelCheckpoint(Callback):
     ``{epoch}``, with such a number ``{batch}``, and names from the logs:
     ``"net-{epoch:02d}-{val_loss:.3f}.safetensors"``. Before training begins it makes sure that the model can be saved
     (TypeError: a model that is code; ``save_weights_only=True`` saves it all the same) and the folder be written to
-    (OSError).
+    (OSError). Files of ``save_best_only`` keep the value: a training that goes on, of a loaded model or with
+    ``initial_epoch``, has the best so far from those that are there, and an AdviceWarning tells so.
     """
 
     def __init__(
@@ -199,6 +200,7 @@ class ModelCheckpoint(Callback):
 
         if self.save_best_only:
             self._compare.resolve(self.model)
+            self._go_on()
         folder, what = Path(self.filepath).parent, f"ModelCheckpoint: cannot write {self.filepath}"
         if "{" not in str(folder):
             if not folder.is_dir():
@@ -209,6 +211,26 @@ class ModelCheckpoint(Callback):
                 describe(self.model)
             except TypeError as error:
                 raise TypeError(f"ModelCheckpoint: {error}; save_weights_only=True saves the weights alone") from error
+
+    def _go_on(self) -> None:
+        """The best so far is that of the files there are, if this training goes on from another one."""
+        from nnpy.saving import noted
+
+        training = self.model.training
+        if self.best is not None or training.resumed or not (training.update or training.number):
+            return
+        for path in _matching(self.filepath):
+            note = noted(path, "checkpoint")
+            if not isinstance(note, dict) or note.get("monitor") != self.monitor:
+                continue
+            value = note.get("best")
+            if isinstance(value, int | float) and self._compare.better(value, self.best):
+                self.best, found = float(value), path
+        if self.best is not None:
+            advise(
+                f"ModelCheckpoint: training goes on; the best {self.monitor} so far is {self.best:g}, of {found}, and "
+                "only what is better is saved (initial_value_threshold sets another value)"
+            )
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         self._epoch = epoch
@@ -224,6 +246,8 @@ class ModelCheckpoint(Callback):
             self._save(self._epoch, {"batch": batch + 1, **(logs or {})})
 
     def _save(self, epoch: int, logs: Logs) -> None:
+        from nnpy.saving import noting
+
         if self.save_best_only:
             value = self._compare.read(logs, self.model)
             if value is None or not self._compare.better(value, self.best):
@@ -236,9 +260,20 @@ class ModelCheckpoint(Callback):
             raise ValueError(
                 f"ModelCheckpoint: expected names among {known} in {self.filepath!r}, got {error}"
             ) from None
-        (self.model.save_weights if self.save_weights_only else self.model.save)(path)
+        best = {"monitor": self.monitor, "best": None if self.best is None else float(self.best)}
+        with noting(**({"checkpoint": best} if self.save_best_only else {})):
+            (self.model.save_weights if self.save_weights_only else self.model.save)(path)
         if self.verbose:
             say(f"epoch {epoch + 1}: saved {path}")
+
+
+def _matching(pattern: str) -> list[str]:
+    """The paths of files that a pattern gave, for whatever epochs and values."""
+    import glob
+    import string
+
+    parts = string.Formatter().parse(pattern)
+    return sorted(glob.glob("".join(glob.escape(text) + ("" if name is None else "*") for text, name, _, _ in parts)))
 
 
 def _check_pattern(who: str, pattern: str) -> None:

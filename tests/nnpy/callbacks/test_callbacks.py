@@ -5,6 +5,7 @@ import csv
 import io
 import math
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -654,3 +655,57 @@ def test_the_room_of_callbacks_shows_callbacks_alone():
     found = [getattr(nn.callbacks, name) for name in nn.callbacks.__all__]
     assert all(issubclass(thing, nn.Callback) for thing in found)
     assert nn.callbacks.EarlyStopping is nn.EarlyStopping
+
+
+@pytest.mark.parametrize("weights", [False, True])
+@pytest.mark.parametrize("name", ["best.safetensors", "[a]-{epoch}-{loss:.2f}.safetensors"])
+def test_a_checkpoint_of_a_training_that_goes_on_keeps_its_best(rng, tmp_path, name, weights):
+    x, path = rng.normal(size=(40, 5)), tmp_path / name
+    y = x[:, :2]
+
+    def checkpoint(**options):
+        return nn.ModelCheckpoint(path, "loss", save_best_only=True, save_weights_only=weights, **options)
+
+    def files():
+        return {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+
+    net = regression(nn.SGD(0.1))
+    first = checkpoint()
+    net.fit(x, y, epochs=4, callbacks=first, verbose=0)
+    before = files()
+
+    def again(epochs=1):
+        if weights:
+            made = regression(nn.SGD(0.1))
+            made.load_weights(max(tmp_path.iterdir(), key=lambda file: file.stat().st_mtime_ns))
+            return made, {"initial_epoch": 4, "epochs": 4 + epochs}
+        return nn.load_model(max(tmp_path.iterdir(), key=lambda file: file.stat().st_mtime_ns)), {"epochs": epochs}
+
+    worse, options = again()
+    worse.optimizer.learning_rate = 0.0
+    with pytest.warns(nn.AdviceWarning, match="^ModelCheckpoint: training goes on; the best loss so far is ") as told:
+        worse.fit(x, y + 9, callbacks=checkpoint(), verbose=0, **options)
+    assert f"{first.best:g}" in str(told[0].message) and files() == before
+    better, options = again(30)
+    with pytest.warns(nn.AdviceWarning, match="training goes on"):
+        better.fit(x, y, callbacks=checkpoint(), verbose=0, **options)
+    assert files() != before
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        anew = regression(nn.SGD(0.0))  # another training, which does not go on
+        last = checkpoint()
+        anew.fit(x, y + 9, callbacks=last, verbose=0)
+        worse.fit(x, y + 9, callbacks=checkpoint(initial_value_threshold=1e9), verbose=0, **options)
+    assert last.best == anew.history.history["loss"][0]
+
+
+def test_foreign_and_other_files_hold_no_best(rng, tmp_path):
+    x, net = rng.normal(size=(8, 5)), regression()
+    net.fit(x, x[:, :2], verbose=0)
+    (tmp_path / "a.safetensors").write_bytes(b"no tensors")
+    net.save(tmp_path / "b.safetensors")
+    net.fit(x, x[:, :2], callbacks=nn.ModelCheckpoint(tmp_path / "c.safetensors", "loss", save_best_only=True), verbose=0)
+    for name, monitor in (("a", "loss"), ("b", "loss"), ("c", "val_loss")):
+        best = nn.ModelCheckpoint(tmp_path / f"{name}.safetensors", monitor, save_best_only=True)
+        net.fit(x, x[:, :2], callbacks=best, validation_data=(x, x[:, :2] + 99), verbose=0)
+        assert best.best == net.history.history[monitor][0]
