@@ -77,6 +77,7 @@ class Programs:
         self._programs: OrderedDict[tuple, Ready] = OrderedDict()
         self._arena: np.ndarray | None = None
         self._told = False  # of changes since compile()
+        self.next_copy = 0.0  # when Watch may take one
         if before is not None:
             self._take_over(before)
 

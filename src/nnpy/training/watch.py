@@ -1,8 +1,9 @@
 """Watch: a loss that becomes NaN or infinite is told at once, with the step, the layer and the likely cause.
 
 Steps run many at a time, and after a bad one all weights are NaN. So copies of the weights and the optimizer's slots
-are taken now and then, seldom enough to cost less than a hundredth of the time; from the last one the steps are done
-again, one by one, up to the bad one, before which the network is looked at.
+are taken now and then, seldom enough to cost less than a hundredth of the time that a model trains, be it in one long
+fit or in many short ones; from the last copy the steps are done again, one by one, up to the bad one, before which the
+network is looked at. Where no copy is there, or too many batches came since, the warning tells of a stretch of steps.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 _SECONDS = 0.1  # at least, between two copies
 _SHARE = 200  # times what a copy takes has to be between two
-_MOST = 1 << 28  # bytes that are copied
+_MOST = 1 << 28  # bytes that are copied, and of batches of an iterable that are kept
 _UNSCALED = 1e3  # inputs beyond are hardly meant
 _GROWN = 1e6  # weights beyond have been made so by steps that were too long
 
@@ -60,8 +61,7 @@ class Watch:
         self.told = False
         self._kept: list[np.ndarray] = []
         self._valid = False
-        self._next = 0.0
-        self._changes, self._update = -1, 0
+        self._changes, self._update, self._held = -1, 0, 0
         self._stretches: list[Stretch] = []
 
     def begin(self) -> None:
@@ -72,7 +72,7 @@ class Watch:
             return
         now, changes = time.perf_counter(), engine.settings.optimizer.changes
         self._valid = self._valid and changes == self._changes
-        if now < self._next:
+        if now < engine.next_copy:
             return
         arrays = self._arrays()
         if sum(array.nbytes for array in arrays) > _MOST:
@@ -83,18 +83,17 @@ class Watch:
             else:
                 for kept, array in zip(self._kept, arrays, strict=True):
                     np.copyto(kept, array)
-        self._valid, self._changes, self._update = True, changes, training.update
+        self._valid, self._changes, self._update, self._held = True, changes, training.update, 0
         self._stretches = []
         end = time.perf_counter()
-        self._next = end + max(_SECONDS, _SHARE * (end - now))
+        engine.next_copy = end + max(_SECONDS, _SHARE * (end - now))
 
     def end(self, stretch: Stretch, loss: float) -> None:
         """After a stretch: ``loss`` is that of the epoch so far."""
         if self.told:
             return
         if math.isfinite(loss):
-            if self._valid:
-                self._stretches.append(stretch)
+            self._keep(stretch)
             return
         self.told = True
         self._stretches.append(stretch)
@@ -105,6 +104,17 @@ class Watch:
             found = f"in {where} of epoch {self.model.training.number + 1}{self._of_weights()}"
             found = f"{'NaN' if math.isnan(loss) else 'infinite'} {found}"
         advise(f"{self.model}: the loss became {found} (TerminateOnNaN() ends such a run)")
+
+    def _keep(self, stretch: Stretch) -> None:
+        """Remember a stretch to be done again; batches of an iterable would not be there any more otherwise."""
+        if not self._valid:
+            return
+        if self._stretches and self._stretches[-1].samples is not stretch.samples:
+            arrays = (*stretch.samples.inputs, *stretch.samples.targets)
+            self._held += sum(array.nbytes for array in arrays if isinstance(array, np.ndarray))
+        self._stretches.append(stretch)
+        if self._held > _MOST:
+            self._valid, self._stretches = False, []
 
     def _arrays(self) -> list[np.ndarray]:
         engine = self.model.engine

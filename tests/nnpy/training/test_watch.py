@@ -128,6 +128,28 @@ def test_without_a_copy_the_steps_and_the_weights_are_told(monkeypatch):
     assert re.search(r"in (one of the steps \d+ to|step) \d+ of epoch 1: a/kernel is not finite; likely causes are", line)
 
 
+def test_many_short_fits_take_no_more_copies_than_a_long_one(monkeypatch):
+    taken = []
+    arrays = watch.Watch._arrays
+    monkeypatch.setattr(watch.Watch, "_arrays", lambda self: taken.append(1) or arrays(self))
+    monkeypatch.setattr(watch, "_SECONDS", 1e9)
+    net = deep(0.01)
+    for _ in range(5):
+        net.fit(X, Y, epochs=2, verbose=0)
+    assert taken == [1]
+
+
+def test_batches_of_an_iterable_are_kept_up_to_a_bound(monkeypatch):
+    seen = []
+    end = watch.Watch.end
+    monkeypatch.setattr(watch.Watch, "end", lambda self, *rest: (end(self, *rest), seen.append(len(self._stretches)))[0])
+    monkeypatch.setattr(watch, "_SECONDS", 1e9)
+    monkeypatch.setattr(watch, "_MOST", 5 * (X[:32].nbytes + Y[:32].nbytes))
+    net = deep(0.01)
+    net.fit(((X[i : i + 32], Y[i : i + 32]) for i in range(0, 512, 32)), verbose=0)
+    assert seen[:8] == [1, 2, 3, 4, 5, 6, 0, 0]
+
+
 def test_an_option_ends_the_run():
     net = deep(1e4)
     lines = told(lambda: net.fit(X, Y, epochs=20, verbose=0, callbacks=nn.TerminateOnNaN()))
