@@ -25,6 +25,16 @@ assert ISAS, "no compiled kernels that run here: every test by ISA would be skip
 TOLERANCE = {"float32": 5e-6, "float64": 1e-13}
 
 
+def pytest_addoption(parser):
+    parser.addoption("--long", action="store_true", help="tests/robustness in full: hours in place of a minute")
+
+
+@pytest.fixture
+def long(request):
+    """long(short, whole): how often a test tries."""
+    return lambda short, whole: whole if request.config.getoption("--long") else short
+
+
 @pytest.fixture(params=ISAS)
 def isa(request):
     """Each ISA variant that runs here."""

@@ -27,7 +27,7 @@ class Archive:
         self._entries: dict[str, ZipInfo] = {}
         for entry in self._file.infolist():
             name = entry.filename
-            if _ABSOLUTE.match(name) or ".." in re.split(r"[/\\]", name):
+            if not name or _ABSOLUTE.match(name) or ".." in re.split(r"[/\\]", name):
                 raise ValueError(f"{who}: expected names within the archive in {path}, got {name!r}")
             if name in self._entries:
                 raise ValueError(f"{who}: expected each name once in {path}, got {name!r} twice")

@@ -316,7 +316,9 @@ class Module(Configurable):
         with restoring.naming(cls, value.get("name", "")):
             layer = cls.from_config(from_json(value["config"]))
         if "name" in value:
-            layer.name, layer._named = value["name"], value["named"]
+            if not isinstance(value["name"], str):
+                raise ValueError(f"{cls.__name__}: expected name to be a string, got {shown(value['name'])}")
+            layer.name, layer._named = value["name"], flag(cls.__name__, "named", value["named"])
             layer._tied = {name: from_json(tie) for name, tie in value.get("tied", {}).items()}
             if not value["trainable"]:
                 layer.trainable = False
@@ -324,6 +326,6 @@ class Module(Configurable):
 
     def restore(self, value: dict[str, Any]) -> None:
         """Once all layers of a file are made: whether this one alone is trainable."""
-        self._trainable = value["trainable"]
+        self._trainable = flag(str(self), "trainable", value["trainable"])
         for parameter, wanted in self._own:
             parameter.trainable = wanted and self._trainable
