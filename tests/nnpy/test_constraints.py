@@ -137,15 +137,24 @@ def test_what_is_refused(make, error, text):
 
 
 def test_activity_regularizer():
-    """Of what a layer gives, summed over the batch, as in Keras 3; it trains and is part of the loss."""
-    layer = nn.Dense(4, activation="tanh", activity_regularizer=nn.regularizers.L2(0.1))
+    """Of what a layer gives, divided by the batch, as in Keras 3; it trains and is part of the loss."""
+    layer = nn.Dense(4, activation="tanh", activity_regularizer=nn.regularizers.L2(6.4))
     model = nn.Sequential([nn.Input((6,)), layer])
     model.compile(nn.SGD(0.01), "mse")
     given = model.predict(X)
-    expected = ((given - Y) ** 2).mean() + 0.1 * (given**2).sum()
+    expected = ((given - Y) ** 2).mean() + 6.4 * (given**2).sum() / 64
     assert model.evaluate(X, Y, batch_size=64, verbose=0) == pytest.approx(expected, rel=1e-4)
     model.fit(X, Y, epochs=20, batch_size=64, verbose=0)
     assert (model.predict(X) ** 2).sum() < 0.5 * (given**2).sum()
+
+
+def test_activity_regularization_is_a_layer():
+    model = nn.Sequential([nn.Input((6,)), nn.ActivityRegularization(l1=0.1, l2=0.2)])
+    model.compile("sgd", "mse")
+    expected = (0.1 * np.abs(X).sum() + 0.2 * (X**2).sum()) / 64
+    assert model.evaluate(X, X, batch_size=64, verbose=0) == pytest.approx(expected, rel=1e-4)
+    with pytest.raises(ValueError, match=r"expected l1 .* >= 0, got -1"):
+        nn.ActivityRegularization(-1)
 
 
 def test_activity_regularizer_of_any_steps_and_in_files(tmp_path):
@@ -156,7 +165,7 @@ def test_activity_regularizer_of_any_steps_and_in_files(tmp_path):
     assert again.layers[0].activity_regularizer.l1 == 0.01
     x = RNG.standard_normal((3, 9, 2)).astype(np.float32)
     given = model.predict(x)
-    expected = (given**2).mean() + 0.01 * np.abs(given).sum()
+    expected = (given**2).mean() + 0.01 * np.abs(given).sum() / 3
     for one in (model, again):
         assert one.evaluate(x, np.zeros_like(given), verbose=0) == pytest.approx(expected, rel=1e-4)
 

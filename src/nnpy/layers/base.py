@@ -16,6 +16,7 @@ from nnpy.layers import calling
 from nnpy.layers.calling import Call, Calling
 from nnpy.layers.module import Module
 from nnpy.locks import making
+from nnpy.ops.constants import scaled
 from nnpy.ops.shape import open_result, view_of
 
 # Stand-ins for sizes that may be any: with many divisors, and larger than any window.
@@ -37,8 +38,8 @@ class Layer(Module):
     ``add_weight``.
 
     ``name``: automatic if None, as in Keras ("dense", "dense_1"). ``trainable``: False freezes its weights, and those
-    of layers inside it. ``activity_regularizer``: a penalty on what the layer gives, summed over the batch, is added to
-    the loss. Layers and weights assigned to attributes (or in lists or dicts of attributes) are part of it.
+    of layers inside it. ``activity_regularizer``: a penalty on what the layer gives, the mean over the batch, is added
+    to the loss. Layers and weights assigned to attributes (or in lists or dicts of attributes) are part of it.
     The attributes of a subclass that are named as its constructor's arguments are its configuration. ``input`` and
     ``output``: what its first call took (its first argument) and gave; AttributeError before.
     """
@@ -128,7 +129,7 @@ class Layer(Module):
             outputs = tuple(tree.leaves(result))
             self._set_masks(first, outputs, previous, signature)
             if self.activity_regularizer is not None and not unknown:
-                scope.losses += [self.activity_regularizer(tensor) for tensor in outputs]
+                scope.losses += [scaled(self.activity_regularizer(t), 1.0, t.sizes[:1]) for t in outputs]
         if fresh:
             self._keep()
         call = Call(

@@ -196,3 +196,13 @@ class Lambda(Layer):
 
     def get_config(self):
         raise TypeError(f"a function cannot be stored; derive a class from nnpy.Layer with its call ({self.function})")
+
+
+class ActivityRegularization(Identity):
+    """Gives what it is given, and adds l1 * sum(|x|) + l2 * sum(x^2), the mean over the batch, to the loss. ValueError
+    for numbers below 0."""
+
+    def __init__(self, l1: float = 0.0, l2: float = 0.0, *, name: str | None = None):
+        super().__init__(name=name)
+        penalty = regularizers.L1L2(l1, l2)
+        self.l1, self.l2, self.activity_regularizer = penalty.l1, penalty.l2, penalty

@@ -8,6 +8,7 @@ from nnpy import ops, seeds
 from nnpy.checks import real, shown
 from nnpy.layers.base import Layer
 from nnpy.layers.windows import ImageLayer, format_name, from_last, sizes, to_last
+from nnpy.ops.resize import enlarged
 
 
 def _sides(owner: Layer, name: str, value: Any, rank: int) -> tuple[tuple[int, int], ...]:
@@ -79,7 +80,8 @@ class Cropping1D(Cropping2D):
 
 class UpSampling2D(ImageLayer):
     """Each pixel ``size`` times (a number, or (down, across)): (batch, height, width, channels) -> (batch, height *
-    down, width * across, channels). ``interpolation``: "nearest", the only one there is yet."""
+    down, width * across, channels). ``interpolation``: "nearest", or "bilinear": what lies between the centres of
+    pixels. ValueError for another one."""
 
     def __init__(
         self, size: Any = 2, data_format: str | None = None, interpolation: str = "nearest", *, name: str | None = None
@@ -87,11 +89,13 @@ class UpSampling2D(ImageLayer):
         super().__init__(name=name)
         self.size = sizes(self, "size", size, self.rank)
         self.data_format = format_name(self, data_format)
-        if interpolation != "nearest":
-            raise ValueError(f"{self}: expected interpolation 'nearest', got {shown(interpolation)}")
+        if interpolation not in ("nearest", "bilinear"):
+            raise ValueError(f"{self}: expected interpolation 'nearest' or 'bilinear', got {shown(interpolation)}")
         self.interpolation = interpolation
 
     def apply(self, inputs):
+        if self.interpolation == "bilinear":
+            return enlarged(inputs, self.size)
         return self.as_given(ops.repeat_pixels(self.as_image(inputs), self._pair(self.size)))
 
 
