@@ -46,7 +46,6 @@ class Sequential(Model):
             raise TypeError(
                 f"{type(self).__name__}: expected a list of layers, as [a, b], got {shown(layers)}; pass a list"
             )
-        flag(type(self).__name__, "trainable", trainable)
         super().__init__(name=name, seed=seed, **unknown)
         for layer in layers or ():
             self._append(layer)

@@ -199,5 +199,5 @@ def test_terminate_on_nan_may_raise():
 
 def test_the_place_of_trainable_is_that_of_keras():
     assert not nn.Sequential([nn.Dense(2)], False, "net").trainable
-    with pytest.raises(TypeError, match="Sequential: expected trainable to be True or False, got 'net'"):
+    with pytest.raises(TypeError, match="expected trainable to be True or False, got 'net'"):
         nn.Sequential([nn.Dense(2)], "net")
