@@ -75,16 +75,23 @@ class _Graph:
 
     def __init__(self, structure: Structure):
         self.structure = structure
+        self._kinds: dict[tuple[Layer, bool], str] = {}
         self.exact = self._around(lambda made: self._is(made, True), lambda made: False)
         self.rough = self._around(lambda made: self._is(made, False), _passes)
 
     def signature(self, layer: Layer) -> Signature:
-        return Signature(self.exact.get(layer, ""), self.rough.get(layer, ""), _kind(layer, True))
+        return Signature(self.exact.get(layer, ""), self.rough.get(layer, ""), self._kind(layer, True))
+
+    def _kind(self, layer: Layer, exact: bool) -> str:
+        key = (layer, exact)
+        if key not in self._kinds:
+            self._kinds[key] = _kind(layer, exact)
+        return self._kinds[key]
 
     def _is(self, made: Call | Node, exact: bool) -> Any:
         if isinstance(made, Node):
             return [made.operation.name, _attributes(made) if exact else ""]
-        return made.layer.name if made.layer._named else _kind(made.layer, exact)
+        return made.layer.name if made.layer._named else self._kind(made.layer, exact)
 
     def _around(self, is_: Callable[[Call | Node], Any], passes: Callable[[Call | Node], bool]) -> dict[Layer, str]:
         """Of each layer: what it is, what leads to its calls, and where these lead to. What ``passes`` is not seen."""
@@ -97,8 +104,9 @@ class _Graph:
         for made in structure.calls:
             given = [above.get(t) or _digest("constant", [n or 0 for n in t.shape]) for t in _inputs(made)]
             came[id(made)] = given = sorted(given) if _commutes(made) else given
+            through = passes(made)
             for number, tensor in enumerate(made.outputs):
-                above[tensor] = given[0] if passes(made) else _digest(is_(made), given, number)
+                above[tensor] = given[0] if through else _digest(is_(made), given, number)
         below: dict[Tensor, list[Any]] = defaultdict(list)
         for number, tensor in enumerate(structure.outputs):
             below[tensor].append(_digest("output", structure.output_keys[number] if structure.output_keys else number))

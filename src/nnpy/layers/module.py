@@ -190,7 +190,8 @@ class Module(Configurable):
         """The layers directly inside it, and how files call them: by the attribute where each is ("first",
         "blocks.0"), whatever its name is; those that a call made and kept nowhere "call.0", "call.1", ..."""
         found: dict[Any, str] = {}
-        pending = [(name, value) for name, value in vars(self).items() if name not in _OURS]
+        holds = (Module, list, tuple, dict)
+        pending = [(n, value) for n, value in vars(self).items() if isinstance(value, holds) and n not in _OURS]
         pending.append(("call", self._found))
         while pending:
             place, value = pending.pop(0)
