@@ -51,7 +51,7 @@ class Sequential(Model):
             self._append(layer)
         given_names(str(self), self._layers)
         self._grow()
-        if not trainable:
+        if not flag(str(self), "trainable", trainable):
             self.trainable = False
 
     @property
