@@ -16,7 +16,7 @@ _REFUSED = frozenset(
 )
 
 
-def write_whole(path: str | os.PathLike, write: Callable[[BinaryIO], Any], owner: str = "") -> Path:
+def write_whole(path: str | bytes | os.PathLike, write: Callable[[BinaryIO], Any], owner: str = "") -> Path:
     """Call ``write`` with a temporary file beside ``path``, and rename it when all of it is on the disk.
 
     A failure leaves what was there before and no temporary file; those that killed processes left for this path are

@@ -12,6 +12,7 @@ import numpy as np
 
 from nnpy import registry, restoring, seeds
 from nnpy.checks import flag, integer
+from nnpy.checks import path as checked_path
 from nnpy.graph import Parameter
 from nnpy.hints import advise, keywords
 from nnpy.locks import at_rest
@@ -53,7 +54,7 @@ class _File(TensorFile):
 
 @keywords
 def load_model(
-    path: str | os.PathLike, custom_objects: Mapping[str, type] | None = None, compile: bool = True
+    path: str | bytes | os.PathLike, custom_objects: Mapping[str, type] | None = None, compile: bool = True
 ) -> Model:
     """The model that ``model.save(path)`` wrote: structure, weights; if compiled, settings, optimizer state and seed.
 
@@ -63,7 +64,8 @@ def load_model(
     compiled, and a warning says so; nor is it with ``compile=False``. Raises FileNotFoundError, or ValueError, naming
     the file, for one that is damaged, has a layer that nobody defined, or holds weights alone.
     """
-    with registry.custom_objects(custom_objects), _File(path) as file:
+    source = checked_path("load_model", "path", path)
+    with registry.custom_objects(custom_objects), _File(source) as file:
         return _load(file, flag("load_model", "compile", compile))
 
 
@@ -174,11 +176,11 @@ def _read_slots(model: Model, file: _File, names: dict[Parameter, str]) -> None:
         store.view(slots[slot], weight)[...] = file.read(name)
 
 
-def load_weights(model: Model, path: str | os.PathLike) -> None:
+def load_weights(model: Model, path: str | bytes | os.PathLike) -> None:
     """``Model.load_weights``. Weights are found by the names that the user gave their layers, else by their places in
     the graph (``matching``); a warning names those that were found by position alone."""
     model.structure  # noqa: B018  raises if not built
-    with _File(path) as file:
+    with _File(checked_path("load_weights", "path", path)) as file:
         names = _sources(model, file)
         values = [file.read(name) for name in names.values()]  # all of them, before anything changes
     with at_rest(names):

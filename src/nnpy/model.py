@@ -339,7 +339,7 @@ class Model(Network):
         return from_bytes, (to_bytes(self),)
 
     @keywords
-    def save(self, path: str | os.PathLike) -> Path:
+    def save(self, path: str | bytes | os.PathLike) -> Path:
         """Write weights, structure, optimizer state and seed to ``path``, a .safetensors file, whole or not at all; all
         of one step, while another thread trains too."""
         from nnpy.saving import save
@@ -347,14 +347,14 @@ class Model(Network):
         return save(self, path)
 
     @keywords
-    def save_weights(self, path: str | os.PathLike) -> Path:
+    def save_weights(self, path: str | bytes | os.PathLike) -> Path:
         """Write the weights alone to ``path``, a .safetensors file, whole or not at all."""
         from nnpy.saving import save_weights
 
         return save_weights(self, path)
 
     @keywords
-    def load_weights(self, path: str | os.PathLike) -> None:
+    def load_weights(self, path: str | bytes | os.PathLike) -> None:
         """Read weights that ``save_weights`` or ``save`` wrote. Nothing changes if a name or a shape does not fit."""
         from nnpy.loading import load_weights
 

@@ -15,6 +15,7 @@ from weakref import WeakSet
 import numpy as np
 
 from nnpy import tensors
+from nnpy.checks import path as checked_path
 from nnpy.files import write_whole
 from nnpy.loading import FORMAT, KEY, SLOT, make, reason
 from nnpy.locks import at_rest
@@ -25,7 +26,7 @@ from nnpy.structure import Structure, layer_paths, weight_names
 if TYPE_CHECKING:
     from nnpy.model import Model
 
-def save(model: Model, path: str | os.PathLike) -> Path:
+def save(model: Model, path: str | bytes | os.PathLike) -> Path:
     """``Model.save``. Raises TypeError for what JSON cannot hold (code: a subclass's ``call``, a function as schedule),
     ValueError for a model that is not built or a path that does not end in .safetensors, OSError for a full disk."""
     path = _checked(path)
@@ -106,7 +107,7 @@ def _contents(model: Model, done: str = "saved") -> tuple[dict[str, np.ndarray],
     return arrays, value
 
 
-def save_weights(model: Model, path: str | os.PathLike) -> Path:
+def save_weights(model: Model, path: str | bytes | os.PathLike) -> Path:
     """``Model.save_weights``."""
     path = _checked(path)
     model.structure  # noqa: B018  raises if not built
@@ -119,8 +120,8 @@ def _arrays(model: Model) -> dict[str, np.ndarray]:
         return {name: np.array(parameter.value) for parameter, name in weight_names(model).items()}
 
 
-def _checked(path: str | os.PathLike) -> Path:
-    path = Path(os.fsdecode(path))
+def _checked(path: str | bytes | os.PathLike) -> Path:
+    path = checked_path("save", "path", path)
     if path.suffix != ".safetensors":
         raise ValueError(f"expected a path that ends in .safetensors, got {str(path)!r}")
     return path
@@ -148,7 +149,7 @@ def noting(**notes: Any) -> Iterator[None]:
         _notes.reset(token)
 
 
-def noted(path: str | os.PathLike, name: str) -> Any:
+def noted(path: str | bytes | os.PathLike, name: str) -> Any:
     """The note of a file; None where there is no such file, or note."""
     try:
         with tensors.TensorFile(path) as file:

@@ -7,8 +7,10 @@ import subprocess
 import sys
 import threading
 
+import numpy as np
 import pytest
 
+import nnpy as nn
 import nnpy.files
 from nnpy.files import write_whole
 
@@ -187,3 +189,20 @@ def test_a_private_file_is_never_open_to_others(tmp_path):
 
     write_whole(path, look)
     assert modes == [0o600] and path.stat().st_mode & 0o777 == 0o600
+
+
+def test_paths_may_be_bytes(tmp_path):
+    x = np.ones((4, 3), "f4")
+    net = nn.Sequential([nn.Input((3,)), nn.Dense(3)])
+    net.compile("sgd", "mse")
+    names = "m.safetensors", "w.safetensors", "h", "b.safetensors"
+    model, weights, log, best = (os.fsencode(tmp_path / name) for name in names)
+    net.fit(x, x, verbose=0, callbacks=nn.ModelCheckpoint(best)).save(log)
+    assert net.save(model) == tmp_path / "m.safetensors" and net.save_weights(weights) == tmp_path / "w.safetensors"
+    for path in (model, best):
+        np.testing.assert_array_equal(nn.load_model(path).predict(x), net.predict(x))
+    net.load_weights(weights)
+    assert len(list(tmp_path.iterdir())) == 4
+    for name, use in (("load_model", nn.load_model), ("load_weights", net.load_weights), ("save", net.save)):
+        with pytest.raises(TypeError, match=f"{name}: expected path to be a path, got 3"):
+            use(3)

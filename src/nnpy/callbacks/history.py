@@ -48,7 +48,7 @@ class History(Callback):
     def to_dict(self) -> dict[str, Any]:
         return {"history": self.history, "epoch": self.epoch, "params": self.params}
 
-    def save(self, path: str | os.PathLike) -> Path:
+    def save(self, path: str | bytes | os.PathLike) -> Path:
         """Write it as JSON, whole or not at all (NaN as JSON's usual extension ``NaN``; NumPy's numbers and arrays as
         numbers and lists). Returns the path; raises OSError where that fails, TypeError for what JSON cannot say."""
         text = json.dumps(self.to_dict(), indent=1, default=_plain)

@@ -11,6 +11,7 @@ import numpy as np
 
 from nnpy.callbacks.base import Callback, Logs, say
 from nnpy.checks import flag, integer, real, shown
+from nnpy.checks import path as checked_path
 from nnpy.files import try_folder
 from nnpy.hints import advise
 
@@ -154,7 +155,7 @@ class ModelCheckpoint(Callback):
 
     def __init__(
         self,
-        filepath: str | os.PathLike,
+        filepath: str | bytes | os.PathLike,
         monitor: str = "val_loss",
         verbose: int = 0,
         save_best_only: bool = False,
@@ -165,9 +166,7 @@ class ModelCheckpoint(Callback):
     ):
         super().__init__()
         who = "ModelCheckpoint"
-        if not isinstance(filepath, str | os.PathLike):
-            raise TypeError(f"{who}: expected filepath to be a path, got {shown(filepath)}")
-        self.filepath = os.fspath(filepath)
+        self.filepath = str(checked_path(who, "filepath", filepath))
         if not self.filepath.endswith(".safetensors"):
             raise ValueError(f"{who}: expected a path that ends in .safetensors, got {self.filepath!r}")
         _check_pattern(who, self.filepath)
