@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -176,9 +177,11 @@ def fit_and_test(
 ) -> nn.History:
     """Train on (images, labels), and say how good the model is then."""
     start = time.perf_counter()
-    history = model.fit(
-        *data, batch_size=batch_size, epochs=epochs, validation_data=held, callbacks=stop_if_diverged(model)
-    )
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: complain(str(message))
+        history = model.fit(
+            *data, batch_size=batch_size, epochs=epochs, validation_data=held, callbacks=stop_if_diverged(model)
+        )
     refuse_diverged(model)
     seconds, trained = time.perf_counter() - start, epochs * len(data[1])
     say(f"trained for {seconds:.2f} s, {trained / seconds:,.0f} samples/s with validation")

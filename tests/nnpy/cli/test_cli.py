@@ -146,8 +146,10 @@ def test_a_training_that_diverges_writes_nothing(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"an earlier one")
     result = run(*QUICK[:2], "--epochs", "50", "--learning-rate", "1e30", cwd=tmp_path)
     assert result.returncode == 1
-    assert result.stderr.startswith("nnpy: the training diverged: the loss is not finite; nothing is saved;")
-    assert result.stderr.count("\n") == 1 and result.stdout.count("epoch ") <= 2
+    why, told = result.stderr.splitlines()
+    assert why.startswith("nnpy: Sequential 'sequential': the loss became ") and "is a learning rate (" in why
+    assert told.startswith("nnpy: the training diverged: the loss is not finite; nothing is saved;")
+    assert result.stdout.count("epoch ") <= 2
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
     assert (tmp_path / "model.safetensors").read_bytes() == b"an earlier one"
 
