@@ -22,6 +22,7 @@ from nnpy.hints import elsewhere, keyword, plain
 from nnpy.sealed import Sealed
 
 _classes: dict[str, dict[str, type[Configurable]]] = {}
+_modules: dict[tuple[str, str], dict[str, type[Configurable]]] = {}  # of one name, by where each is defined
 _plain: dict[str, dict[str, type[Configurable]]] = {}  # the same by ``plain`` names
 T = TypeVar("T", bound="Configurable")
 
@@ -52,6 +53,7 @@ class Configurable(Sealed):
         taken = ours and not cls.__module__.startswith("nnpy.")  # a user's Dense does not replace ours
         cls.key = f"{cls.__module__}.{cls.__name__}" if taken else cls.__name__
         known[cls.key] = cls
+        _modules.setdefault((cls.group, cls.key), {})[cls.__module__] = cls
         _plain.setdefault(cls.group, {})[plain(cls.key)] = cls
 
     def get_config(self) -> dict[str, Any]:
@@ -171,14 +173,22 @@ def custom_objects(classes: Mapping[str, type] | None) -> Iterator[None]:
 
 
 def _find_class(group: str, name: str, module: str) -> type[Configurable]:
+    """The class of a name: of those of several modules the one that was saved, or the only one there is."""
     short = name.rpartition(".")[2]
-    for found in (_custom.get().get(name), _custom.get().get(short), _classes.get(group, {}).get(name)):
+    for found in (_custom.get().get(name), _custom.get().get(short)):
         if found is not None and found.group == group:
             return found
+    known = _modules.get((group, name), {})
+    if module in known or len(known) == 1:
+        return known.get(module) or next(iter(known.values()))
     where = f" of the module {module!r}" if module else ""
+    instead = f"custom_objects={{{short!r}: {short}}}"
+    if known:
+        others = " and ".join(map(repr, sorted(known)))
+        raise UnknownClass(f"unknown {group} {name!r}{where}: {others} have one each; say which is meant: {instead}")
     raise UnknownClass(
         f"unknown {group or 'class'} {name!r}{where}: a class of your own must be defined (imported) before it is "
-        f"loaded, or given: custom_objects={{{short!r}: {short}}}"
+        f"loaded, or given: {instead}"
     )
 
 

@@ -227,8 +227,6 @@ def forgotten():
     """Classes that nobody has defined any more when a file is loaded."""
     from nnpy import registry
 
-    before = {group: dict(known) for group, known in registry._classes.items()}
-
     class Halved(nn.Layer):
         def __init__(self, factor=0.5):
             super().__init__()
@@ -245,11 +243,15 @@ def forgotten():
         def call(self, y_true, y_pred):
             return nn.ops.mean(y_true - y_pred, axis=-1)
 
-    yield {"Halved": Halved, "Cubed": Cubed, "Off": Off}, lambda: [
-        registry._classes[group].update(known) or registry._classes[group].pop(name, None)
-        for group, known in before.items()
-        for name in ("Halved", "Cubed", "Off")
-    ]
+    classes = {"Halved": Halved, "Cubed": Cubed, "Off": Off}
+
+    def forget():
+        for name, found in classes.items():
+            registry._classes[found.group].pop(name, None)
+            registry._modules.pop((found.group, name), None)
+
+    yield classes, forget
+    forget()
 
 
 def test_missing_losses_do_not_stop_predictions(forgotten, rng, tmp_path, said):
@@ -273,6 +275,35 @@ def test_missing_losses_do_not_stop_predictions(forgotten, rng, tmp_path, said):
     assert bits(again) == bits(net)
     other = small()
     other.load_weights(path)
+
+
+def made_in(module, factor):
+    """A layer class of one name, as another module defines it."""
+
+    def call(self, x):
+        return x * factor
+
+    return type("Clashing", (nn.Layer,), {"__module__": module, "call": call})
+
+
+def test_classes_of_one_name_in_two_modules(rng, tmp_path):
+    """Each file goes on with its own; one of a third module is told to choose."""
+    x = rng.normal(size=(4, 3)).astype("f4")
+    one, other = made_in("first", 2.0), made_in("second", 3.0)
+    paths = []
+    for number, cls in enumerate((one, other)):
+        net = nn.Sequential([nn.Input((3,)), cls()])
+        paths.append(net.save(tmp_path / f"{number}.safetensors"))
+        assert np.array_equal(nn.models.clone_model(net).predict(x), x * [2, 3][number])
+    for path, cls, factor in zip(paths, (one, other), (2, 3), strict=True):
+        again = nn.load_model(path)
+        assert type(again.layers[0]) is cls and np.array_equal(again.predict(x), x * factor)
+    again = made_in("first", 5.0)  # defined again, as in a notebook
+    assert type(nn.load_model(paths[0]).layers[0]) is again
+    edited(paths[0], lambda value: next(e for e in value["layers"] if "module" in e).update(module="third"))
+    with pytest.raises(ValueError, match=r"of the module 'third': 'first' and 'second' have one each; .*custom_obj"):
+        nn.load_model(paths[0])
+    assert type(nn.load_model(paths[0], custom_objects={"Clashing": other}).layers[0]) is other
 
 
 def test_missing_layers_are_told(forgotten, rng, tmp_path):
