@@ -375,9 +375,9 @@ def test_code_is_not_copied(rng):
 
 @pytest.fixture
 def small_files():
-    """As on a full disk: files cannot grow beyond 10,000 bytes."""
+    """As on a full disk: files cannot grow beyond 1,000,000 bytes, which what pytest writes is far from."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, before[1]))
     yield
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
@@ -385,13 +385,13 @@ def small_files():
 def test_a_full_disk_is_told_and_leaves_what_was_there(tmp_path, small_files):
     path = tmp_path / "net.safetensors"
     path.write_bytes(b"earlier")
-    net = nn.Sequential([nn.Input((100,)), nn.Dense(100)])
+    net = nn.Sequential([nn.Input((600,)), nn.Dense(600)])
     for save in (net.save, net.save_weights):
         with pytest.raises(OSError, match=r"^cannot write .*net.safetensors: File too large$") as error:
             save(path)
         assert error.value.errno == errno.EFBIG
     history = nn.History()
-    history.history["loss"] = [0.125] * 5000
+    history.history["loss"] = [0.125] * 200_000
     with pytest.raises(OSError, match=r"^History: cannot write .*h.json: File too large$"):
         history.save(tmp_path / "h.json")
     assert [p.name for p in tmp_path.iterdir()] == ["net.safetensors"] and path.read_bytes() == b"earlier"
