@@ -39,6 +39,12 @@ def _batches():
     x, result, state = normal(ROWS, 10), empty((ROWS, 10)), nncore.new_state(0)  # a batch of predictions
     state[SLOTS] = result.ctypes.data
     yield Case("scatter", dict(x=x, state=state, rows=ROWS, cols=10), lambda: np.copyto(result, x), keep=(result,))
+    for kernel, dtype in (("scatter_index", np.int32), ("scatter_truth", np.bool_)):
+        made, state = np.zeros((ROWS, 10), dtype), nncore.new_state(0)
+        given = x.astype(np.int32) if kernel == "scatter_index" else x
+        state[SLOTS] = made.ctypes.data
+        copy = lambda made=made, given=given: np.copyto(made, given, casting="unsafe")  # noqa: E731
+        yield Case(kernel, dict(x=given, state=state, rows=ROWS, cols=10), copy, keep=(made,))
     narrow, turned = normal(10, UNITS), empty((UNITS, 10))
     yield Case("transpose", dict(out=turned, x=narrow, rows=10, cols=UNITS), lambda: reference.transpose(narrow))
 
