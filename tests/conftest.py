@@ -1,6 +1,7 @@
 """Fixtures for all tests: every ISA that the CPU has, both dtypes, thread counts, random numbers."""
 
 import os
+import signal
 
 import numpy as np
 import pytest
@@ -17,6 +18,9 @@ except ModuleNotFoundError as error:
 
 import nncore
 from nncore import kernels
+
+# A job in the background of a script ignores Ctrl-C, and so would all tests of it, and the processes that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 THREADS = (1, 2, 3, 7)
 ISAS = [isa for isa in kernels.compiled() if isa == "native" or int(isa[1:]) <= x86_level()]

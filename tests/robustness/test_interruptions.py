@@ -3,6 +3,7 @@ and training goes on as if nothing had come."""
 
 import random
 import signal
+import sys
 import threading
 
 import numpy as np
@@ -31,9 +32,18 @@ def in_a_thread(function):
     return results[0]
 
 
-def test_interruptions(long, tmp_path):
+def test_interruptions(long, tmp_path, monkeypatch):
     rng, net, path = random.Random(0), network(), tmp_path / "net.safetensors"
-    came = []
+    came, printed, before = [], [], sys.unraisablehook
+
+    def note(unraisable):
+        """Outside of fit, evaluate and predict, Python prints one that comes while a weak reference's callback runs."""
+        if isinstance(unraisable.exc_value, KeyboardInterrupt):
+            printed.append(unraisable)
+        else:
+            before(unraisable)
+
+    monkeypatch.setattr(sys, "unraisablehook", note)
 
     def interrupt(*_):
         came.append(1)
@@ -51,7 +61,7 @@ def test_interruptions(long, tmp_path):
         net.train_on_batch(FEW, FEW)
 
     work()
-    before = signal.signal(signal.SIGALRM, interrupt)
+    handler = signal.signal(signal.SIGALRM, interrupt)
     try:
         for number in range(long(200, 3600)):
             lost = False
@@ -62,8 +72,9 @@ def test_interruptions(long, tmp_path):
                     lost = bool(came)
             except KeyboardInterrupt:
                 pass
-            assert len(came) == 1 and not lost, f"interruption {number} is lost"
+            assert len(came) == 1 and lost == bool(printed), f"interruption {number} is lost"
             came.clear()
+            printed.clear()
             assert not net.training.thread
             for kernel in net.get_weights():
                 assert len(np.unique(kernel)) == 1, f"interruption {number}: half a step"
@@ -71,7 +82,7 @@ def test_interruptions(long, tmp_path):
             assert np.isfinite(net.evaluate(FEW, FEW, verbose=0))
             assert nn.load_model(path).get_weights()[0].shape == (16, 16)
     finally:
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGALRM, handler)
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
     net.save(path)
     again = nn.load_model(path)

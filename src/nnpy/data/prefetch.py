@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import os
-import threading
-from collections import deque
+from _thread import start_new_thread
 from collections.abc import Iterable, Iterator
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -25,8 +25,8 @@ class _Ahead:
 
     def __iter__(self) -> Iterator[Any]:
         made = _Made(self._batches, self._most, seeds.in_use())
-        made.thread.start()
         try:
+            made.begin()
             yield from made
         finally:
             made.stop()
@@ -41,16 +41,24 @@ class _Ahead:
 
 
 class _Made:
-    """Batches that a thread has made, and their reader takes."""
+    """Batches that a thread has made, and their reader takes. Ctrl-C may come between any two lines of the reader: what
+    the two threads share are queues in C, which an exception leaves whole (a Condition may stay locked)."""
 
     def __init__(self, batches: Iterable[Any], most: int, source: seeds.Source):
-        self.batches, self.most, self.source = batches, most, source
-        self.ready: deque[tuple[Any, BaseException | None]] = deque()
-        self.changed = threading.Condition()
+        self.batches, self.source = batches, source
+        self.ready: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
+        self.places: SimpleQueue[None] = SimpleQueue()  # one for each batch that may be ready
+        self.ended: SimpleQueue[None] = SimpleQueue()
         self.process = os.getpid()
-        self.stopped = False
+        self.begun = self.stopped = False
         self.asking = True  # the thread is in the source
-        self.thread = threading.Thread(target=self.make, name="nnpy-prefetch", daemon=True)
+        for _ in range(most):
+            self.places.put(None)
+
+    def begin(self) -> None:
+        """Start the thread. Thread.start would wait for it, in a Condition."""
+        self.begun = True
+        start_new_thread(self.make, ())
 
     def make(self) -> None:
         try:
@@ -61,28 +69,24 @@ class _Made:
             self.put(_END, None)
         except BaseException as error:  # raised where the batch would have been
             self.put(_END, error)
+        finally:
+            self.ended.put(None)
 
     def put(self, item: Any, error: BaseException | None) -> bool:
         """Wait for a place; whether more are wanted."""
-        with self.changed:
-            self.asking = False
-            while len(self.ready) >= self.most and not self.stopped:
-                self.changed.wait()
-            if not self.stopped:
-                self.ready.append((item, error))
-                self.asking = item is not _END
-                self.changed.notify_all()
-            return not self.stopped
+        self.asking = False
+        self.places.get()
+        if not self.stopped:
+            self.asking = item is not _END
+            self.ready.put((item, error))
+        return not self.stopped
 
     def __iter__(self) -> Iterator[Any]:
         while True:
             if self.process != os.getpid():
                 raise RuntimeError("prefetch: expected to be read where it began; a forked process has no such thread")
-            with self.changed:
-                while not self.ready:
-                    self.changed.wait()
-                item, error = self.ready.popleft()
-                self.changed.notify_all()
+            item, error = self.ready.get()
+            self.places.put(None)
             if error is not None:
                 raise error
             if item is _END:
@@ -92,14 +96,12 @@ class _Made:
     def stop(self) -> None:
         """The reader wants no more. A thread that waits for a place ends now; one that waits for its source, a download
         perhaps, when that answers: nobody waits for it. In a forked process there is none."""
-        if self.process != os.getpid():
+        if self.process != os.getpid() or not self.begun:
             return
-        with self.changed:
-            self.stopped = True
-            self.changed.notify_all()
-            waits = not self.asking
-        if waits:
-            self.thread.join()
+        self.stopped = True
+        self.places.put(None)
+        if not self.asking:
+            self.ended.get()
 
 
 def _copied(item: Any) -> Any:
