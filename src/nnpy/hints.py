@@ -32,10 +32,8 @@ _INSTEAD = {
     "input_dim": "begin the model with nn.Input((n,))",
     "batch_input_shape": "begin the model with nn.Input(shape), without the batch",
     "batch_shape": "nn.Input(shape), without the batch",
-    "lr": "did you mean 'learning_rate'?",
-    "nb_epoch": "did you mean 'epochs'?",
-    "p": "did you mean 'rate'?",
 }
+_RENAMED = {"lr": "learning_rate", "nb_epoch": "epochs", "p": "rate"}
 # What Keras has and this version has not: names that are right, and near others that mean something else.
 _ELSEWHERE = frozenset(
     """mape msle rmse mean_absolute_percentage_error mean_squared_logarithmic_error
@@ -72,9 +70,13 @@ def meant(name: str, known: Iterable[str]) -> str:
 def keyword(owner: str, name: str, known: Iterable[str]) -> TypeError:
     """The error for a keyword that does not exist."""
     known = list(known)
-    instead = _INSTEAD.get(name)
-    usable = instead is not None and ("did you mean" not in instead or instead.split("'")[1] in known)
-    return TypeError(f"{owner}: unexpected argument {name!r}{f'; {instead}' if usable else meant(name, known)}")
+    if name in _INSTEAD:
+        hint = f"; {_INSTEAD[name]}"
+    elif _RENAMED.get(name) in known:
+        hint = f"; did you mean {_RENAMED[name]!r}?"
+    else:
+        hint = meant(name, known)
+    return TypeError(f"{owner}: unexpected argument {name!r}{hint}")
 
 
 def keywords(function: F) -> F:

@@ -19,7 +19,7 @@ import numpy as np
 
 from nnpy.checks import shown
 from nnpy.hints import elsewhere, keyword, plain
-from nnpy.sealed import Sealed
+from nnpy.sealed import Sealed, arguments_of
 
 _classes: dict[str, dict[str, type[Configurable]]] = {}
 _modules: dict[tuple[str, str], dict[str, type[Configurable]]] = {}  # of one name, by where each is defined
@@ -329,16 +329,11 @@ def refuse_arguments(cls: type, options: Iterable[str], passed_on: bool = False)
         return
     known = _accepted(cls)
     if passed_on:
-        known = set().union(*(_accepted(base) or _named(base) for base in cls.__mro__ if "__init__" in base.__dict__))
+        bases = [base for base in cls.__mro__ if "__init__" in base.__dict__]
+        known = set().union(*(_accepted(base) or arguments_of(base) for base in bases))
     for name in options:
         if known is not None and (passed_on or name not in known):
             raise keyword(cls.__name__, name, known)
-
-
-def _named(cls: type) -> set[str]:
-    """The keywords that a constructor names beside its ``**kwargs``."""
-    parameters = inspect.signature(cls.__init__).parameters.values()  # type: ignore[misc]
-    return {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)} - {"self"}
 
 
 @lru_cache(1024)

@@ -52,9 +52,8 @@ class Module(Configurable):
     _ran: bool  # its ``call`` has been through once
 
     def __new__(cls, *arguments, **options):
-        refuse_arguments(cls, options)
+        self = super().__new__(cls, *arguments, **options)
         # Set here, so that a subclass which forgets super().__init__() has a name and works all the same.
-        self = super().__new__(cls)
         state = self.__dict__
         state.update(name="", built=False, _own=[], _trainable=True, _first_call=None, _named=False, _found=[])
         state.update(_tied={}, _building=False, _ran=False)
