@@ -38,6 +38,7 @@ nnpy: training
 nnpy: insight matching summary
 nnpy: loading
 nnpy: saving
+nnpy: runs
 nnpy: callbacks model
 nnpy: sequential
 nnpy: models

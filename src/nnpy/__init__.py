@@ -19,6 +19,7 @@ from nnpy import (
     schedules,
 )
 from nnpy.callbacks import (
+    BackupAndRestore,
     Callback,
     CSVLogger,
     EarlyStopping,
@@ -115,7 +116,8 @@ __version__ = "0.1.0"
 __all__ = [
     "ELU", "SGD", "Activation", "ActivityRegularization", "Adagrad", "Adam", "AdamW", "Add", "AdviceWarning", "Average",
     "AveragePooling1D", "AveragePooling2D", "AveragePooling3D", "AvgPool1D", "AvgPool2D", "AvgPool3D",
-    "BatchNormalization", "CSVLogger", "Callback", "Concatenate", "Conv1D", "Conv2D", "Conv2DTranspose", "Conv3D",
+    "BackupAndRestore", "BatchNormalization", "CSVLogger", "Callback", "Concatenate", "Conv1D", "Conv2D",
+    "Conv2DTranspose", "Conv3D",
     "Cropping1D", "Cropping2D", "Cropping3D", "Dense", "DepthwiseConv2D", "Dropout", "EarlyStopping", "Flatten",
     "GlobalAveragePooling1D", "GlobalAveragePooling2D", "GlobalAveragePooling3D", "GlobalAvgPool1D", "GlobalAvgPool2D",
     "GlobalAvgPool3D", "GlobalMaxPool1D", "GlobalMaxPool2D", "GlobalMaxPool3D", "GlobalMaxPooling1D",

@@ -132,12 +132,13 @@ def told(error: OSError, what: str) -> OSError:
     return made
 
 
-def try_folder(folder: Path, what: str) -> None:
-    """Raises OSError, its text beginning with ``what``, if no file can be made in a folder; permission bits alone do
-    not tell. Training is the user's time, so this comes before it."""
+def make_folder(folder: Path, what: str) -> None:
+    """Make a folder if there is none. Raises OSError, its text beginning with ``what``, if no file can be made in it;
+    permission bits alone do not tell. Training is the user's time, so this comes before it."""
     import tempfile
 
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:

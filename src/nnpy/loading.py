@@ -31,7 +31,7 @@ SLOT = "/optimizer/"  # paths of weights do not begin with a slash, whatever a l
 _POSITION = ("number", "epoch", "update", "draw", "seed")
 
 
-class _File(TensorFile):
+class File(TensorFile):
     """An open file of a model, of weights, or a copy in memory. Raises FileNotFoundError, or ValueError for another
     kind of file."""
 
@@ -48,7 +48,7 @@ class _File(TensorFile):
             raise ValueError(
                 f"{self.path}: expected format {FORMAT}, got {self.value.get('format')!r}, of another version of nnpy"
             )
-        self.names = [name for name in self.entries if not name.startswith(SLOT)]
+        self.names = [name for name in self.entries if not name.startswith("/")]
         self.slots = [name for name in self.entries if name.startswith(SLOT)]
 
 
@@ -65,32 +65,32 @@ def load_model(
     the file, for one that is damaged, has a layer that nobody defined, or holds weights alone.
     """
     source = checked_path("load_model", "path", path)
-    with registry.custom_objects(custom_objects), _File(source) as file:
+    with registry.custom_objects(custom_objects), File(source) as file:
         return _load(file, flag("load_model", "compile", compile))
 
 
 def from_bytes(content: bytes) -> Model:
     """The model of ``to_bytes``."""
-    with _File(content) as file:
+    with File(content) as file:
         return _load(file, True)
 
 
-def _load(file: _File, compile: bool) -> Model:
+def _load(file: File, compile: bool) -> Model:
     value = file.value
     if value is None or "layers" not in value:
         raise ValueError(f"{file.path}: holds weights alone, no model: build the model and call load_weights(path)")
-    with _naming(file, "make"):
+    with naming(file, "make"):
         model = make(value, (file.entries[name].shape for name in file.names))
         if model.dtype not in ("float32", "float64"):
             raise ValueError(f"expected dtype 'float32' or 'float64', got {model.dtype!r}")
         for name in file.entries:
             file.check(name)
-    names = _matched(model, file)
-    with _naming(file, "make"):
+    names = matched(model, file)
+    with naming(file, "make"):
         for weight, name in names.items():
             weight.value = file.read(name).astype(model.dtype, copy=False)
-        _freeze(value["frozen"], model, names)
-    with _naming(file, "compile"), seeds.kept():
+        freeze(value["frozen"], model, names)
+    with naming(file, "compile"), seeds.kept():
         if compile and value["settings"] is not None:
             try:
                 settings = Settings.from_json(value["settings"])
@@ -98,12 +98,12 @@ def _load(file: _File, compile: bool) -> Model:
                 advise(f"{file.path}: the model is not compiled: {error}")
                 return model
             model._set(settings)
-            _set_compiled(model, file, names)
+            set_compiled(model, file, names)
     return model
 
 
 @contextmanager
-def _naming(file: _File, what: str) -> Iterator[None]:
+def naming(file: File, what: str) -> Iterator[None]:
     """Whatever a file's content leads to is an error that names the file."""
     try:
         yield
@@ -135,7 +135,7 @@ def make(value: dict[str, Any], shapes: Iterable[tuple[int, ...]]) -> Model:
     return model
 
 
-def _freeze(frozen: dict[str, list[str]], model: Model, names: dict[Parameter, str]) -> None:
+def freeze(frozen: dict[str, list[str]], model: Model, names: dict[Parameter, str]) -> None:
     """Which layers and weights were trainable, also those of layers that are not in the file by themselves."""
     layers, weights = set(frozen["layers"]), set(frozen["weights"])
     for layer, path in layer_paths(model).items():
@@ -144,7 +144,7 @@ def _freeze(frozen: dict[str, list[str]], model: Model, names: dict[Parameter, s
         weight.trainable = name not in weights
 
 
-def _set_compiled(model: Model, file: _File, names: dict[Parameter, str]) -> None:
+def set_compiled(model: Model, file: File, names: dict[Parameter, str]) -> None:
     """Where training stands. What was trainable when the model was compiled is what its optimizer's state is of."""
     value = file.value
     assert value is not None
@@ -163,7 +163,7 @@ def _set_compiled(model: Model, file: _File, names: dict[Parameter, str]) -> Non
     model.training.set_position(position)
 
 
-def _read_slots(model: Model, file: _File, names: dict[Parameter, str]) -> None:
+def _read_slots(model: Model, file: File, names: dict[Parameter, str]) -> None:
     engine = model.engine
     store, slots = engine.claim(), engine.optimizer_slots()
     places = {f"{SLOT}{slot}/{names[w]}": (slot, w) for slot in slots for w in names if engine.trainable[w]}
@@ -180,7 +180,7 @@ def load_weights(model: Model, path: str | bytes | os.PathLike) -> None:
     """``Model.load_weights``. Weights are found by the names that the user gave their layers, else by their places in
     the graph (``matching``); a warning names those that were found by position alone."""
     model.structure  # noqa: B018  raises if not built
-    with _File(checked_path("load_weights", "path", path)) as file:
+    with File(checked_path("load_weights", "path", path)) as file:
         names = _sources(model, file)
         values = [file.read(name) for name in names.values()]  # all of them, before anything changes
     with at_rest(names):
@@ -191,14 +191,14 @@ def load_weights(model: Model, path: str | bytes | os.PathLike) -> None:
                 parameter.assign(value)
 
 
-def _sources(model: Model, file: _File) -> dict[Parameter, str]:
+def _sources(model: Model, file: File) -> dict[Parameter, str]:
     """The weights and their names in a file of another model. ValueError where it does not fit, or in several ways."""
     mine, theirs = signatures(model), (file.value or {}).get("structure")
     if theirs is None:
-        names = _matched(model, file)
+        names = matched(model, file)
         _warn_of_position(model, file, list(mine))
         return names
-    with _naming(file, "read the structure of"):
+    with naming(file, "read the structure of"):
         theirs = {name: Signature(*map(str, parts)) for name, parts in theirs.items()}
     names = weight_names(model)
     if theirs != mine and len(names) == len(file.names):
@@ -211,16 +211,16 @@ def _sources(model: Model, file: _File) -> dict[Parameter, str]:
             ) from error
         _warn_of_position(model, file, placed)
         return _fitting(model, file, {weight: found[name] for weight, name in names.items()})
-    return _matched(model, file)
+    return matched(model, file)
 
 
-def _warn_of_position(model: Model, file: _File, names: list[str]) -> None:
+def _warn_of_position(model: Model, file: File, names: list[str]) -> None:
     if names:
         shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
         advise(f"{file.path}: {model}: matched by position alone, as the layers have no names of their own: {shown}")
 
 
-def _matched(model: Model, file: _File) -> dict[Parameter, str]:
+def matched(model: Model, file: File) -> dict[Parameter, str]:
     """The weights and their names in the file. ValueError where names or shapes do not fit."""
     names = weight_names(model)
     if set(names.values()) != set(file.names):
@@ -228,7 +228,7 @@ def _matched(model: Model, file: _File) -> dict[Parameter, str]:
     return _fitting(model, file, names)
 
 
-def _fitting(model: Model, file: _File, names: dict[Parameter, str]) -> dict[Parameter, str]:
+def _fitting(model: Model, file: File, names: dict[Parameter, str]) -> dict[Parameter, str]:
     for parameter, name in names.items():
         if file.entries[name].shape != parameter.shape:
             raise ValueError(
@@ -238,7 +238,7 @@ def _fitting(model: Model, file: _File, names: dict[Parameter, str]) -> dict[Par
     return names
 
 
-def _refuse(model: Model, file: _File, names: list[str]) -> None:
+def _refuse(model: Model, file: File, names: list[str]) -> None:
     missing = [name for name in names if name not in file.names]
     unknown = [name for name in file.names if name not in names]
     parts = [

@@ -212,6 +212,8 @@ class Model(Network):
         validation_steps: int | None = None,
         validation_batch_size: int | None = None,
         validation_freq: int | Iterable[int] = 1,
+        *,
+        resume: str | bytes | os.PathLike | None = None,
     ) -> History:
         """Train for ``epochs - initial_epoch`` epochs; returns the History.
 
@@ -219,12 +221,18 @@ class Model(Network):
         outputs: a list or dict), of any real dtype; read where they are, never changed. Or ``x`` alone: an iterable of
         batches ``(x, y)`` or ``(x, y, sample_weight)``. ``batch_size``: 32 if None; a last, smaller one is a step too.
         ``validation_split``: this last part of the samples is held out. ``shuffle``: a new order every epoch, from the
-        seed. ``steps_per_epoch``: an epoch ends after so many, and the next goes on through the data from there. All
-        data is checked before work starts: TypeError or ValueError names what was expected and what came. Ctrl-C raises
-        KeyboardInterrupt within about 0.1 s (or one step); the model stays usable, ``model.history`` is what there was.
+        seed. ``steps_per_epoch``: an epoch ends after so many, and the next goes on through the data from there.
+        ``resume``: a file of ``BackupAndRestore``, whose run goes on, bit for bit. All data is checked before work
+        starts: TypeError or ValueError names what was expected and what came. Ctrl-C raises KeyboardInterrupt within
+        about 0.1 s (or one step); the model stays usable, ``model.history`` is what there was.
         """
         from nnpy.training.loop import fit
 
+        if resume is not None:
+            from nnpy.callbacks.backup import Resume
+            from nnpy.callbacks.base import as_list
+
+            callbacks = [Resume(resume), *as_list(callbacks)]
         return fit(
             self, x, y, batch_size=batch_size, epochs=epochs, verbose=verbose, callbacks=callbacks,
             validation_split=validation_split, validation_data=validation_data, shuffle=shuffle,

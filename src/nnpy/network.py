@@ -269,7 +269,7 @@ class Network(Layer):
 
     def restore(self, value: dict[str, Any]) -> None:
         if value.get("shapes") is not None and not self.built:
-            self.build(_as_shapes(value["shapes"]))
+            self.build(as_shapes(value["shapes"]))
         if self.seed is None and value.get("seed") is not None:
             self.seed = seeds.checked(str(self), value["seed"])
             self._source = seeds.Source(self.seed)
@@ -296,9 +296,9 @@ def _masked(tensor: Tensor, mask: Tensor | None) -> Tensor:
     return view
 
 
-def _as_shapes(value: Any) -> Any:
+def as_shapes(value: Any) -> Any:
     """Shapes from JSON: a list of numbers is one."""
     if isinstance(value, Mapping):
-        return {key: _as_shapes(item) for key, item in value.items()}
+        return {key: as_shapes(item) for key, item in value.items()}
     several = bool(value) and isinstance(value[0], list)
     return [tuple(shape) for shape in value] if several else tuple(value)

@@ -26,13 +26,14 @@ from nnpy.structure import Structure, layer_paths, weight_names
 if TYPE_CHECKING:
     from nnpy.model import Model
 
+
 def save(model: Model, path: str | bytes | os.PathLike) -> Path:
     """``Model.save``. Raises TypeError for what JSON cannot hold (code: a subclass's ``call``, a function as schedule),
     ValueError for a model that is not built or a path that does not end in .safetensors, OSError for a full disk."""
     path = _checked(path)
     model.structure  # noqa: B018  raises if not built
     arrays, value = _contents(model)
-    return _write(path, arrays, {**value, "structure": signatures(model)})
+    return write(path, arrays, {**value, "structure": signatures(model)})
 
 
 def to_bytes(model: Model) -> bytes:
@@ -81,9 +82,16 @@ def _prove(model: Model, value: dict[str, Any]) -> None:
 def _contents(model: Model, done: str = "saved") -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Arrays by name, and what goes with them as JSON values."""
     value = describe(model, done)
+    arrays, state = state_of(model)
+    return arrays, {**value, **state}
+
+
+def state_of(model: Model) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Weights and the optimizer's slots by name, and as JSON values what was trainable, and where training stands."""
     engine = model.engine if model.built and model.compiled else None
     if engine is not None and engine.has_slots:
         engine.claim()  # which may take a lock that comes before that of runs
+    value: dict[str, Any] = {}
     with at_rest(model.weights):  # all of one step, while another thread trains
         arrays = _arrays(model)
         paths, names = layer_paths(model), weight_names(model)
@@ -111,7 +119,7 @@ def save_weights(model: Model, path: str | bytes | os.PathLike) -> Path:
     """``Model.save_weights``."""
     path = _checked(path)
     model.structure  # noqa: B018  raises if not built
-    return _write(path, _arrays(model), {"structure": signatures(model)})
+    return write(path, _arrays(model), {"structure": signatures(model)})
 
 
 def _arrays(model: Model) -> dict[str, np.ndarray]:
@@ -127,7 +135,7 @@ def _checked(path: str | bytes | os.PathLike) -> Path:
     return path
 
 
-def _write(path: Path, arrays: dict[str, np.ndarray], value: dict[str, Any]) -> Path:
+def write(path: Path, arrays: dict[str, np.ndarray], value: dict[str, Any]) -> Path:
     metadata = _metadata(value)
     return write_whole(path, lambda file: tensors.write(file, arrays, metadata))
 

@@ -1,6 +1,11 @@
 """What goes on from a file, or from a copy, has the bits of what never stopped, however the graph was made."""
 
 import copy
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -55,3 +60,13 @@ def test_the_same_bits(make, way, tmp_path):
     assert again.history.history == model.history.history
     for one, other in zip(model.get_weights(), again.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_run_that_is_killed_again_and_again(long, tmp_path):
+    kills = long(200, 1000)
+    script = Path(__file__).with_name("killed_runs.py")
+    done = subprocess.run([sys.executable, script, tmp_path, str(kills)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    counts = json.loads(done.stdout)
+    assert counts["killed"] >= kills and counts["same"] > 5 and counts["resumed"] > kills / 4

@@ -79,6 +79,10 @@ class Callback(Sealed):
         """Go on from what ``get_state`` gave; called after ``on_train_begin``, and in the middle of an epoch also after
         its ``on_epoch_begin``."""
 
+    def before_fit(self) -> None:
+        """Before a run, whose data and settings are known to be right, in ``self.params``: the weights may be changed
+        here, and ``model.training`` put where another run stood, for this one to go on from there."""
+
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """Before the first epoch."""
 

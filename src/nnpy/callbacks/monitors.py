@@ -12,7 +12,7 @@ import numpy as np
 from nnpy.callbacks.base import Callback, Logs, say
 from nnpy.checks import flag, integer, real, shown
 from nnpy.checks import path as checked_path
-from nnpy.files import try_folder
+from nnpy.files import make_folder
 from nnpy.hints import advise
 
 
@@ -202,9 +202,7 @@ class ModelCheckpoint(Callback):
             self._go_on()
         folder, what = Path(self.filepath).parent, f"ModelCheckpoint: cannot write {self.filepath}"
         if "{" not in str(folder):
-            if not folder.is_dir():
-                raise FileNotFoundError(f"{what}: there is no folder {folder}")
-            try_folder(folder, what)
+            make_folder(folder, what)
         if not self.save_weights_only:
             try:
                 describe(self.model)
@@ -259,6 +257,7 @@ class ModelCheckpoint(Callback):
             raise ValueError(
                 f"ModelCheckpoint: expected names among {known} in {self.filepath!r}, got {error}"
             ) from None
+        Path(path).parent.mkdir(parents=True, exist_ok=True)  # names from the logs may stand in it
         best = {"monitor": self.monitor, "best": None if self.best is None else float(self.best)}
         with noting(**({"checkpoint": best} if self.save_best_only else {})):
             (self.model.save_weights if self.save_weights_only else self.model.save)(path)

@@ -15,7 +15,7 @@ import nnpy as nn
 from nnpy.callbacks.base import say
 from nnpy.cli import classifiers
 from nnpy.cli.console import INTERRUPTED, check_core, complain, terminations
-from nnpy.files import told, try_folder
+from nnpy.files import make_folder
 
 Pair = tuple[Any, np.ndarray]
 EPOCHS = {"mlp": 25, "cnn": 10}
@@ -234,11 +234,7 @@ def prepare_output(folder: Path) -> None:
     """Make the folder and write to it once: who trains must be able to save."""
     what = f"cannot write to {folder}"
     try:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise told(error, what) from error
-        try_folder(folder, what)
+        make_folder(folder, what)
     except OSError as error:
         raise click.BadParameter(str(error), param_hint="'--output'") from error
 

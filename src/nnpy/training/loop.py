@@ -72,9 +72,10 @@ def fit(
     params = {
         "epochs": plan.epochs, "steps": plan.steps, "batch_size": plan.batch if data.stream is None else None,
         "samples": None if data.samples is None else data.samples.count, "seed": model.settings.seed,
-        "verbose": plan.shown,
+        "shuffle": plan.shuffle, "verbose": plan.shown,
     }  # fmt: skip
     calls = CallbackList([*as_list(callbacks), history, progress], model, params)
+    calls.call("before_fit")
     if model._engine is not None:
         model._engine.tell_changes()
     _check_schedule(model, plan)
@@ -167,8 +168,7 @@ def _stream(model: Model, plan: Plan, x: Any, y: Any, sample_weight: Any, valida
         x = _InOrder(x)
     if not plan.limited:
         return Data(stream=x)
-    seen = model.training.taken if model.training.resumed and not hasattr(x, "__next__") else 0
-    return Data(stream=itertools.islice(_forever(x, model.training), seen, None))
+    return Data(stream=_forever(x, model.training))
 
 
 class _InOrder:
@@ -209,6 +209,9 @@ def _epochs(model: Model, plan: Plan, data: Data, calls: CallbackList, progress:
     """The epochs that are left; the values of the last."""
     training, watch = model.training, Watch(model)
     logs: dict[str, float] = {}
+    if not training.begun and (training.ended or training.number >= plan.epochs):  # what this run goes on from is over
+        training.resume()
+        return logs
     while training.number < plan.epochs:
         number = training.number
         if not training.begun:
@@ -249,7 +252,7 @@ def _array_epoch(
         training.totals = np.zeros_like(engine.totals["train"])
     rates = Rates(engine.settings.optimizer, training.update + steps - training.batch)
     count, first, logs = 0, training.batch, engine.logs("train", training.totals)
-    while training.batch < steps and not (training.batch > first and training.stop):
+    while training.batch < steps and not (training.stop and (training.batch > first or training.ended)):
         if training.row == samples.count:
             training.end_pass()
         if calls.every_batch:
@@ -266,9 +269,9 @@ def _array_epoch(
         watch.end(stretch._replace(steps=done), logs["loss"])
         if training.row == samples.count:
             training.end_pass()
-        calls.call("on_progress", training.batch - 1, logs)
         if calls.every_batch:
             calls.call("on_train_batch_end", training.batch - 1, logs)
+        calls.call("on_progress", training.batch - 1, logs)
     return logs, count
 
 
@@ -279,7 +282,7 @@ def _stream_epoch(
     samples."""
     training, count = model.training, 0
     logs = {} if training.totals is None else model.engine.logs("train", training.totals)
-    if plan.limited and training.batch == plan.steps:
+    if training.ended or (plan.limited and training.batch == plan.steps):
         return logs, count
     if not plan.limited and not hasattr(stream, "__next__"):
         stream = adapt.in_pass(stream, training.epoch, training.seed)
@@ -295,8 +298,8 @@ def _stream_epoch(
         count += samples.count
         logs = model.engine.logs("train", training.totals)
         watch.end(stretch, logs["loss"])
-        calls.call("on_progress", training.batch - 1, logs)
         calls.call("on_train_batch_end", training.batch - 1, logs)
+        calls.call("on_progress", training.batch - 1, logs)
         if training.stop or (plan.limited and training.batch == plan.steps):
             break
     return logs, count
@@ -359,11 +362,16 @@ def _validation_data(model: Model, data: Any, steps: int | None) -> Any:
 
 
 def _forever(stream: Any, training: Training) -> Iterator[Any]:
-    """The batches again and again, where the iterable allows it: steps_per_epoch says where an epoch ends."""
+    """The batches again and again, where the iterable allows it: steps_per_epoch says where an epoch ends. Without
+    those that a run which this one goes on from has seen."""
+    seen = 0 if hasattr(stream, "__next__") else training.taken
     for number in itertools.count(training.first_pass):
         empty = True
         for item in adapt.in_pass(stream, number, training.seed):
             empty = False
-            yield item
+            if seen:
+                seen -= 1
+            else:
+                yield item
         if empty or hasattr(stream, "__next__"):
             return

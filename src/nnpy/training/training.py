@@ -33,17 +33,18 @@ class Training:
     under way. ``taken``: batches of an iterable since its first, which was of the pass ``first_pass``. ``draw``: how
     often random streams were drawn from, under ``seed``. ``update``: steps of the optimizer. ``number``: the epoch as
     ``fit`` and its callbacks count, ``batch``: its steps so far, ``totals``: their accumulators. ``history``: of the
-    last ``fit``, or None. ``stop``: the epoch under way is the last.
+    last ``fit``, or None. ``stop``: the epoch under way is the last; ``ended``: it was, before this run went on.
     """
 
     def __init__(self) -> None:
         self.thread = 0  # that is in fit
-        self.stop = False
+        self.stop = self.ended = False
         self.history: History | None = None
         self.callbacks: CallbackList | None = None
         self.number = self.batch = self.taken = self.first_pass = 0
         self.begun = False  # the hooks of the epoch's beginning were called
         self.totals: np.ndarray | None = None
+        self.began: dict[str, Any] = {}  # the optimizer's settings when a run that is written down began
         self._resumed: dict[str, Any] | None = None  # states of callbacks to go on with
         self._order: tuple[Any, np.ndarray | None] = (None, None)
         self.reset(0)
@@ -71,12 +72,13 @@ class Training:
                 self.first_pass = self.epoch
             elif first not in (0, self.number):
                 raise ValueError(f"{who}: expected initial_epoch={self.number}, where training stands, got {first}")
-            self.callbacks, self.history, self.stop = callbacks, history, False
+            self.ended = self.stop and self._resumed is not None
+            self.callbacks, self.history, self.stop = callbacks, history, self.ended
             with interrupts.kept():
                 yield
         finally:
             self.thread = 0
-            self._resumed = None
+            self.ended, self._resumed = False, None
 
     def resume(self) -> None:
         """Give the callbacks what they knew, if this run goes on from a restored state. After the hooks that begin what
@@ -125,6 +127,7 @@ class Training:
         """
         arrays: dict[str, np.ndarray] = {}
         values: dict[str, Any] = {name: int(getattr(self, name)) for name in _COUNTERS}
+        values["stop"] = bool(self.stop)
         values["totals"] = _taken_out(self.totals, "totals", arrays)
         states = self._resumed if self._resumed is not None else self.callbacks.get_state() if self.callbacks else {}
         values["callbacks"] = _taken_out(states, "callbacks", arrays)
@@ -134,19 +137,24 @@ class Training:
         """Stand where ``state()`` was taken: the next ``fit``, on the same data with the same arguments (``epochs``: of
         the whole run), goes on from there. RuntimeError while ``fit`` runs, ValueError for what is no such state.
         """
+        counters, self.totals, self._resumed, self.stop = self.check(state)
+        for name, value in counters.items():
+            setattr(self, name, value)
+
+    def check(self, state: State) -> tuple[dict[str, int], Any, dict[str, Any], bool]:
+        """What ``restore`` would stand on: counters, accumulators, states of callbacks, ``stop``. Raises as it does."""
         if self.thread:
             raise RuntimeError("restore: expected no fit to be running")
         try:
             values, arrays = state
             counters = {name: int(values[name]) for name in _COUNTERS}
             totals, states = _put_back(values["totals"], arrays), _put_back(values["callbacks"], arrays)
+            stop = bool(values["stop"])
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"restore: expected what state() gave, lacking or wrong is {error}") from error
         if bad := [name for name, value in counters.items() if value < 0]:
             raise ValueError(f"restore: expected {bad[0]} >= 0, got {counters[bad[0]]}")
-        for name, value in counters.items():
-            setattr(self, name, value)
-        self.totals, self._resumed = totals, states
+        return counters, totals, states, stop
 
     def position(self) -> dict[str, int]:
         """Where it stands, for files of models: a pass under way is over for who goes on from the file."""

@@ -219,7 +219,9 @@ def test_history(rng, tmp_path):
     net = regression()
     history = net.fit(rng.normal(size=(40, 5)), np.zeros((40, 2)), epochs=3, batch_size=16, verbose=0)
     assert history is net.history and history.epoch == [0, 1, 2]
-    assert history.params == {"epochs": 3, "steps": 3, "batch_size": 16, "samples": 40, "seed": 77, "verbose": 0}
+    assert history.params == {
+        "epochs": 3, "steps": 3, "batch_size": 16, "samples": 40, "seed": 77, "shuffle": True, "verbose": 0
+    }  # fmt: skip
     assert history.save(tmp_path / "history.json") == tmp_path / "history.json"
     assert json.loads((tmp_path / "history.json").read_text()) == history.to_dict()
     assert [path.name for path in tmp_path.iterdir()] == ["history.json"]

@@ -329,10 +329,11 @@ def test_tensors_and_arrays(rng):
     np.testing.assert_allclose(value(y, {given: numbers}), numbers @ kernel + bias, rtol=1e-5, atol=1e-5)
 
 
-def test_checkpoint_without_a_folder_is_refused_before_training(tmp_path):
+def test_checkpoint_in_what_cannot_be_a_folder_is_refused_before_training(tmp_path):
     net = trained()
     before = net.get_weights()
-    with pytest.raises(FileNotFoundError, match="there is no folder"):
+    (tmp_path / "missing").write_text("a file")
+    with pytest.raises(OSError, match=r"ModelCheckpoint: cannot write .*a.safetensors"):
         net.fit(X, Y, callbacks=nn.ModelCheckpoint(tmp_path / "missing" / "a.safetensors"), verbose=0)
     assert all(np.array_equal(a, b) for a, b in zip(before, net.get_weights(), strict=True))
 
