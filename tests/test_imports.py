@@ -25,7 +25,7 @@ nncore: encoding ops costs products jit jit_cache
 nncore: reference reference_arrays reference_images reference_steps
 nncore
 nnpy: config checks files hints interrupts locks sealed tensors
-nnpy: graph registry restoring seeds schedules
+nnpy: graph plots registry restoring seeds schedules
 nnpy: tree parameters
 nnpy: ops
 nnpy: compiler

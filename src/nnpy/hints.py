@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 import sys
 import warnings
@@ -17,6 +18,14 @@ class AdviceWarning(UserWarning):
 
     ``warnings.simplefilter("ignore", nn.AdviceWarning)`` silences it, ``"error"`` makes errors of it.
     """
+
+
+def optional(module: str, package: str, extra: str, who: str) -> Any:
+    """A module of a package that is no dependency. ModuleNotFoundError that says how to get it, where it is missing."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f'{who} needs {package}; pip install "nnpy-cpu[{extra}]"', name=error.name) from error
 
 
 def advise(text: str) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import nnpy as nn
-from nnpy.training.progress import WIDTH, epoch_line
+from nnpy.training.values import WIDTH, epoch_line
 
 X, Y = np.ones((60, 4), "f4"), np.ones((60, 2), "f4")
 
@@ -113,7 +113,7 @@ def test_logs_may_hold_what_is_no_number(tmp_path, capsys):
 def test_the_line_of_an_epoch_fits_eighty_columns(metrics):
     names = ["loss", "accuracy", *(f"metric_{number}" for number in range(5))][:metrics]
     logs = {f"{before}{name}": 0.123456 for before in ("", "val_") for name in names}
-    text = epoch_line(24, 25, logs, 1.23, 45000)
+    text = epoch_line(24, 25, logs, 1.23, 45000, 1400)
     assert text.startswith("epoch 25/25  ") and all(len(line) <= WIDTH for line in text.split("\n"))
     assert all(f" {name} 0.1235" in text for name in logs)
     assert (len(text.split("\n")) == 1) == (metrics <= 2)

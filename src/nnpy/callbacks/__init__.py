@@ -6,6 +6,9 @@ from nnpy.callbacks.history import History
 from nnpy.callbacks.logs import CSVLogger, TerminateOnNaN
 from nnpy.callbacks.monitors import EarlyStopping, ModelCheckpoint
 from nnpy.callbacks.rates import LearningRateScheduler
+from nnpy.callbacks.tensorboard import TensorBoard
+from nnpy.callbacks.timer import Timer
+from nnpy.training.progress import ProgbarLogger
 
 __all__ = [
     "BackupAndRestore",
@@ -16,7 +19,10 @@ __all__ = [
     "LambdaCallback",
     "LearningRateScheduler",
     "ModelCheckpoint",
+    "ProgbarLogger",
+    "TensorBoard",
     "TerminateOnNaN",
+    "Timer",
 ]
 
 

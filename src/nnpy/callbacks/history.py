@@ -54,6 +54,23 @@ class History(Callback):
         text = json.dumps(self.to_dict(), indent=1, default=_plain)
         return write_whole(path, lambda file: file.write(text.encode() + b"\n"), "History")
 
+    def plot(self, path: str | bytes | os.PathLike | None = None) -> Any:
+        """The curves of all values, training against validation, the best epoch marked: a figure of matplotlib, which
+        a notebook shows. ``path``: also written there (PNG, PDF, SVG by its ending).
+
+        The best epoch is that of the smallest ``val_loss``, or ``loss``. Raises ValueError if there is no epoch,
+        ModuleNotFoundError without matplotlib.
+        """
+        from nnpy import plots
+
+        if not self.epoch or not self.history:
+            raise ValueError("History: plot: expected at least one epoch, there is none")
+        name = next((name for name in ("val_loss", "loss") if len(self.history.get(name, ())) == len(self.epoch)), None)
+        best = None
+        if name is not None and np.isfinite(self.history[name]).any():
+            best = (self.epoch[int(np.nanargmin(self.history[name]))], f"best {name}")
+        return plots.finish(plots.curves(self.history, self.epoch, best), path)
+
     def __getstate__(self) -> dict[str, Any]:
         """Copies hold the numbers, not the model."""
         return {**vars(self), "model": None}

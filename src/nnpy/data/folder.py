@@ -17,6 +17,7 @@ from nnpy import checks, seeds
 from nnpy.checks import flag, integer, shown
 from nnpy.data.archives import Archive, told_of
 from nnpy.data.images import Images
+from nnpy.hints import optional
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
@@ -237,10 +238,7 @@ def _of_bytes(image: Any) -> Any:
 
 
 def _pillow() -> Any:
-    try:
-        from PIL import Image
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            'ImageFolder: reading image files needs Pillow; pip install "nnpy-cpu[images]"', name=error.name
-        ) from error
+    optional("PIL", "Pillow", "images", "ImageFolder: reading image files")
+    from PIL import Image
+
     return Image

@@ -14,8 +14,9 @@ from nnpy.data import inputs as adapt
 from nnpy.data.images import Images
 from nnpy.hints import advise
 from nnpy.locks import making
-from nnpy.training.progress import check_verbose, format_logs
+from nnpy.training.progress import check_verbose
 from nnpy.training.samples import Samples, batches, prepare, prepare_inputs
+from nnpy.training.values import format_logs
 
 if TYPE_CHECKING:
     from nnpy.model import Model

@@ -17,7 +17,7 @@ from nnpy.data import inputs as adapt
 from nnpy.hints import advise
 from nnpy.training.binding import Rates
 from nnpy.training.evaluation import BATCH, evaluate_data, limit, ran_out, refuse_batch_size, validation
-from nnpy.training.progress import Progress, check_verbose
+from nnpy.training.progress import ProgbarLogger, check_verbose
 from nnpy.training.samples import Samples, batches, prepare
 from nnpy.training.watch import Stretch, Watch
 
@@ -68,13 +68,15 @@ def fit(
     _check_validation(plan, data.held)
     if isinstance(data.held, Samples):
         limit(plan.validation_steps, data.held.count, plan.validation_batch, "validation_steps")
-    history, progress, training = History(), Progress(plan.shown), model.training
+    given, history, training = as_list(callbacks), History(), model.training
+    shows = [callback for callback in given if isinstance(callback, ProgbarLogger)]
+    progress = shows[0] if shows else ProgbarLogger(plan.shown)
     params = {
         "epochs": plan.epochs, "steps": plan.steps, "batch_size": plan.batch if data.stream is None else None,
         "samples": None if data.samples is None else data.samples.count, "seed": model.settings.seed,
         "shuffle": plan.shuffle, "verbose": plan.shown,
     }  # fmt: skip
-    calls = CallbackList([*as_list(callbacks), history, progress], model, params)
+    calls = CallbackList([*given, history, *([] if shows else [progress])], model, params)
     calls.call("before_fit")
     if model._engine is not None:
         model._engine.tell_changes()
@@ -205,7 +207,7 @@ def _arrays(model: Model, plan: Plan, x: Any, y: Any, sample_weight: Any, valida
     return data
 
 
-def _epochs(model: Model, plan: Plan, data: Data, calls: CallbackList, progress: Progress) -> dict[str, float]:
+def _epochs(model: Model, plan: Plan, data: Data, calls: CallbackList, progress: ProgbarLogger) -> dict[str, float]:
     """The epochs that are left; the values of the last."""
     training, watch = model.training, Watch(model)
     logs: dict[str, float] = {}
@@ -220,7 +222,7 @@ def _epochs(model: Model, plan: Plan, data: Data, calls: CallbackList, progress:
         training.begun = True
         calls.call("on_epoch_begin", number, None)
         training.resume()
-        start = time.perf_counter()
+        start, first = time.perf_counter(), training.batch
         if data.samples is not None:
             logs, count = _array_epoch(model, plan, data.samples, calls, watch)
         else:
@@ -228,7 +230,7 @@ def _epochs(model: Model, plan: Plan, data: Data, calls: CallbackList, progress:
             if not _had_some(training, plan):
                 break
             training.end_pass()
-        progress.trained(time.perf_counter() - start, count)
+        progress.trained(time.perf_counter() - start, count, training.batch - first)
         training.end_epoch()
         if data.held is not None and plan.validates(number):
             values = evaluate_data(

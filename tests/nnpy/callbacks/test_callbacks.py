@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import nnpy as nn
-from nnpy.training.progress import fitting, layout
+from nnpy.training.values import fitting, layout, shown_values
 
 
 def regression(optimizer="sgd", **options):
@@ -269,7 +269,7 @@ def test_a_terminal_that_goes_away_ends_no_training(rng, monkeypatch):
 
     net, x = regression(), rng.normal(size=(9, 5))
     console = rich.Console(file=Gone(), force_terminal=True, width=100)
-    monkeypatch.setattr("nnpy.training.progress.live_console", lambda: console)
+    monkeypatch.setattr("nnpy.training.displays.live_console", lambda: console)
     monkeypatch.setattr("nnpy.training.progress.REFRESH", 0)
     with pytest.warns(nn.AdviceWarning, match="cannot be written to .*Input/output error"):
         net.fit(x, np.zeros((9, 2)), epochs=40, verbose=1)
@@ -531,7 +531,7 @@ def test_layout_of_the_bar():
             assert used <= width or not (bar or time_left or room)
     assert layout(80, 25, 1875)[2] >= len("loss 0.1234")
     logs = {"loss": 0.1234, "accuracy": 0.5}
-    assert [fitting(logs, room) for room in (0, 11, 27, 28)] == [
+    assert [fitting(shown_values(logs), room) for room in (0, 11, 27, 28)] == [
         "",
         "loss 0.1234",
         "loss 0.1234",
