@@ -18,6 +18,7 @@ from nnpy.ops import constant
 from nnpy.registry import Configurable, snake
 
 S = TypeVar("S")  # the sizes of a shape: numbers, or None or ``Dim`` for the batch
+EPSILON = 1e-7  # Keras's: how far from 0 probabilities are kept whose logits are not known, and divisors
 REDUCTIONS = ("sum_over_batch_size", "mean", "sum", "mean_with_sample_weight", "none")
 
 
@@ -33,6 +34,7 @@ class Loss(Configurable):
 
     group = "loss"
     target_kind = "real"
+    of_batch = False  # whether ``call`` gives what the whole batch has together, in the place of the losses of rows
     reduction: str = "sum_over_batch_size"
 
     def __init__(self, name: str | None = None, reduction: str | None = "sum_over_batch_size"):
@@ -48,10 +50,10 @@ class Loss(Configurable):
         given = [value for value in (y_true, y_pred, sample_weight) if value is not None]
         if any(isinstance(value, Tensor) for value in given):
             symbolic(self, *given)
-            return self.reduced(self.call(y_true, y_pred), sample_weight, self.valid(y_true))
+            return self.reduced(self.call(y_true, y_pred), y_pred, sample_weight, self.valid(y_true))
         true, predicted = self.as_tensors(y_true, y_pred)
         weight = None if sample_weight is None else constant(real_array(sample_weight, "sample_weight", str(self)))
-        found = evaluated(self.reduced(self.call(true, predicted), weight, self.valid(true)))
+        found = evaluated(self.reduced(self.call(true, predicted), predicted, weight, self.valid(true)))
         return float(found) if found.ndim == 0 else found
 
     def rows(self, y_true: Any, y_pred: Any) -> Any:
@@ -75,8 +77,17 @@ class Loss(Configurable):
         target = constant(true.astype(np.int32)) if self.target_kind == "index" else constant(true.astype(value.dtype))
         return target, Variable(value, "y_pred")
 
-    def reduced(self, rows: Tensor, weight: Tensor | None = None, valid: Tensor | None = None) -> Tensor:
-        """What ``reduction`` makes of the losses of rows, their weights (or those of samples) and which ``valid``."""
+    def spread(self, values: Tensor, y_pred: Tensor) -> Tensor:
+        """What ``call`` gives as the losses of rows: of what is of the whole batch each sample has the mean."""
+        return ops.broadcast_to(ops.reshape(ops.mean(values), (1,)), y_pred.sizes[:1]) if self.of_batch else values
+
+    def reduced(
+        self, rows: Tensor, y_pred: Tensor, weight: Tensor | None = None, valid: Tensor | None = None
+    ) -> Tensor:
+        """What ``reduction`` makes of what ``call`` gives for a prediction, of the weights of rows (or of samples), and
+        of which are ``valid``."""
+        if weight is not None or valid is not None:
+            rows = self.spread(rows, y_pred)
         if weight is not None:
             weight = like(weight, rows)
             rows = ops.multiply(rows, weight)
@@ -127,6 +138,13 @@ class Loss(Configurable):
         return type(self).__name__
 
 
+class PlainLoss(Loss):
+    """A loss without arguments of its own, with Keras's order of those that all have."""
+
+    def __init__(self, reduction: str | None = "sum_over_batch_size", name: str | None = None):
+        super().__init__(name, reduction)
+
+
 class SumLoss(Loss):
     """Several losses of one output, times ``weights``: what a list of losses in the place of one means. ValueError for
     losses of other targets or of another reduction than the first."""
@@ -143,11 +161,10 @@ class SumLoss(Loss):
         self.target_kind = first.target_kind
 
     def call(self, y_true, y_pred):
-        parts = [ops.multiply(loss.call(y_true, y_pred), weight) for loss, weight in self._pairs()]
+        rows = [loss.spread(loss.call(y_true, y_pred), y_pred) for loss in self.losses]
+        finest = max(rows, key=lambda each: each.rank)  # what is of a sample counts in each of its pixels
+        parts = [ops.multiply(like(each, finest), weight) for each, weight in zip(rows, self.weights, strict=True)]
         return functools.reduce(ops.add, parts)
-
-    def _pairs(self) -> list[tuple[Loss, float]]:
-        return list(zip(self.losses, self.weights, strict=True))
 
     def target_shape(self, output_shape):
         return self.losses[0].target_shape(output_shape)
@@ -184,6 +201,16 @@ class FunctionLoss(Loss):
 def like(weight: Tensor, rows: Tensor) -> Tensor:
     """Weights of samples (or of steps...) with axes of 1 for what they do not name."""
     return ops.reshape(weight, (*weight.sizes, *[1] * (rows.rank - weight.rank)))
+
+
+def last(loss: Loss, axis: int, tensor: Tensor) -> Tensor:
+    """The tensor with this axis as its last. ValueError for one that it does not have, or the batch, unless it has no
+    other."""
+    if axis in (-1, tensor.rank - 1):
+        return tensor
+    if not -tensor.rank < axis < tensor.rank or axis == 0:
+        raise ValueError(f"{loss}: expected an axis of {tensor.shape}, and not the batch, got {axis}")
+    return ops.moveaxis(tensor, axis, -1)
 
 
 def symbolic(owner: Any, *values: Any) -> None:
@@ -233,6 +260,12 @@ def refuse(y: np.ndarray, bad: np.ndarray | None, message: str) -> None:
     if bad is not None and bad.any():
         row, *place = np.unravel_index(int(np.argmax(bad)), bad.shape)
         raise ValueError(f"{message}, got {y[row, *place].item()} in row {int(row)}{column(bad.shape[1:], place)}")
+
+
+def within_one(loss: Loss, y: np.ndarray, name: str) -> np.ndarray:
+    """``y``. ValueError unless all of it is in [0, 1]."""
+    refuse(y, (y < 0) | (y > 1), f"{loss}: expected {name} to be in [0, 1]")
+    return y
 
 
 def described(shape: tuple) -> str:

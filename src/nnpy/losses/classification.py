@@ -1,23 +1,19 @@
-"""Cross-entropies: binary, of probabilities of classes, of class numbers."""
+"""Cross-entropies: binary, of probabilities of classes, of class numbers, and focal ones."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
 from nnpy import ops
 from nnpy.checks import flag, integer, real
 from nnpy.graph import Shape, Tensor
-from nnpy.losses.base import Loss, described, real_array, refuse
-
-_EPSILON = 1e-7  # probabilities are kept this far from 0 where their logits are not known (Keras)
+from nnpy.losses.base import EPSILON, Loss, described, last, real_array, refuse, within_one
 
 
-class BinaryCrossentropy(Loss):
-    """-t * log(p) - (1 - t) * log(1 - p), the mean over a sample's outputs; targets in [0, 1].
-
-    ``from_logits=False``: the model ends in a sigmoid; the loss is computed from what goes into it, which is stable.
-    ``label_smoothing`` e moves targets to t * (1 - e) + e / 2. ``axis``: whose outputs the mean is of.
-    """
+class _Crossentropy(Loss):
+    """``from_logits=False``: the model ends in a sigmoid or softmax; the loss is computed from what goes into it."""
 
     def __init__(
         self,
@@ -28,9 +24,21 @@ class BinaryCrossentropy(Loss):
         name: str | None = None,
     ):
         super().__init__(name, reduction)
-        self.from_logits = flag("BinaryCrossentropy", "from_logits", from_logits)
-        self.label_smoothing = real("BinaryCrossentropy", "label_smoothing", label_smoothing, least=0, most=1)
-        self.axis = integer("BinaryCrossentropy", "axis", axis)
+        who = type(self).__name__
+        self.from_logits = flag(who, "from_logits", from_logits)
+        self.label_smoothing = real(who, "label_smoothing", label_smoothing, least=0, most=1)
+        self.axis = integer(who, "axis", axis)
+
+
+class BinaryCrossentropy(_Crossentropy):
+    """-t * log(p) - (1 - t) * log(1 - p), the mean over a sample's outputs; targets in [0, 1].
+
+    ``from_logits=False``: the model ends in a sigmoid; the loss is computed from what goes into it, which is stable.
+    ``label_smoothing`` e moves targets to t * (1 - e) + e / 2. ``axis``: whose outputs the mean is of.
+
+    >>> BinaryCrossentropy(from_logits=True)([[0.0, 1.0]], [[0.0, 1000.0]])  # log(2) / 2
+    0.346573...
+    """
 
     def call(self, y_true, y_pred):
         logits, targets = (last(self, self.axis, tensor) for tensor in (self.logits(y_pred), y_true))
@@ -46,36 +54,28 @@ class BinaryCrossentropy(Loss):
         return ops.subtract(_safe_log(y_pred), _safe_log(ops.affine(y_pred, -1.0, 1.0)))
 
     def check_targets(self, y, output_shape, name="y"):
-        y = super().check_targets(y, output_shape, name)
-        refuse(y, (y < 0) | (y > 1), f"{self}: expected {name} to be in [0, 1]")
-        return y
+        return within_one(self, super().check_targets(y, output_shape, name), name)
 
 
-class CategoricalCrossentropy(Loss):
+class CategoricalCrossentropy(_Crossentropy):
     """-sum(t * log(p)) over the classes; targets are probabilities of shape (n, classes), mostly one-hot.
 
     ``from_logits=False``: the model ends in a softmax; the loss is computed from what goes into it, which is stable.
     ``label_smoothing`` e moves targets to t * (1 - e) + e / classes (Szegedy et al., CVPR 2016). ``axis``: of the
     classes.
+
+    >>> CategoricalCrossentropy()([[0.0, 1.0]], [[0.75, 0.25]])  # log(4)
+    1.386294...
     """
 
-    def __init__(
-        self,
-        from_logits: bool = False,
-        label_smoothing: float = 0.0,
-        axis: int = -1,
-        reduction: str | None = "sum_over_batch_size",
-        name: str | None = None,
-    ):
-        super().__init__(name, reduction)
-        self.from_logits = flag("CategoricalCrossentropy", "from_logits", from_logits)
-        self.label_smoothing = real("CategoricalCrossentropy", "label_smoothing", label_smoothing, least=0, most=1)
-        self.axis = integer("CategoricalCrossentropy", "axis", axis)
-
     def call(self, y_true, y_pred):
+        return ops.softmax_crossentropy(*self.classes(y_true, y_pred), self.label_smoothing)
+
+    def classes(self, y_true: Tensor, y_pred: Tensor) -> tuple[Tensor, Tensor]:
+        """The logits and the targets, with the classes in their last axis."""
         _check_classes(self, y_pred.shape, self.axis)
         logits = categorical_logits(last(self, self.axis, y_pred), self.from_logits)
-        return ops.softmax_crossentropy(logits, last(self, self.axis, y_true), self.label_smoothing)
+        return logits, last(self, self.axis, y_true)
 
     def check_targets(self, y, output_shape, name="y"):
         _check_classes(self, output_shape, self.axis)
@@ -85,9 +85,94 @@ class CategoricalCrossentropy(Loss):
                 f"{self}: expected {name} of shape {described(('n', *output_shape[1:]))}, one-hot or probabilities, "
                 f"got {y.shape}; for class numbers use SparseCategoricalCrossentropy"
             )
-        y = super().check_targets(y, output_shape, name)
-        refuse(y, (y < 0) | (y > 1), f"{self}: expected {name} to be in [0, 1]")
-        return y
+        return within_one(self, super().check_targets(y, output_shape, name), name)
+
+
+class BinaryFocalCrossentropy(BinaryCrossentropy):
+    """(1 - p_t)^gamma times the binary cross-entropy, the mean over a sample's outputs, where p_t = t p + (1 - t)
+    (1 - p) is how much of the target is predicted: what is right already counts little (Lin et al., ICCV 2017).
+
+    ``apply_class_balancing``: times ``alpha`` where t is 1 and 1 - ``alpha`` where it is 0. Else as
+    ``BinaryCrossentropy``. ValueError unless 0 <= alpha <= 1 and gamma >= 0.
+
+    >>> BinaryFocalCrossentropy(gamma=1.0)([[1.0]], [[0.75]])  # log(4 / 3) / 4
+    0.071920...
+    """
+
+    def __init__(
+        self,
+        apply_class_balancing: bool = False,
+        alpha: float = 0.25,
+        gamma: float = 2.0,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        axis: int = -1,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = None,
+    ):
+        super().__init__(from_logits, label_smoothing, axis, reduction, name)
+        who = type(self).__name__
+        self.apply_class_balancing = flag(who, "apply_class_balancing", apply_class_balancing)
+        self.alpha = real(who, "alpha", alpha, least=0, most=1)
+        self.gamma = real(who, "gamma", gamma, least=0)
+
+    def call(self, y_true, y_pred):
+        logits, target = (last(self, self.axis, tensor) for tensor in (self.logits(y_pred), y_true))
+        if self.label_smoothing:
+            target = ops.affine(target, 1.0 - self.label_smoothing, self.label_smoothing / 2)
+        off = ops.subtract(1.0, target)
+        missing, loss = (  # 1 - p_t, and the cross-entropy: no difference of what is nearly equal
+            ops.add(ops.multiply(target, ops.activation(ops.negative(logits), kind)),
+                    ops.multiply(off, ops.activation(logits, kind)))
+            for kind in ("sigmoid", "softplus")
+        )  # fmt: skip
+        loss = ops.multiply(_power(missing, self.gamma), loss)
+        if self.apply_class_balancing:
+            loss = ops.multiply(loss, ops.affine(target, 2.0 * self.alpha - 1.0, 1.0 - self.alpha))
+        return ops.mean(loss, -1)
+
+
+class CategoricalFocalCrossentropy(CategoricalCrossentropy):
+    """-sum(alpha t (1 - p)^gamma log(p)) over the classes: what is right already counts little (Lin et al., ICCV 2017).
+
+    ``alpha``: a number, or one for each class. Else as ``CategoricalCrossentropy``. ValueError for one below 0, and for
+    another number of them than classes; unless gamma >= 0.
+
+    >>> CategoricalFocalCrossentropy(gamma=1.0)([[0.0, 1.0]], [[0.75, 0.25]])  # 0.25 * 0.75 * log(4)
+    0.259930...
+    """
+
+    def __init__(
+        self,
+        alpha: float | Sequence[float] = 0.25,
+        gamma: float = 2.0,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        axis: int = -1,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = None,
+    ):
+        super().__init__(from_logits, label_smoothing, axis, reduction, name)
+        who = type(self).__name__
+        self.alpha: float | list[float]
+        if isinstance(alpha, list | tuple | np.ndarray):
+            self.alpha = [real(who, f"alpha[{place}]", each, least=0) for place, each in enumerate(alpha)]
+        else:
+            self.alpha = real(who, "alpha", alpha, least=0)
+        self.gamma = real(who, "gamma", gamma, least=0)
+
+    def call(self, y_true, y_pred):
+        logits, target = self.classes(y_true, y_pred)
+        classes = logits.shape[-1] or 0
+        if isinstance(self.alpha, list) and len(self.alpha) != classes:
+            raise ValueError(f"{self}: expected alpha of {classes} classes, got {len(self.alpha)}")
+        if self.label_smoothing:
+            target = ops.affine(target, 1.0 - self.label_smoothing, self.label_smoothing / classes)
+        log = ops.log_softmax(logits)
+        missing = ops.maximum(ops.negative(ops.expm1(log)), 0.0)  # 1 - p, exact where p is nearly 1
+        loss = ops.multiply(ops.multiply(target, log), _power(missing, self.gamma))
+        alpha = np.array(self.alpha) if isinstance(self.alpha, list) else self.alpha
+        return ops.negative(ops.sum(ops.multiply(loss, alpha), -1))
 
 
 class SparseCategoricalCrossentropy(Loss):
@@ -97,6 +182,9 @@ class SparseCategoricalCrossentropy(Loss):
     ``from_logits=False``: the model ends in a softmax; the loss is computed from what goes into it, which is stable.
     ``ignore_class``: rows of this label (it need not be a class: -1, say) count neither in the loss nor in its mean.
     ``axis``: of the classes.
+
+    >>> SparseCategoricalCrossentropy()([1], [[0.75, 0.25]])  # log(4)
+    1.386294...
     """
 
     target_kind = "index"
@@ -158,14 +246,12 @@ def categorical_logits(y_pred: Tensor, from_logits: bool) -> Tensor:
 
 def _safe_log(p: Tensor) -> Tensor:
     """log(max(p, epsilon))."""
-    return ops.log(ops.maximum(p, _EPSILON))
+    return ops.log(ops.maximum(p, EPSILON))
 
 
-def last(loss: Loss, axis: int, tensor: Tensor) -> Tensor:
-    """The tensor with this axis as its last. ValueError for one that it does not have, or the batch."""
-    if not 1 - tensor.rank <= axis < tensor.rank or axis == 0:
-        raise ValueError(f"{loss}: expected an axis of {tensor.shape}, and not the batch, got {axis}")
-    return tensor if axis in (-1, tensor.rank - 1) else ops.moveaxis(tensor, axis, -1)
+def _power(x: Tensor, exponent: float) -> Tensor:
+    """x ** exponent for x >= 0, without the infinite slope that exponents below 1 have at 0."""
+    return ops.power(ops.maximum(x, 1e-30) if 0 < exponent < 1 else x, exponent)
 
 
 def _check_classes(loss: Loss, output_shape: Shape, axis: int) -> None:

@@ -8,10 +8,18 @@ from nnpy.graph import Parameter, Tensor
 from nnpy.hints import advise
 from nnpy.losses import (
     BinaryCrossentropy,
+    BinaryFocalCrossentropy,
     CategoricalCrossentropy,
+    CategoricalFocalCrossentropy,
+    Dice,
+    Huber,
+    KLDivergence,
+    LogCosh,
     MeanAbsoluteError,
     MeanSquaredError,
+    Quantile,
     SparseCategoricalCrossentropy,
+    Tversky,
 )
 from nnpy.metrics import Accuracy, CategoricalAccuracy, SparseCategoricalAccuracy
 
@@ -24,6 +32,13 @@ _UNBOUNDED = frozenset(
 )  # fmt: skip
 _POSITIVE = frozenset({"exponential", "softplus", "squareplus"})  # a categorical loss does what softmax would
 _SQUASHED = frozenset({"softmax", "sigmoid", "hard_sigmoid"})
+# Losses of probabilities, and what gives them.
+_WANTED: dict[type, str] = {
+    **dict.fromkeys((BinaryCrossentropy, BinaryFocalCrossentropy, Dice, Tversky), "sigmoid"),
+    **dict.fromkeys(
+        (CategoricalCrossentropy, SparseCategoricalCrossentropy, CategoricalFocalCrossentropy, KLDivergence), "softmax"
+    ),
+}
 
 
 def last_function(output: Tensor) -> str:
@@ -46,22 +61,21 @@ def last_function(output: Tensor) -> str:
 
 def mistake(loss: object, output: Tensor) -> str | None:
     """What is wrong with a loss for an output, or None. Losses of the user's own are not judged."""
-    function, kind = last_function(output), type(loss)
+    function, wanted = last_function(output), _WANTED.get(type(loss))
     if function in ("softmax", "log_softmax") and output.shape[-1] == 1:
         return f"{function} over one unit is always {1 if function == 'softmax' else 0}; sigmoid is for one unit"
-    if not isinstance(loss, BinaryCrossentropy | CategoricalCrossentropy | SparseCategoricalCrossentropy):
+    if wanted is None:
         return None
-    if kind not in (BinaryCrossentropy, CategoricalCrossentropy, SparseCategoricalCrossentropy):
-        return None
-    if loss.from_logits:
+    from_logits = getattr(loss, "from_logits", None)
+    if from_logits:
         if function in _SQUASHED:
             return f"{loss}(from_logits=True) after {function}: leave out one of the two"
         return None
-    wanted = "sigmoid" if kind is BinaryCrossentropy else "softmax"
-    bad = _UNBOUNDED | {"linear"} | (_POSITIVE if kind is BinaryCrossentropy else frozenset())
+    bad = _UNBOUNDED | {"linear"} | (_POSITIVE if wanted == "sigmoid" else frozenset())
     if function in bad:
         what = "an output without activation" if function == "linear" else f"an output of {function}"
-        return f"{loss} expects probabilities, got {what}: end in {wanted}, or give the loss from_logits=True"
+        instead = "" if from_logits is None else ", or give the loss from_logits=True"
+        return f"{loss} expects probabilities, got {what}: end in {wanted}{instead}"
     return None
 
 
@@ -69,7 +83,7 @@ def mistaken_metric(metric: object, loss: object, output: Tensor) -> str | None:
     """What is wrong with a metric, as it was given to compile, for an output under a loss; or None."""
     if type(metric) in (CategoricalAccuracy, SparseCategoricalAccuracy) and output.shape[-1] == 1:
         return f"{metric} of one unit is always 1, the largest of one; 'accuracy' or BinaryAccuracy is for one unit"
-    if type(metric) is Accuracy and type(loss) in (MeanSquaredError, MeanAbsoluteError):
+    if type(metric) is Accuracy and type(loss) in (MeanSquaredError, MeanAbsoluteError, Huber, LogCosh, Quantile):
         function = last_function(output)
         if function in _UNBOUNDED | _POSITIVE | {"linear"}:
             what = "an output without activation" if function == "linear" else f"an output of {function}"

@@ -150,9 +150,10 @@ class Objective:
             weight = Tensor(head.output.sizes[:rank], None, f"{head.name}/sample_weight") if rank else None
             if head.loss.reduction == "none":
                 raise ValueError(f"loss {head.loss}: expected a reduction, 'none' leaves nothing to make small")
-            rows = _checked(head.loss, head.loss.call(target, head.output), head.output)
+            values = _checked(head.loss, head.loss.call(target, head.output), head.output)
+            rows = head.loss.spread(values, head.output)
             valid = _valid(head, target, rows)
-            scalar = head.loss.reduced(rows, weight, valid)
+            scalar = head.loss.reduced(values, head.output, weight, valid)
             if weight is not None:
                 rows = ops.multiply(rows, like(weight, rows))
             self.targets.append(target)
@@ -227,7 +228,7 @@ def _checked(loss: Loss, result: Any, output: Tensor) -> Tensor:
     """The losses of rows. TypeError for what is no tensor, ValueError for one whose first axis is not the batch."""
     if not isinstance(result, Tensor):
         raise TypeError(f"loss {loss}: expected call(y_true, y_pred) to return a Tensor, got {shown(result)}")
-    if result.rank == 0 or result.sizes[0] != output.sizes[0]:
+    if not loss.of_batch and (result.rank == 0 or result.sizes[0] != output.sizes[0]):
         raise ValueError(
             f"loss {loss}: expected call(y_true, y_pred) to return the losses of rows, of shape (batch, ...), got "
             f"{result.shape}"

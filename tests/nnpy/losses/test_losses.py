@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from running import compiled, start, value
+from losscase import Case
+from running import value
 
 from nnpy import losses, ops
-from nnpy.layers import Activation, Input
+from nnpy.layers import Input
 from nnpy.registry import from_json, to_json
 
 ROWS, CLASSES = 6, 5
@@ -58,35 +59,6 @@ TABLE = [
 IDS = [f"{loss}-{function}-{number}" for number, (loss, _, function, _) in enumerate(TABLE)]
 
 
-class Case:
-    """A loss of the logits, compiled with its gradient by them."""
-
-    def __init__(self, loss, targets, function, dtype, weighted=None, logits=LOGITS):
-        self.logits = logits.astype(dtype)
-        self.x = Input(logits.shape[1:])
-        self.prediction = self.x if function is None else Activation(function)(self.x)
-        kind = "int64" if loss.target_kind == "index" else dtype
-        y_true = Input(targets.shape[1:], dtype=kind)
-        feeds = {self.x: self.logits, y_true: targets.astype(kind)}
-        self.loss = loss.rows(y_true, self.prediction)
-        if weighted is not None:
-            weights = Input(weighted.shape[1:])
-            feeds[weights] = weighted.astype(dtype)
-            self.loss = ops.multiply(self.loss, weights)
-        outputs = [self.loss] if self.prediction is self.x else [self.prediction, self.loss]
-        self.step = compiled(outputs, feeds, dtype, True, loss=self.loss, by=[self.x])
-
-    def run(self):
-        return start(self.step).value(self.loss).copy()
-
-    def predicted(self):
-        return self.logits if self.prediction is self.x else self.step.value(self.prediction)
-
-    def gradient(self):
-        self.run()
-        return self.step.gradient(self.x).copy()
-
-
 @pytest.fixture(params=TABLE, ids=IDS)
 def row(request):
     return request.param
@@ -95,28 +67,21 @@ def row(request):
 @pytest.mark.parametrize("dtype, tolerance", [("float32", 3e-6), ("float64", 3e-7)])  # epsilon is 1e-7
 def test_values(row, dtype, tolerance):
     loss, targets, function, reference = row
-    case = Case(loss, targets, function, dtype)
+    case = Case(loss, targets, LOGITS, function, dtype)
     got = case.run()
     prediction = case.predicted()
     assert got.shape == (ROWS,) and got.dtype == dtype
     np.testing.assert_allclose(got, reference(targets, prediction.astype(np.float64)), rtol=tolerance, atol=tolerance)
-    np.testing.assert_allclose(Case(loss, targets, function, dtype, WEIGHTS).run(), got * WEIGHTS, rtol=tolerance)
+    weighted = Case(loss, targets, LOGITS, function, dtype, WEIGHTS)
+    np.testing.assert_allclose(weighted.run(), got * WEIGHTS, rtol=tolerance)
 
 
 @pytest.mark.parametrize("weighted", [None, WEIGHTS], ids=["", "weighted"])
 def test_gradients(row, weighted):
     """The objective is the mean over the samples; torch's tolerances."""
     loss, targets, function, _ = row
-    case = Case(loss, targets, function, "float64", weighted)
-    numeric = np.zeros_like(LOGITS)
-    for place in np.ndindex(*LOGITS.shape):
-        sides = []
-        for step in (1e-6, -2e-6):
-            case.logits[place] += step
-            sides.append(case.run().mean())
-        case.logits[place] += 1e-6
-        numeric[place] = (sides[0] - sides[1]) / 2e-6
-    np.testing.assert_allclose(case.gradient(), numeric, rtol=1e-3, atol=1e-5)
+    case = Case(loss, targets, LOGITS, function, "float64", weighted)
+    np.testing.assert_allclose(case.gradient(), case.differences(), rtol=1e-3, atol=1e-5)
 
 
 def test_values_of_keras():
@@ -144,7 +109,7 @@ def test_certain_and_wrong_predictions_are_exact(loss, function):
     """Where float32 probabilities are 0, the loss and its gradient come from the logits."""
     sparse = loss.target_kind == "index"
     targets = np.array([1]) if sparse else np.array([[0.0, 1.0]])
-    case = Case(loss, targets, function, "float32", logits=np.array([[200.0, -200.0]]))
+    case = Case(loss, targets, np.array([[200.0, -200.0]]), function, "float32")
     assert case.run()[0] == pytest.approx(400.0 if sparse else 200.0)
     np.testing.assert_allclose(case.gradient(), [[1, -1]] if sparse else [[0.5, -0.5]])
 
@@ -167,8 +132,8 @@ def test_rows_of_any_rank(weights):
     ):  # fmt: skip
         flat = targets.reshape(6, *targets.shape[2:])
         deep_weights = None if weights is None else weights.reshape(2, 3)
-        deep = Case(loss, targets, None, "float64", deep_weights, logits)
-        rows = Case(loss, flat, None, "float64", weights, logits.reshape(6, CLASSES))
+        deep = Case(loss, targets, logits, weighted=deep_weights)
+        rows = Case(loss, flat, logits.reshape(6, CLASSES), weighted=weights)
         np.testing.assert_array_equal(deep.run(), rows.run().reshape(2, 3))
         np.testing.assert_array_equal(deep.gradient(), rows.gradient().reshape(2, 3, CLASSES))
 
@@ -177,8 +142,8 @@ def test_ignored_labels_have_no_loss_and_no_gradient():
     labels = np.where(np.arange(ROWS) % 3 == 1, -1, LABELS)
     ignored = labels == -1
     loss = SPARSE(from_logits=True, ignore_class=-1)
-    case = Case(loss, labels, None, "float64")
-    got, all_of_them = case.run(), Case(SPARSE(from_logits=True), LABELS, None, "float64")
+    case = Case(loss, labels, LOGITS)
+    got, all_of_them = case.run(), Case(SPARSE(from_logits=True), LABELS, LOGITS)
     np.testing.assert_array_equal(got, np.where(ignored, 0, all_of_them.run()))
     np.testing.assert_array_equal(case.gradient(), np.where(ignored[:, None], 0, all_of_them.gradient()))
     y_true = Input((), dtype="int64")
@@ -191,7 +156,7 @@ def test_a_function_is_a_loss():
         return ops.mean(ops.abs(y_true - y_pred), axis=-1)
 
     loss = losses.get(absolute)
-    case = Case(loss, SHARES, None, "float64")
+    case = Case(loss, SHARES, LOGITS)
     np.testing.assert_allclose(case.run(), np.abs(SHARES - LOGITS).mean(1))
     np.testing.assert_allclose(case.gradient(), np.sign(LOGITS - SHARES) / (ROWS * CLASSES))
     assert loss.name == "absolute"

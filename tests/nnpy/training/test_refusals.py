@@ -158,9 +158,9 @@ def test_a_loss_may_end_in_anything_and_is_weighted_by_the_objective(rng, weight
 @pytest.mark.parametrize(
     "name, get, hint",
     [
-        ("mape", nn.losses.get, "unknown loss 'mape'; this version does not have it; expected one of bce"),
+        ("circle", nn.losses.get, "unknown loss 'circle'; this version does not have it; expected one of bce"),
         ("rmse", nn.metrics.get, "unknown metric 'rmse'; this version does not have it; expected"),
-        ("log_cosh", nn.losses.get, "'log_cosh'; this version does not have it;"),
+        ("CategoricalGeneralizedCrossEntropy", nn.losses.get, "; this version does not have it;"),
         ("nadam", nn.optimizers.get, "unknown optimizer 'nadam'; this version does not have it; expected one of adagrad, adam, adamw, sgd$"),
         ("sparsemax", nn.activations.get, "unknown activation 'sparsemax'; this version does not have it;"),
         ("mde", nn.losses.get, "unknown loss 'mde'; expected one of"),
@@ -224,6 +224,10 @@ def behind(layer, function):
         (lambda: ends_in("softplus", 1), BINARY(), "got an output of softplus"),
         (lambda: ends_in("softmax", 1), BINARY(), "softmax over one unit is always 1"),
         (lambda: ends_in("softmax", 1), nn.losses.MeanSquaredError(), "softmax over one unit"),
+        (lambda: ends_in(None, 1), nn.losses.Dice(), "Dice expects probabilities, .*: end in sigmoid$"),
+        (lambda: ends_in("relu"), nn.losses.KLDivergence(), "KLDivergence expects probabilities, .*: end in softmax$"),
+        (lambda: ends_in(None, 1), nn.losses.BinaryFocalCrossentropy(), "end in sigmoid, or give the loss from_logits"),
+        (lambda: ends_in("softmax"), nn.losses.CategoricalFocalCrossentropy(from_logits=True), "after softmax"),
     ],
 )  # fmt: skip
 def test_losses_that_cannot_be_meant_are_told(make, loss, text):
@@ -258,6 +262,7 @@ def test_losses_that_may_be_meant_are_not(make, loss, recwarn):
         (lambda: ends_in(None, 1), BINARY(True), nn.metrics.CategoricalAccuracy(), "'accuracy' or BinaryAccuracy is for one"),
         (lambda: ends_in(None, 1), "mse", "accuracy", "counts classes, got an output without activation under MeanSquaredError"),
         (lambda: ends_in(None, 3), "mae", "acc", "without activation under MeanAbsoluteError, which are numbers"),
+        (lambda: ends_in(None, 1), "huber", "accuracy", "without activation under Huber, which are numbers"),
         (lambda: ends_in("relu", 1), "mse", "accuracy", "got an output of relu under MeanSquaredError"),
     ],
 )  # fmt: skip
