@@ -71,7 +71,7 @@ def test_sparse_matrices_are_told_what_to_do():
     sparse = pytest.importorskip("scipy.sparse")
     for matrix in (sparse.csr_matrix(X), sparse.coo_array(X)):
         for call in (lambda m=matrix: net().fit(m, Y), lambda m=matrix: net().predict(m)):
-            with pytest.raises(TypeError, match=r"got scipy's \w+; make it dense: x.toarray\(\)$"):
+            with pytest.raises(TypeError, match=r"got scipy's \w+; give nn.data.Batches\(x.* or x.toarray\(\)$"):
                 call()
 
 

@@ -1,9 +1,10 @@
 """Data: what ships inside the package, readers of files, and images that change on their way into training."""
 
+from nnpy.data.batches import Batches, split
 from nnpy.data.folder import ImageFolder
 from nnpy.data.idx import read_idx
 from nnpy.data.images import Images, channel_statistics
 from nnpy.data.mnist import load_mnist
 from nnpy.data.prefetch import prefetch
 
-__all__ = ["ImageFolder", "Images", "channel_statistics", "load_mnist", "prefetch", "read_idx"]
+__all__ = ["Batches", "ImageFolder", "Images", "channel_statistics", "load_mnist", "prefetch", "read_idx", "split"]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import array as array_module
 import math
 import numbers
-from collections.abc import Mapping, MappingView, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, MappingView, Sequence, Set
 from typing import Any
 
 import numpy as np
 
 from nncore.kernels import signatures
+from nnpy import seeds
 from nnpy.checks import shown
 from nnpy.data import frames
 from nnpy.data.frames import is_frame
@@ -26,20 +27,44 @@ _WHOLE = (
 
 
 def is_stream(value: Any) -> bool:
-    """An iterable of batches: not an array, nor anything that can be made one as a whole."""
-    whole = isinstance(value, _WHOLE) or is_frame(value) or _is_sparse(value)
-    return not whole and hasattr(value, "__iter__") and not _has_protocol(value)
+    """An iterable of batches, or a sequence of them: not an array, nor anything that can be made one as a whole."""
+    if isinstance(value, _WHOLE) or is_frame(value) or _is_sparse(value) or _has_protocol(value):
+        return False
+    return hasattr(value, "__iter__") or is_sequence(value)
+
+
+def is_sequence(value: Any) -> bool:
+    """Batches by their numbers, as Keras' PyDataset: ``len(value)``, ``value[i]``; ``on_epoch_begin`` and
+    ``on_epoch_end`` where there are. What can be iterated over and has neither is an iterable like any other."""
+    has = [hasattr(type(value), name) for name in ("__len__", "__getitem__")]
+    return all(has) and (not hasattr(value, "__iter__") or hasattr(value, "on_epoch_end")) and not _makes_array(value)
 
 
 def in_order(stream: Any) -> Any:
     """The batches of an iterable that can give them unshuffled: evaluation and prediction keep the order of samples."""
+    if is_sequence(stream):
+        return _batches_of(stream, range(len(stream)))
     return stream.in_order() if hasattr(stream, "in_order") else stream
 
 
 def in_pass(stream: Any, number: int, seed: int) -> Any:
     """The batches of an iterable that can give them in the order of pass ``number`` under a model's seed: the same for
     a run that goes on from a file, in another process."""
+    if is_sequence(stream):
+        return _batches_of(stream, seeds.stream("shuffle", number, seed).permutation(len(stream)))
     return stream.in_pass(number, seed) if hasattr(stream, "in_pass") else stream
+
+
+def _batches_of(sequence: Any, order: Iterable[Any]) -> Iterator[Any]:
+    """A pass over a sequence of batches."""
+    getattr(sequence, "on_epoch_begin", _nothing)()
+    for number in order:
+        yield sequence[int(number)]
+    getattr(sequence, "on_epoch_end", _nothing)()
+
+
+def _nothing() -> None:
+    pass
 
 
 def refuse_list_of_batches(value: Any, what: str) -> None:
@@ -71,7 +96,10 @@ def to_array(value: Any, what: str) -> np.ndarray:
     if isinstance(value, str | bytes):
         raise TypeError(f"{what}: expected an array, got {shown(value)}; read the file first, as with pandas.read_csv")
     if _is_sparse(value):
-        raise TypeError(f"{what}: expected an array, got scipy's {type(value).__name__}; make it dense: x.toarray()")
+        raise TypeError(
+            f"{what}: expected an array, got scipy's {type(value).__name__}; give "
+            "nn.data.Batches(x, y, batch_size=32), which makes a batch dense at a time, or x.toarray()"
+        )
     if isinstance(value, Set | MappingView):
         order = "sorted" if isinstance(value, Set) and not isinstance(value, MappingView) else "list"
         raise TypeError(f"{what}: expected an array, got a {type(value).__name__}; make it one: np.array({order}(...))")
@@ -86,8 +114,8 @@ def to_array(value: Any, what: str) -> np.ndarray:
     if hasattr(type(value), "__getitem__") and not _makes_array(value):
         # NumPy would ask for item after item, without end where none is refused.
         raise TypeError(
-            f"{what}: expected an array, got a {type(value).__name__}; if its items are batches (x, y), pass "
-            "(data[i] for i in range(len(data))) as x alone"
+            f"{what}: expected an array, got a {type(value).__name__}; a sequence whose items are batches (x, y) has "
+            "__len__ too, and is given as x alone"
         )
     if is_frame(value):
         value = frames.to_numbers(value, what)
@@ -260,11 +288,11 @@ def common_length(arrays: Sequence[tuple[str, Any]]) -> int:
     for other, array in arrays:
         if array.ndim == 0:
             raise ValueError(f"{other}: expected an array of samples, got a single number")
-        if len(array) == 0:
+        if array.shape[0] == 0:
             raise ValueError(f"{other}: expected at least one sample, got none (shape {array.shape})")
-        if len(array) != len(first):
-            raise ValueError(f"{other}: expected as many samples as {name}, {len(first)}, got {len(array)}")
-    return len(first)
+        if array.shape[0] != first.shape[0]:
+            raise ValueError(f"{other}: expected as many samples as {name}, {first.shape[0]}, got {array.shape[0]}")
+    return int(first.shape[0])
 
 
 def positive(value: Any, name: str, least: int = 1) -> int:

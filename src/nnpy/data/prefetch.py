@@ -14,7 +14,7 @@ import numpy as np
 from nnpy import seeds
 from nnpy.checks import integer, shown
 from nnpy.data.frames import is_frame
-from nnpy.data.inputs import in_order, in_pass
+from nnpy.data.inputs import in_order, in_pass, is_sequence
 
 _END = object()
 
@@ -129,7 +129,7 @@ def prefetch(batches: Iterable[Any], ahead: int = 2) -> Iterable[Any]:
 
     Raises TypeError for what is no iterable.
     """
-    if not hasattr(batches, "__iter__"):
+    if not hasattr(batches, "__iter__") and not is_sequence(batches):
         raise TypeError(f"prefetch: expected an iterable of batches, got {shown(batches)}")
     ahead = integer("prefetch", "ahead", ahead, least=1)
     return (_SizedAhead if hasattr(batches, "__len__") else _Ahead)(batches, ahead)

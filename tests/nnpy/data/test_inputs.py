@@ -146,9 +146,6 @@ def test_frames(net, library):
 class Batches:
     """Items without end, as Keras' PyDataset has them."""
 
-    def __len__(self):
-        return 3
-
     def __getitem__(self, index):
         return X, Y
 
@@ -160,7 +157,7 @@ BAD_X = {
     "a number": (3.0, ValueError, r"Input 'input': expected a batch of samples of shape \(4,\), got one of shape \(\)$"),
     "a list of numbers": ([1, 2, 3, 4], ValueError, r"got one of shape \(4,\); put it in a list: \[x\]$"),
     "a set": ({1, 2}, TypeError, r"expected an array, got a set; make it one: np.array\(sorted\(...\)\)"),
-    "a set of batches": (Batches(), TypeError, r"got a Batches; if its items are batches \(x, y\), pass \(data\[i\] for i in"),
+    "items of no number": (Batches(), TypeError, r"got a Batches; a sequence whose items are batches \(x, y\) has __len__ too"),
     "a function": (lambda: X, TypeError, r"expected an array, got the function itself; call it"),
     "a view of a dict": ({1: X}.values(), TypeError, r"expected an array, got a dict_values; make it one: np.array\(list"),
     "empty": (np.zeros((0, 4)), ValueError, r"expected at least one sample, got none"),
