@@ -24,7 +24,7 @@ nncore: kernels
 nncore: encoding ops costs products jit jit_cache
 nncore: reference reference_arrays reference_images reference_steps
 nncore
-nnpy: config checks files hints interrupts locks sealed tensors
+nnpy: config checks files forms hints interrupts locks sealed tensors
 nnpy: graph plots registry restoring seeds schedules
 nnpy: tree parameters
 nnpy: ops

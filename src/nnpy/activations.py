@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from nnpy import ops
+from nnpy import forms, ops
 from nnpy.checks import flag, real, shown
 from nnpy.graph import Tensor
 from nnpy.registry import Configurable, plain, unknown
@@ -20,6 +20,10 @@ class Activation(Configurable):
     group = "activation"
 
     def __init__(self, name: str, parameters: dict[str, Any] | None = None):
+        if not isinstance(name, str):
+            raise TypeError(f"Activation: expected name to be a string, got {shown(name)}")
+        if parameters is not None and not isinstance(parameters, dict):
+            raise TypeError(f"activation {name}: expected parameters to be a dict or None, got {shown(parameters)}")
         if name not in _PARAMETERS:
             raise unknown("activation", name, list(_PARAMETERS))
         self.name = name
@@ -83,6 +87,7 @@ class CustomActivation(Activation):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> CustomActivation:
+        forms.check(cls.__name__, config, {"name": str})
         name = config["name"]
         if name not in _custom:
             raise ValueError(

@@ -29,7 +29,7 @@ def real(
 ) -> float:
     """``value`` as a finite float within bounds (``least``, ``most`` inclusive). TypeError, ValueError otherwise."""
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    number = float(value) if is_number else math.nan
+    number = _as_float(value) if is_number else math.nan
     if (
         math.isfinite(number)
         and (least is None or number >= least)
@@ -44,6 +44,13 @@ def real(
     if is_number:
         raise ValueError(f"{expected}, got {value!r}")
     raise TypeError(f"{expected}, got {shown(value)}")
+
+
+def _as_float(value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # a longer integer
+        return math.inf
 
 
 def integer(owner: str, name: str, value: Any, *, least: int | None = None) -> int:

@@ -13,6 +13,7 @@ import numpy as np
 from nnpy import registry, restoring, seeds
 from nnpy.checks import flag, integer
 from nnpy.checks import path as checked_path
+from nnpy.forms import UnknownClass, reason
 from nnpy.graph import Parameter
 from nnpy.hints import advise, keywords
 from nnpy.locks import at_rest
@@ -94,7 +95,7 @@ def _load(file: File, compile: bool) -> Model:
         if compile and value["settings"] is not None:
             try:
                 settings = Settings.from_json(value["settings"])
-            except registry.UnknownClass as error:
+            except UnknownClass as error:
                 advise(f"{file.path}: the model is not compiled: {error}")
                 return model
             model._set(settings)
@@ -111,15 +112,6 @@ def naming(file: File, what: str) -> Iterator[None]:
         raise MemoryError(f"{file.path}: cannot {what} its model: not enough memory") from error
     except Exception as error:
         raise ValueError(f"{file.path}: cannot {what} its model: {reason(error)}") from error
-
-
-def reason(error: Exception) -> str:
-    """What an error says, for another one's text."""
-    if isinstance(error, KeyError):
-        return f"{error} is missing"
-    if isinstance(error, RecursionError):
-        return "it is nested too deep"
-    return str(error) if isinstance(error, TypeError | ValueError) else f"{type(error).__name__}: {error}"
 
 
 def make(value: dict[str, Any], shapes: Iterable[tuple[int, ...]]) -> Model:

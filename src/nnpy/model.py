@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnpy import config, seeds
+from nnpy import config, forms, seeds
 from nnpy.checks import flag
 from nnpy.hints import keywords
 from nnpy.locks import making
 from nnpy.network import Network
-from nnpy.structure import describe, rebuild
+from nnpy.structure import GRAPH, describe, rebuild
 from nnpy.training.engine import Engine
 from nnpy.training.settings import Settings
 from nnpy.training.training import Training
@@ -335,9 +335,11 @@ class Model(Network):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Model:
+        forms.check_arguments(cls.__name__, config)
         if cls.__init__ is not Model.__init__ or ("graph" not in config and cls is not Model):
             return super().from_config(config)
-        return cls(*rebuild(config["graph"]), name=config["name"], seed=config.get("seed"))
+        forms.check(cls.__name__, config, {"name": str, "graph": GRAPH, "seed?": None})
+        return cls(*rebuild(cls.__name__, config["graph"]), name=config["name"], seed=config.get("seed"))
 
     def __reduce__(self) -> Any:
         """Copies and pickles are what ``save`` would write: structure, weights, optimizer state. TypeError for code."""

@@ -17,7 +17,9 @@ from typing import Any, ClassVar, Self, TypeVar, cast
 
 import numpy as np
 
+from nnpy import forms
 from nnpy.checks import shown
+from nnpy.forms import UnknownClass
 from nnpy.hints import elsewhere, keyword, plain
 from nnpy.sealed import Sealed, arguments_of
 
@@ -94,17 +96,32 @@ class Configurable(Sealed):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        """The object that ``get_config`` described."""
-        return cls(**{name: from_json(value) for name, value in config.items()})
+        """The object that ``get_config`` described. TypeError or ValueError, naming the class, for anything else."""
+        made = made_arguments(cls, config)
+        if missing := [name for name in _required(cls.__init__) if name not in made]:
+            names = ", ".join(made) or "nothing"
+            raise TypeError(f"{cls.__name__}: expected a configuration with {', '.join(missing)}, got one of {names}")
+        return cls(**made)
 
     @classmethod
     def from_entry(cls, value: dict[str, Any]) -> Self:
         """The object of what ``to_json`` gave."""
-        return cls.from_config(from_json(value["config"]))
+        return cls.from_config(made_arguments(cls, value["config"]))
 
     def __repr__(self) -> str:
         arguments = ", ".join(f"{name}={value!r}" for name, value in self._arguments().items())
         return f"{type(self).__name__}({arguments})"
+
+
+def made_arguments(cls: type, config: Any) -> dict[str, Any]:
+    """A configuration with the objects that its entries describe. TypeError or ValueError that names the class and the
+    argument."""
+    forms.check_arguments(cls.__name__, config)
+    made = {}
+    for name, value in config.items():
+        with forms.within(f"{cls.__name__}: {name}"):
+            made[name] = from_json(value)
+    return made
 
 
 def _entries(value: Any) -> Any:
@@ -141,22 +158,11 @@ def to_json(value: Any, where: str = "value") -> Any:
 _ENTRY = frozenset({"class", "config", "module", "name", "named", "trainable", "tied", "shapes", "seed"})
 
 
-def _array(config: Any) -> np.ndarray:
-    kind, shape, values = config
-    if np.dtype(kind).kind not in "fiub":
-        raise ValueError(f"expected an array of numbers, got dtype {kind!r}")
-    return np.array(values, kind).reshape(shape)
-
-
-_MARKS: dict[str, Callable[[Any], Any]] = {
-    "tuple": lambda config: tuple(from_json(config)),
-    "dict": lambda config: {from_json(key): from_json(item) for key, item in config},
-    "array": _array,
+_MARKS: dict[str, tuple[Any, Callable[[Any], Any]]] = {
+    "tuple": ([None], lambda config: tuple(from_json(config))),
+    "dict": ([(None, None)], lambda config: forms.mapping([(from_json(key), from_json(item)) for key, item in config])),
+    "array": ((str, [int], None), lambda config: forms.array(*config)),
 }
-
-
-class UnknownClass(ValueError):
-    """A class that a file names and nobody has defined."""
 
 
 _custom: ContextVar[Mapping[str, Any]] = ContextVar("nnpy_custom_objects", default=MappingProxyType({}))
@@ -193,18 +199,23 @@ def _find_class(group: str, name: str, module: str) -> type[Configurable]:
 
 
 def from_json(value: Any) -> Any:
-    """The opposite of ``to_json``. UnknownClass, a ValueError, for a class that is not known here."""
+    """The opposite of ``to_json``. UnknownClass, a ValueError, for a class that is not known here; TypeError or
+    ValueError for what ``to_json`` does not give."""
     if isinstance(value, list):
         return [from_json(item) for item in value]
     if not isinstance(value, dict):
         return value
     if not {"class", "config"} <= value.keys() <= _ENTRY:
         return {key: from_json(item) for key, item in value.items()}
-    if value["class"] in _MARKS:
-        return _MARKS[value["class"]](value["config"])
-    group, _, name = value["class"].partition("/")
-    if not name and (made := _made.get()) is not None:
-        return made[value["config"]]
+    kind, config = value["class"], value["config"]
+    forms.check("configuration", kind, str, "class")
+    if kind in _MARKS:
+        form, make = _MARKS[kind]
+        forms.check(kind, config, form, "its content")
+        return make(config)
+    group, _, name = kind.partition("/")
+    if not name:
+        return forms.at(group, "the number of one that is described before", _made.get() or [], config)
     return _find_class(group, name, value.get("module", "")).from_entry(value)
 
 
@@ -269,12 +280,15 @@ def check_size(entries: Any) -> None:
     if len(order) < len(entries):
         raise ValueError(f"expected layers that are all in the first one, got {len(entries) - len(order)} others")
     for number in order:
-        inside = _references(entries[number])
-        graph = entries[number]["config"].get("graph")
-        if graph is not None:
-            layers = [layer["config"] for layer in graph["layers"]]
-            inside += [layers[call["layer"]] for call in graph["calls"] if "layer" in call]
+        entry = entries[number]
+        inside = _references(entry)
         most += _MOST_CALLS * (1 + len(inside))
+        graph = entry["config"].get("graph")
+        if graph is not None:  # its layers are made once, and called as often as it has calls of them
+            layers = [layer["config"] for layer in graph["layers"]]
+            calls = [layers[call["layer"]] for call in graph["calls"] if "layer" in call]
+            inside = [*_references({"graph": {**graph, "layers": []}}), *calls]
+            most += _MOST_CALLS * len(calls)
         costs[number] = min(1 + len(inside) + sum(costs[inner] for inner in inside), 2**62)
     if sum(costs) > most + 100 * _MOST_CALLS:
         raise ValueError(f"expected models with at most {most} calls of layers within each other, got {sum(costs)}")
@@ -320,6 +334,14 @@ def _accepted(cls: type) -> set[str] | None:
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return None
     return {p.name for p in parameters if p.kind is not p.POSITIONAL_ONLY} - {"self"}
+
+
+@lru_cache(1024)
+def _required(constructor: Callable[..., Any]) -> list[str]:
+    """The arguments that it has to be given."""
+    parameters = inspect.signature(constructor).parameters.values()
+    named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name != "self"]
+    return [p.name for p in named if p.default is p.empty]
 
 
 def refuse_arguments(cls: type, options: Iterable[str], passed_on: bool = False) -> None:

@@ -17,7 +17,8 @@ import numpy as np
 from nnpy import tensors
 from nnpy.checks import path as checked_path
 from nnpy.files import write_whole
-from nnpy.loading import FORMAT, KEY, SLOT, make, reason
+from nnpy.forms import reason
+from nnpy.loading import FORMAT, KEY, SLOT, make
 from nnpy.locks import at_rest
 from nnpy.matching import signatures
 from nnpy.registry import to_list

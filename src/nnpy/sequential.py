@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from nnpy import seeds, tree
+from nnpy import forms, seeds, tree
 from nnpy.checks import flag, shown
 from nnpy.graph import Tensor
 from nnpy.layers import calling
@@ -182,5 +182,10 @@ class Sequential(Model):
     def from_config(cls, config: dict[str, Any]) -> Any:
         if cls.__init__ is not Sequential.__init__:
             return super().from_config(config)
-        layers = from_json([config["input"], *config["layers"]])
+        who = cls.__name__
+        forms.check(who, config, {"name": str, "input": None, "layers": list, "seed?": None})
+        layers = []
+        for place, value in enumerate([config["input"], *config["layers"]]):
+            with forms.within(f"{who}: layers[{place - 1}]" if place else f"{who}: input"):
+                layers.append(from_json(value))
         return cls([layer for layer in layers if layer is not None], name=config["name"], seed=config.get("seed"))

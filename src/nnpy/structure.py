@@ -10,7 +10,8 @@ from functools import cached_property
 from itertools import chain
 from typing import Any
 
-from nnpy import graph, tree
+from nnpy import forms, graph, tree
+from nnpy.checks import shown
 from nnpy.graph import Node, Parameter, Shape, Tensor
 from nnpy.layers.base import Layer
 from nnpy.layers.calling import Call, Calling, run, tracing
@@ -388,23 +389,50 @@ def describe(structure: Structure) -> dict[str, Any]:
     }
 
 
-def rebuild(value: dict[str, Any]) -> tuple[Any, Any]:
-    """(inputs, outputs) of what ``describe`` gave: lists, or dicts where they had keys."""
-    layers = [from_json(layer) for layer in value["layers"]]
-    inputs = [layers[number].make() for number in value["inputs"]]
-    made: dict[int, list[Tensor]] = {-1: inputs}
+GRAPH = {
+    "layers": list, "inputs": [int], "calls": [dict], "outputs": [(int, int)],
+    "input_keys?": [str], "output_keys?": [str],
+}  # fmt: skip
+_CALL = {"layer": int, "args": {"tuple": list}, "kwargs": {"dict": [(str, None)]}}
+_NODE = {"inputs": list, "operation": str, "attributes": dict}
+
+
+def rebuild(who: str, value: dict[str, Any]) -> tuple[Any, Any]:
+    """(inputs, outputs) of a ``GRAPH``, which ``describe`` gave: lists, or dicts where they had keys. TypeError or
+    ValueError that names ``who`` and the place, for another one."""
+    layers = []
+    for number, layer in enumerate(value["layers"]):
+        with forms.within(f"{who}: layers[{number}]"):
+            layers.append(from_json(layer))
+            if not isinstance(layers[-1], Layer):
+                raise TypeError(f"expected a layer, got {shown(layers[-1])}")
+    inputs = [forms.at(who, "inputs", layers, number) for number in value["inputs"]]
+    if others := [layer for layer in inputs if not isinstance(layer, InputLayer)]:
+        raise ValueError(f"{who}: expected inputs to be layers of Input, got {others[0]}")
+    made: list[list[Tensor]] = [[layer.make() for layer in inputs]]  # what is read from -1 on
 
     def tensor(place: Any) -> Tensor:
         if isinstance(place, dict):
+            forms.check("weight", place, {"layer": None, "weight": int}, "its place")
             return from_json(place["layer"])._own_weight(place["weight"], "a call")
-        return made[place[0]][place[1]]
+        forms.check("tensor", place, (int, int), "its place")
+        return forms.at("tensor", "number", forms.at("tensor", "call", made, place[0] + 1), place[1])
 
     for number, call in enumerate(value["calls"]):
+        where = f"{who}: calls[{number}]"
+        forms.check(where, call, _CALL if "layer" in call else _NODE, "it")
         if "layer" in call:
-            layer = layers[call["layer"]]
-            result = layer(*tree.from_json(call["args"], tensor), **tree.from_json(call["kwargs"], tensor))
-            made[number] = tree.tensors(result)
+            layer = forms.at(where, "layer", layers, call["layer"])
+            with forms.foreign(where):
+                result = layer(*tree.from_json(call["args"], tensor), **tree.from_json(call["kwargs"], tensor))
+                made.append(tree.tensors(result))
         else:
-            made[number] = stored.from_json(call, tree.from_json(call["inputs"], tensor))
-    outputs = [made[number][position] for number, position in value["outputs"]]
+            with forms.within(where):
+                made.append(stored.from_json(call, tree.from_json(call["inputs"], tensor)))
+    with forms.within(f"{who}: outputs"):
+        outputs = [tensor(place) for place in value["outputs"]]
+    for what, some in (("input_keys", inputs), ("output_keys", outputs)):
+        if len(keys := value.get(what, some)) != len(some):
+            raise ValueError(f"{who}: expected {len(some)} {what}, got {len(keys)}")
+    inputs = made[0]
     return pack(inputs, value.get("input_keys", ())), pack(outputs, value.get("output_keys", ()))

@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from nnpy import forms
 from nnpy.checks import shown
 from nnpy.graph import Tensor
 
 _MOST_ELEMENTS = 4096  # of a constant array: larger ones are weights, or data
 _REFERENCE = "tensor"
+_ARRAY = {"array": None, "shape": [int], "dtype": str}
 
 
 def leaves(tree: Any) -> Iterator[Any]:
@@ -92,10 +94,13 @@ def from_json(value: Any, tensor: Callable[[Any], Tensor]) -> Any:
     if _REFERENCE in value:
         return tensor(value[_REFERENCE])
     if "dict" in value:
-        return {from_json(key, tensor): from_json(item, tensor) for key, item in value["dict"]}
+        forms.check("dict", value["dict"], [(None, None)], "its content")
+        return forms.mapping([(from_json(key, tensor), from_json(item, tensor)) for key, item in value["dict"]])
     if "tuple" in value:
+        forms.check("tuple", value["tuple"], list, "its content")
         return tuple(from_json(item, tensor) for item in value["tuple"])
     if "array" in value:
-        array = np.array(value["array"], value["dtype"]).reshape(value["shape"])
+        forms.check("array", value, _ARRAY)
+        array = forms.array(value["dtype"], value["shape"], value["array"])
         return array if array.ndim else array[()]
     raise ValueError(f"expected an argument of a call, got an object of {', '.join(value) or 'nothing'}")

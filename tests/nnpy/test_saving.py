@@ -231,7 +231,7 @@ def _drop(*names):
         (lambda value: value.update(layers=value["layers"][2:3]), "expected a model, got Dense"),
         (lambda value: value.update(layers=[]), "make its model: expected a list of 1 to 20000 layers, got 0 of them"),
         (lambda value: value.update(layers=[3] * 30_000), "expected a list of 1 to 20000 layers, got 30000 of them"),
-        (_drop("layers", 0, "config", "name"), "cannot make its model: 'name' is missing"),
+        (_drop("layers", 0, "config", "name"), "Sequential: expected its configuration to have .* got no 'name'"),
         (_drop("position", "seed"), "cannot compile its model: 'seed' is missing"),
         (lambda value: value["position"].update(update=-1), "cannot compile its model: position: expected update"),
         (_drop("settings", "optimizer"), "cannot compile its model"),
@@ -570,7 +570,7 @@ class OwnRate(nn.Layer):
     "layer, text",
     [
         (lambda: OwnGrows(3), "it has other weights|is not in the file"),
-        (lambda: OwnWants(3, 4), "cannot be made of its configuration again: .*missing 1 required .*'other'"),
+        (lambda: OwnWants(3, 4), "of its configuration again: OwnWants: expected a configuration with other"),
         (lambda: OwnRate({1, 2}), "OwnRate.kept: cannot be written as JSON: set"),
     ],
 )

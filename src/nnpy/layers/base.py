@@ -10,6 +10,7 @@ import numpy as np
 
 from nnpy import graph, tree
 from nnpy.checks import shown
+from nnpy.forms import TooDeep
 from nnpy.graph import Parameter, Tensor
 from nnpy.hints import advise
 from nnpy.layers import calling
@@ -91,7 +92,12 @@ class Layer(Module):
         ``training=``: for this call and those inside it, whatever the Program does; ``mask=``: in the place of the
         first argument's own. Raises TypeError or ValueError, naming the layer and the argument, for what does not fit.
         """
-        return calling.run(self._calling(args, kwargs))
+        try:
+            return calling.run(self._calling(args, kwargs))
+        except RecursionError as error:
+            raise TooDeep(
+                f"{self}: layers whose call() calls each other are nested too deep for Python's stack"
+            ) from error
 
     _numbers_hint = "for numbers make a Model of it and call predict(x)"
 

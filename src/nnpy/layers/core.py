@@ -204,5 +204,5 @@ class ActivityRegularization(Identity):
 
     def __init__(self, l1: float = 0.0, l2: float = 0.0, *, name: str | None = None):
         super().__init__(name=name)
-        penalty = regularizers.L1L2(l1, l2)
+        penalty = self.named(lambda factors: regularizers.L1L2(*factors), (l1, l2))
         self.l1, self.l2, self.activity_regularizer = penalty.l1, penalty.l2, penalty

@@ -12,9 +12,10 @@ from nnpy import constraints, initializers, regularizers, restoring
 from nnpy.checks import flag, shown
 from nnpy.checks import shape as checked_shape
 from nnpy.config import floatx
+from nnpy.forms import TooDeep, check
 from nnpy.graph import Parameter
 from nnpy.locks import at_rest
-from nnpy.registry import Configurable, from_json, reference, refuse_arguments, snake, to_json
+from nnpy.registry import Configurable, from_json, made_arguments, reference, refuse_arguments, snake, to_json
 
 if TYPE_CHECKING:
     from nnpy.layers.base import Layer
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
 _ROLES = ("statistic", "state")
 # Without a lock, which a forked child would find taken, and a signal handler wait for.
 _counts: dict[str, Iterator[int]] = {}
+# What stands in a file of a layer; of one that somebody wrote by hand the class and the configuration do.
+_ENTRY = {
+    "class": str, "config": dict, "module?": str, "name": str, "named": bool, "trainable": bool, "tied?": dict,
+    "shapes?": None, "seed?": None,
+}  # fmt: skip
+_WRITTEN = {"class": str, "config": dict, "module?": str}
 _OURS = frozenset({"_first_call", "_found", "_own", "_tied"})
 
 
@@ -298,6 +305,8 @@ class Module(Configurable):
             if self._tied:
                 value["tied"] = {name: self._tie_to_json(weight) for name, weight in self._tied.items()}
             return value
+        except RecursionError:
+            raise TooDeep(f"{self}: its layers are nested too deep for a configuration, not for save(path)") from None
         except (TypeError, AttributeError) as error:
             raise TypeError(
                 f"{self}: its structure cannot be stored: {error}; save_weights() stores the weights alone, for "
@@ -313,12 +322,11 @@ class Module(Configurable):
 
     @classmethod
     def from_entry(cls, value: dict[str, Any]) -> Module:
+        check(cls.__name__, value, _ENTRY if "name" in value else _WRITTEN, "its entry")
         with restoring.naming(cls, value.get("name", "")):
-            layer = cls.from_config(from_json(value["config"]))
+            layer = cls.from_config(made_arguments(cls, value["config"]))
         if "name" in value:
-            if not isinstance(value["name"], str):
-                raise ValueError(f"{cls.__name__}: expected name to be a string, got {shown(value['name'])}")
-            layer.name, layer._named = value["name"], flag(cls.__name__, "named", value["named"])
+            layer.name, layer._named = value["name"], value["named"]
             layer._tied = {name: from_json(tie) for name, tie in value.get("tied", {}).items()}
             if not value["trainable"]:
                 layer.trainable = False

@@ -147,14 +147,18 @@ class PlainLoss(Loss):
 
 class SumLoss(Loss):
     """Several losses of one output, times ``weights``: what a list of losses in the place of one means. ValueError for
-    losses of other targets or of another reduction than the first."""
+    losses of other targets or of another reduction than the first, TypeError for what is no list of losses."""
 
     def __init__(self, losses: Sequence[Loss], weights: Sequence[float] | None = None, name: str | None = None):
+        if not isinstance(losses, list | tuple) or not losses or not all(isinstance(loss, Loss) for loss in losses):
+            raise TypeError(f"SumLoss: expected a list of losses, got {shown(losses)}")
+        if weights is not None and not isinstance(weights, list | tuple):
+            raise TypeError(f"SumLoss: expected weights to be a list of numbers, got {shown(weights)}")
         first = losses[0]
         super().__init__(name, first.reduction)
         self.losses, self.weights = list(losses), [1.0] * len(losses) if weights is None else list(weights)
         if len(self.weights) != len(self.losses):
-            raise ValueError(f"expected {len(self.losses)} weights of {self}, got {len(self.weights)}")
+            raise ValueError(f"SumLoss: expected {len(self.losses)} weights of {self}, got {len(self.weights)}")
         for loss in self.losses[1:]:
             if (loss.target_kind, loss.reduction) != (first.target_kind, first.reduction):
                 raise ValueError(f"expected losses of one output to be of the same targets and reduction, got {self}")

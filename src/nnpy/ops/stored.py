@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from nnpy import forms
 from nnpy.graph import Dim, Node, Tensor, make
 from nnpy.ops.base import Operation, Stream
 
@@ -20,11 +21,16 @@ def to_json(node: Node) -> dict[str, Any]:
 
 
 def from_json(value: dict[str, Any], inputs: Sequence[Tensor]) -> list[Tensor]:
-    """The outputs of the node that ``to_json`` told of. Raises ValueError for an operation that does not exist."""
+    """The outputs of the node that ``to_json`` told of. Raises TypeError or ValueError for an operation that does not
+    exist, or constants that are not its own."""
     operation = Operation.registry.get(value["operation"])
     if operation is None or operation.is_effect:
         raise ValueError(f"unknown operation {value['operation']!r}")
-    return list(make(operation, inputs, **{key: _made(item) for key, item in value["attributes"].items()}).outputs)
+    with forms.foreign(f"operation {operation.name!r}"):
+        given = {key: _made(item) for key, item in value["attributes"].items()}
+        if lacking := operation.attributes.keys() - given:
+            raise ValueError(f"expected the attributes {', '.join(operation.attributes)}, got no {min(lacking)}")
+        return list(make(operation, inputs, **given).outputs)
 
 
 def _value(name: str, value: Any) -> Any:
@@ -52,4 +58,4 @@ def _made(value: Any) -> Any:
         return Dim(*value["batch"])
     if "stream" in value:
         return Stream()
-    return np.array(value["array"], value["dtype"]).reshape(value["shape"])
+    return forms.array(value["dtype"], value["shape"], value["array"])

@@ -14,6 +14,7 @@ from nncore import Step
 from nncore.rules import RULES
 from nnpy import ops
 from nnpy.checks import real, shown
+from nnpy.forms import within
 from nnpy.graph import Node, Parameter, Tensor
 from nnpy.ops.updates import clip_scale, update
 from nnpy.parameters import Store
@@ -91,7 +92,8 @@ class Optimizer(Configurable):
     def learning_rate(self, value: Any) -> None:
         kind = type(self).__name__
         if isinstance(value, dict):
-            value = get_schedule(value)
+            with within(f"{type(self).__name__}: learning_rate"):
+                value = get_schedule(value)
         if isinstance(value, type | str):
             expected = "learning_rate to be a number, a schedule or a function"
             raise TypeError(f"{kind}: expected {expected}, got {shown(value)}")
