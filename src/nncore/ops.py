@@ -234,8 +234,8 @@ def _when(name: str, once: bool, every: int, phase: int, commits: bool) -> tuple
         raise ValueError(f"Op {name!r}: expected {expected}, got every={every!r}, phase={phase!r}")
     if once and every > 1:
         raise ValueError(f"Op {name!r}: expected once or every, got both")
-    if commits and (once or every > 1):
-        raise ValueError(f"Op {name!r}: expected commits, or once or every, got both")
+    if commits and once:
+        raise ValueError(f"Op {name!r}: expected commits or once, got both")
     return once, every, phase, commits
 
 

@@ -30,8 +30,8 @@ cdef extern from *:
 cdef enum:
     SPINS = 1000        # 10 to 40 us: longer than the gap between two ops, short where another process has the core
 
-cdef enum:              # of ``every``: in a step in which no op has reported an error
-    COMMITS = -2
+cdef enum:              # of ``every``: from here down in a step, or every k-th, in which no op has reported an error
+    COMMITS = -2        # COMMITS + 1 - k: every k-th
 
 cdef enum:              # instead of the number of steps done
     INSIDE = -2
@@ -67,8 +67,10 @@ cdef struct Run:
 cdef inline bint due(const Op* op, const Run* run) noexcept nogil:
     """Whether an op that has ``every`` runs in this step. All threads meet between the reports and the ops that commit,
     so that they see the same."""
-    if op.every == COMMITS:
-        return nn_get(run.state + STATE_ERROR_OP) == 0
+    if op.every <= COMMITS:
+        if nn_get(run.state + STATE_ERROR_OP) != 0:
+            return False
+        return op.every == COMMITS or run.state[STATE_STEPS] % (COMMITS + 1 - op.every) == op.phase
     if op.every == ONCE:
         return run.done + run.before == 0
     return run.state[STATE_STEPS] % op.every == op.phase
@@ -167,7 +169,10 @@ cdef class Program:
                 op.s[j] = record.scalars[j]
             op.threads = record.threads
             op.barrier = barriers[i]
-            op.every = COMMITS if record.commits else ONCE if record.once else record.every if record.every > 1 else 0
+            if record.commits:
+                op.every = COMMITS + 1 - record.every
+            else:
+                op.every = ONCE if record.once else record.every if record.every > 1 else 0
             op.phase = record.phase
             op.id = i + 1
             self.threads = max(self.threads, op.threads)

@@ -28,10 +28,12 @@ class Rule:
 
     def apply(self, columns, g, *arrays, dtype="float64"):
         """The new w and slots from ``arrays``, w and the slots, and the gradient: by NumPy, in ``dtype``."""
+        import numpy as np  # not needed where modules are built of the rules
+
         values = dict(zip(self.columns, columns, strict=True)) | {"g": g}
         values |= dict(zip(("w", *self.slots), arrays, strict=True))
         for name, value in self.assignments:
-            values[name] = evaluate(value, dtype, **values)
+            values[name] = np.broadcast_to(evaluate(value, dtype, **values), np.shape(values[name]))
         return [values[name] for name in ("w", *self.slots)]
 
 
@@ -43,8 +45,8 @@ def rule(name: str, slots: str, columns: str, **assignments: Expr) -> None:
 
 
 w, g, velocity, momentum, accumulator = (symbol(name) for name in ("w", "g", "velocity", "momentum", "accumulator"))
-rate, decay, keep, alpha, new_1, new_2, epsilon = (
-    symbol(name) for name in ("rate", "decay", "keep", "alpha", "new_1", "new_2", "epsilon")
+rate, decay, keep, alpha, new_1, new_2, epsilon, fresh, value = (
+    symbol(name) for name in ("rate", "decay", "keep", "alpha", "new_1", "new_2", "epsilon", "fresh", "value")
 )
 decayed = w - w * decay  # decay: rate * weight_decay (Loshchilov and Hutter, 2019)
 
@@ -61,6 +63,10 @@ rule("adam", "momentum velocity", "alpha decay new_1 new_2 epsilon",
 # Duchi, Hazan and Singer, 2011
 rule("adagrad", "accumulator", "rate decay epsilon",
      accumulator=accumulator + g * g, w=decayed - over_root(g * rate, accumulator + epsilon, 0))  # fmt: skip
+
+# ---- what steps do beside: averages and sums of weights and gradients, and a number of this step for the graph ----
+rule("mix", "", "keep fresh", w=w * keep + g * fresh)
+rule("column", "", "value", w=value)
 
 
 def check_rule(what: str, name: str | None, slots: int) -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 import numbers
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 def shown(value: Any) -> str:
@@ -63,6 +66,11 @@ def integer(owner: str, name: str, value: Any, *, least: int | None = None) -> i
     if is_integer:
         raise ValueError(f"{expected}, got {value!r}")
     raise TypeError(f"{expected}, got {shown(value)}")
+
+
+def optional(check: Callable[..., T], owner: str, name: str, value: Any, **bounds: Any) -> T | None:
+    """None as it is, all else as ``check`` has it."""
+    return None if value is None else check(owner, name, value, **bounds)
 
 
 def path(owner: str, name: str, value: Any) -> Path:

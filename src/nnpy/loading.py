@@ -150,22 +150,21 @@ def set_compiled(model: Model, file: File, names: dict[Parameter, str]) -> None:
     paths = layer_paths(model)
     engine.layers = {layer: paths[layer] not in layers for layer in engine.layers}
     engine.trainable = {weight: names[weight] not in weights for weight in engine.trainable}
+    if undecayed := set(compiled.get("undecayed", ())):
+        model.optimizer.leave_undecayed([weight for weight, name in names.items() if name in undecayed])
     if value["slots"]:
         _read_slots(model, file, names)
     model.training.set_position(position)
 
 
 def _read_slots(model: Model, file: File, names: dict[Parameter, str]) -> None:
-    engine = model.engine
-    store, slots = engine.claim(), engine.optimizer_slots()
-    places = {f"{SLOT}{slot}/{names[w]}": (slot, w) for slot in slots for w in names if engine.trainable[w]}
+    places = {f"{SLOT}{slot}/{names[w]}": array for (slot, w), array in model.engine.slot_views().items()}
     if lacking := sorted(places.keys() - set(file.slots)):
         raise ValueError(f"expected the whole state of the optimizer, the file lacks {', '.join(lacking[:5])}")
     for name in file.slots:
-        if name not in places or file.entries[name].shape != places[name][1].shape:
+        if name not in places or file.entries[name].shape != places[name].shape:
             raise ValueError(f"optimizer state {name!r} fits neither the optimizer nor the weights")
-        slot, weight = places[name]
-        store.view(slots[slot], weight)[...] = file.read(name)
+        places[name][...] = file.read(name)
 
 
 def load_weights(model: Model, path: str | bytes | os.PathLike) -> None:

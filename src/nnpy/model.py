@@ -134,6 +134,7 @@ class Model(Network):
             else:
                 self._training.reset(settings.seed)
             self._settings, self._engine = settings, engine
+            settings.optimizer.follow(self._training)
             self._fast.clear()
 
     def _advice(self, name: str) -> str:

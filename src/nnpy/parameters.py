@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from math import prod
 
 import numpy as np
 
@@ -16,12 +17,13 @@ class Store:
     """``values`` and ``gradients``: flat arrays of ``size`` elements; a parameter's ``value`` becomes a view of the
     first.
 
-    Trainable parameters come first, matrices before vectors, else in order.
+    Trainable parameters (``trained``: those that are so now) come first, matrices before vectors, else in order.
     """
 
     def __init__(self, parameters: Sequence[Parameter], dtype="float32"):
         self.dtype = np.dtype(dtype)
         self.parameters = sorted(dict.fromkeys(parameters), key=lambda p: (not p.trainable, p.rank < 2))
+        self.trained = [parameter for parameter in self.parameters if parameter.trainable]
         self.offsets: dict[Parameter, int] = {}
         size = 0
         for parameter in self.parameters:
@@ -35,10 +37,12 @@ class Store:
             view[...] = parameter.value
             parameter.value = view
 
-    def view(self, flat: np.ndarray, parameter: Parameter) -> np.ndarray:
-        """A parameter's part of any buffer of this layout (values, gradients, an optimizer's moments)."""
+    def view(self, flat: np.ndarray, parameter: Parameter, shape: tuple[int, ...] | None = None) -> np.ndarray:
+        """A parameter's part of any buffer of this layout (values, gradients, an optimizer's moments). ``shape``: of
+        its own, of no more elements."""
         start = self.offsets[parameter]
-        return flat[start : start + parameter.value.size].reshape(parameter.value.shape)
+        shape = parameter.value.shape if shape is None else shape
+        return flat[start : start + prod(shape)].reshape(shape)
 
     def gradient(self, parameter: Parameter) -> np.ndarray:
         """The gradient of a parameter: a view of the flat buffer."""

@@ -104,15 +104,15 @@ def state_of(model: Model) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         value["slots"] = engine is not None and engine.has_slots
         if engine is not None:
             value["position"] = model.training.position()
+            decays = model.optimizer.decays
             value["compiled"] = {
+                "undecayed": [name for weight, name in names.items() if not decays(weight)],
                 "layers": [paths[layer] for layer, then in engine.layers.items() if not then],
                 "weights": [name for weight, name in names.items() if not engine.trainable[weight]],
             }
         if engine is not None and value["slots"]:
-            for slot, flat in engine.optimizer_slots().items():
-                for weight, name in names.items():
-                    if engine.trainable[weight]:
-                        arrays[f"{SLOT}{slot}/{name}"] = np.array(engine.claim().view(flat, weight))
+            for (slot, weight), array in engine.slot_views().items():
+                arrays[f"{SLOT}{slot}/{names[weight]}"] = np.array(array)
     return arrays, value
 
 

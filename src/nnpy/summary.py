@@ -55,7 +55,7 @@ def memory_of(model: Model, batch_size: int) -> str:
     arenas = [f"predict {_bytes(predict)}"]
     if model.compiled:
         train = engine.compiled("train", batch_size, placeholders(model, batch_size, True)).arena_bytes
-        kept = sum(flat.nbytes for flat in engine.optimizer_slots().values())
+        kept = sum(array.nbytes for array in engine.slot_views().values())
         parts += [f"gradients {_bytes(engine.claim().gradients.nbytes)}", f"optimizer {_bytes(kept)}"]
         arenas.append(f"training {_bytes(train)}")
     return f"Memory for batches of {batch_size}: {', '.join(parts)}; activations and workspaces: {', '.join(arenas)}"

@@ -42,7 +42,18 @@ def adagrad(g, w, a, *, rate, decay, epsilon):
     return [w - decay * w - rate * g / np.sqrt(a + epsilon), a]
 
 
-FORMULAS = {"sgd": sgd, "momentum": momentum, "nesterov": nesterov, "adam": adam, "adagrad": adagrad}
+def mix(g, w, *, keep, fresh):
+    return [keep * w + fresh * g]
+
+
+def column(g, w, *, value):
+    return [np.full_like(w, value)]
+
+
+FORMULAS = {
+    "sgd": sgd, "momentum": momentum, "nesterov": nesterov, "adam": adam, "adagrad": adagrad, "mix": mix,
+    "column": column,
+}  # fmt: skip
 VALUES = {  # columns of STEPS steps
     "rate": LR,
     "decay": 0.1 * LR,
@@ -51,6 +62,8 @@ VALUES = {  # columns of STEPS steps
     "new_1": np.full(STEPS, 0.1),
     "new_2": np.full(STEPS, 0.001),
     "epsilon": np.full(STEPS, 1e-7),
+    "fresh": 0.3 * LR,
+    "value": LR,
 }
 
 

@@ -123,8 +123,8 @@ def test_wrong_times_of_an_op_are_refused():
             count_up(total, **options)
     with pytest.raises(ValueError, match="expected once or every, got both"):
         count_up(total, once=True, every=2)
-    with pytest.raises(ValueError, match="expected commits, or once or every, got both"):
-        count_up(total, commits=True, every=2)
+    with pytest.raises(ValueError, match="expected commits or once, got both"):
+        count_up(total, commits=True, once=True)
     with pytest.raises(ValueError, match="'mine': expected every to be 1 or more"):
         Op.custom("mine", 1, every=0)
 
@@ -172,6 +172,26 @@ def test_a_reported_error_ends_the_run_after_its_step(threads):
     values[:] = 1
     assert program.run(10) == 10 and program.error() is None and total[0] == 12
     assert committed[0] == program.state[LOCAL] == 10
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_an_op_commits_every_few_steps(threads):
+    set_num_threads(threads)
+    values, total = np.ones(1000, np.int64), np.zeros(1, np.float32)
+    program, *_ = reporting(values)
+    ops = [*program.records[1:3], count_up(total, commits=True, every=3, phase=2)]
+    program = Program(ops, program.state)
+    assert program.run(7) == 7 and total[0] == 2  # steps 2 and 5
+    values[7] = 0  # an error in what would be step 8
+    program.run(10)
+    assert program.state[STEPS] == 7 and total[0] == 2
+    values[7], program.state[STEPS] = 0, 8
+    program.clear()
+    program.run(10)
+    assert total[0] == 2 and program.error() == (1, 7, 0)
+    program.clear()
+    values[7] = 1
+    assert program.run(1) == 1 and total[0] == 3
 
 
 def test_every_row_wrong_on_many_threads():

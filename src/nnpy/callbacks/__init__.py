@@ -1,5 +1,6 @@
 """Callbacks: what is called while a model trains."""
 
+from nnpy.callbacks.averages import SwapEMAWeights
 from nnpy.callbacks.backup import BackupAndRestore
 from nnpy.callbacks.base import Callback, LambdaCallback
 from nnpy.callbacks.history import History
@@ -20,6 +21,7 @@ __all__ = [
     "LearningRateScheduler",
     "ModelCheckpoint",
     "ProgbarLogger",
+    "SwapEMAWeights",
     "TensorBoard",
     "TerminateOnNaN",
     "Timer",

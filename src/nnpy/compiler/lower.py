@@ -419,8 +419,11 @@ class Lowering:
             work=count * (1 + len(steps)), steps=steps, step_ld=cols, shape=shape, **given,
         )  # fmt: skip
 
-    def take(self, other: Lowering) -> None:
-        """The calls of another graph come after those that there are."""
+    def take(self, other: Lowering, every: int = 1, phase: int = 0) -> None:
+        """The calls of another graph come after those that there are; in every step, or only where ``phase`` is."""
+        for call in other.calls:
+            if every > 1 and call.every == 1:
+                call.every, call.phase = every, phase
         self.calls += other.calls
         self._all += other._all
 
@@ -480,7 +483,7 @@ class Lowering:
         """The arguments of a ``nncore.Step``; operands are (memory, Address) or the number of a temporary tile."""
         if spec.update is not None:
             given = spec.update.attributes
-            return {"update": given["optimizer"].step(given["store"], given["parameter"], self.state)}
+            return {"update": given["optimizer"].step(given["store"], given["parameter"], self.state, given["block"])}
         values: dict[str, Any] = dict(
             width=ld, s0=spec.s0 / (max(1, count_of(spec.per, self.batch)) if spec.per else 1), s1=spec.s1
         )
@@ -539,10 +542,12 @@ class Lowering:
             count, out = arguments.pop("count"), arguments.pop("out")
             return Op.custom(
                 call.name, call.function.address, writes=[out], reads=list(arguments.values()), sizes=[count],
-                threads=call.threads, keep=call.function,
+                threads=call.threads, every=call.every, phase=call.phase, keep=call.function,
             )  # fmt: skip
         steps = [self._build_step(spec, values, arena) for spec, values in call.steps]
-        when: dict[str, Any] = dict(threads=call.threads, once=call.once, commits=call.commits)
+        when: dict[str, Any] = dict(
+            threads=call.threads, once=call.once, every=call.every, phase=call.phase, commits=call.commits
+        )  # fmt: skip
         return Op(call.name, dtype=self.dtype, steps=steps, **when, **arguments)
 
     def _build_step(self, spec: StepSpec, values: dict[str, Any], arena: np.ndarray) -> Step:

@@ -41,6 +41,8 @@ class Call:
     threads: int = 1
     function: Any = None  # of nncore.jit, in place of a kernel from the tables
     once: bool = False  # only in the first step of a run
+    every: int = 1  # in the steps whose number, divided by it, leaves ``phase``
+    phase: int = 0
     commits: bool = False  # not in a step in which another call has reported an error
     node: Any = None  # of the graph, whose call it is
     flops: int = 0  # where they are counted

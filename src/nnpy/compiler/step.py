@@ -13,7 +13,7 @@ from nnpy.compiler.fuse import fuse, fuse_reductions, fuse_updates, join_chains,
 from nnpy.compiler.lower import Lowering
 from nnpy.compiler.passes import PASSES
 from nnpy.compiler.specialise import again
-from nnpy.compiler.updates import GRADIENT_READERS, bind_gradients, copy_gradients, lower_constraints, lower_updates
+from nnpy.compiler.updates import bind_gradients, lower_items
 from nnpy.compiler.views import Views
 from nnpy.graph import Node, Tensor, Variable, ordered
 from nnpy.ops.base import label
@@ -91,12 +91,11 @@ def compile_step(
     order = [*order[: len(order) - len(last)], *last]
     held = list(final.values())
     used = {views.root(t) for node in order for t in node.inputs} | {views.root(t) for t in held}
-    updates = [node for node in last if node.operation.name == "update"]
     fixed = all(v.role == "accumulator" for v in _changed(order))  # nothing reads these
     low = Lowering(batch, np.dtype(dtype), state, views, used, fixed=fixed)
     # As the structure of the graph has them, in whatever order it was made.
     low.number_streams(ordered([*rest, *final.values()]))
-    apart = bind_gradients(updates, low)
+    apart = bind_gradients(last, low)
     items = fuse(order, views, held, fuses="fuse" not in without)
     if "join_chains" not in without and "fuse" not in without:
         items = join_chains(items, views, held)
@@ -108,23 +107,7 @@ def compile_step(
         low.announce(item.node)
     for tensor, copy in before.items():
         low.copy(copy, tensor, 0, views.of(copy).strides)
-    left, constraints = [], []
-    for item in items:
-        low.node = item.node
-        if apart and item.node.operation.name in GRADIENT_READERS:
-            copy_gradients(apart, low)
-            apart = []
-        if item.node.operation.name == "update":
-            left.append(item.node)
-        elif item.node.operation.name == "constrain":
-            constraints.append(item.node)
-        elif item.is_chain:
-            low.chain(item)
-        else:
-            item.node.operation.lower(item, low)
-    lower_updates(left, low)
-    if constraints:
-        lower_constraints(constraints, low)
+    lower_items(items, low, apart)
     for tensor in held:
         low.slot(tensor).buffer.held = True
     code, memory = low.finish(arena, "phases" not in without, "reuse_memory" not in without)

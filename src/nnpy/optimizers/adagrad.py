@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 from nnpy.checks import real
-from nnpy.optimizers.base import Optimizer, Rate
+from nnpy.optimizers.base import Optimizer, Options, Rate
 
 
 class Adagrad(Optimizer):
@@ -13,6 +15,8 @@ class Adagrad(Optimizer):
     initial_accumulator_value >= 0 and epsilon > 0. The other arguments are those of ``Optimizer``.
     """
 
+    _at_first = ("initial_accumulator_value",)
+
     def __init__(
         self,
         learning_rate: Rate = 0.001,
@@ -20,28 +24,19 @@ class Adagrad(Optimizer):
         epsilon: float = 1e-7,
         *,
         weight_decay: float | None = None,
-        clipnorm: float | None = None,
-        clipvalue: float | None = None,
-        global_clipnorm: float | None = None,
-        name: str | None = None,
+        **options: Unpack[Options],
     ):
-        super().__init__(learning_rate, weight_decay, clipnorm, clipvalue, global_clipnorm, name=name)
+        super().__init__(learning_rate, weight_decay, **options)
         value = initial_accumulator_value
         self.initial_accumulator_value = real("Adagrad", "initial_accumulator_value", value, least=0)
         self.epsilon = real("Adagrad", "epsilon", epsilon, above=0)
-
-    def _argument(self, name, value):
-        if name == "initial_accumulator_value" and self._slots:
-            raise AttributeError(f"Adagrad: {name} cannot be set once training has begun")
-        return super()._argument(name, value)
 
     @property
     def rule(self):
         return "adagrad"
 
-    @property
-    def initial(self):
-        return self.initial_accumulator_value
+    def begin(self, name, slot, store):
+        slot[:] = self.initial_accumulator_value
 
     def numbers(self, rates, first_step):
         return {"epsilon": self.epsilon}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import numpy as np
 
 from nnpy.checks import real
-from nnpy.optimizers.base import Optimizer, Rate
+from nnpy.optimizers.base import Optimizer, Options, Rate
 
 
 class Adam(Optimizer):
@@ -23,12 +25,9 @@ class Adam(Optimizer):
         epsilon: float = 1e-7,
         *,
         weight_decay: float | None = None,
-        clipnorm: float | None = None,
-        clipvalue: float | None = None,
-        global_clipnorm: float | None = None,
-        name: str | None = None,
+        **options: Unpack[Options],
     ):
-        super().__init__(learning_rate, weight_decay, clipnorm, clipvalue, global_clipnorm, name=name)
+        super().__init__(learning_rate, weight_decay, **options)
         kind = type(self).__name__
         self.beta_1 = real(kind, "beta_1", beta_1, least=0, below=1)
         self.beta_2 = real(kind, "beta_2", beta_2, least=0, below=1)
@@ -54,13 +53,6 @@ class AdamW(Adam):
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float = 1e-7,
-        *,
-        clipnorm: float | None = None,
-        clipvalue: float | None = None,
-        global_clipnorm: float | None = None,
-        name: str | None = None,
+        **options: Unpack[Options],
     ):
-        super().__init__(
-            learning_rate, beta_1, beta_2, epsilon, weight_decay=weight_decay, clipnorm=clipnorm, clipvalue=clipvalue,
-            global_clipnorm=global_clipnorm, name=name,
-        )  # fmt: skip
+        super().__init__(learning_rate, beta_1, beta_2, epsilon, weight_decay=weight_decay, **options)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 from nnpy.checks import flag, real
-from nnpy.optimizers.base import Optimizer, Rate
+from nnpy.optimizers.base import Optimizer, Options, Rate
 
 
 class SGD(Optimizer):
@@ -19,13 +21,9 @@ class SGD(Optimizer):
         momentum: float = 0.0,
         nesterov: bool = False,
         weight_decay: float | None = None,
-        clipnorm: float | None = None,
-        clipvalue: float | None = None,
-        global_clipnorm: float | None = None,
-        *,
-        name: str | None = None,
+        **options: Unpack[Options],
     ):
-        super().__init__(learning_rate, weight_decay, clipnorm, clipvalue, global_clipnorm, name=name)
+        super().__init__(learning_rate, weight_decay, **options)
         self.momentum = real("SGD", "momentum", momentum, least=0, most=1)
         self.nesterov = flag("SGD", "nesterov", nesterov)
 

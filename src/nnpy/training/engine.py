@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from nncore.memory import BATCH, DRAW, EPOCH, INDICES, LOCAL, NUMBERS, RATES, ROW, SEED
+from nncore.memory import BATCH, DRAW, EPOCH, INDICES, LOCAL, NUMBERS, RATES, ROW, SEED, STEPS
 from nnpy import interrupts
 from nnpy.compiler import Executable
 from nnpy.data.images import Images
@@ -68,7 +68,7 @@ class Engine(Programs):
                 self.claim()  # another model that shares parameters may have moved them
                 setup = {
                     BATCH: size, ROW: row, LOCAL: 0, DRAW: training.draw, EPOCH: training.epoch, SEED: training.seed,
-                    INDICES: 0 if order is None else address(order), RATES: address(table),
+                    STEPS: update, INDICES: 0 if order is None else address(order), RATES: address(table),
                     NUMBERS: 0 if numbers is None else address(numbers),
                 }  # fmt: skip
                 bind(state, samples.arrays, setup)
@@ -180,7 +180,7 @@ class Engine(Programs):
             before, cells = [array.copy() for array in kept], self.totals["train"].copy()
             setup = {
                 BATCH: batch, ROW: 0, LOCAL: 0, DRAW: training.draw, EPOCH: training.epoch, SEED: training.seed,
-                INDICES: address(order), NUMBERS: 0, RATES: address(table),
+                STEPS: 0, INDICES: address(order), NUMBERS: 0, RATES: address(table),
             }  # fmt: skip
             bind(state, [*samples.arrays, *results], setup)
             try:

@@ -85,6 +85,8 @@ def fit(
         try:
             calls.call("on_train_begin", None)
             logs = _epochs(model, plan, data, calls, progress)
+            if history.epoch:
+                model.engine.finalize()
             calls.call("on_train_end", logs if history.epoch else None)
         finally:
             progress.close()

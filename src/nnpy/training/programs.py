@@ -18,7 +18,7 @@ from nnpy.graph import Node, Parameter, Tensor
 from nnpy.hints import advise
 from nnpy.locks import guard_of, making
 from nnpy.ops import effects
-from nnpy.ops.updates import constrain
+from nnpy.ops.updates import then
 from nnpy.parameters import Store
 from nnpy.training.objective import Objective, Plan
 from nnpy.training.samples import Samples, Source, source
@@ -157,6 +157,18 @@ class Programs:
         """Whether the optimizer knows something of the weights: of this model, or as it was compiled before."""
         return self.store is not None or self._before is not None
 
+    def finalize(self) -> None:
+        """Training has ended: weights become what the optimizer makes of them then."""
+        assert self.settings is not None
+        self.claim()
+        with self.guard.lock:
+            self.settings.optimizer.finalize_variable_values(self.parameters)
+
+    def slot_views(self) -> dict[tuple[str, Parameter], np.ndarray]:
+        """The optimizer's slots, by name and weight."""
+        assert self.settings is not None
+        return self.settings.optimizer.slot_views(self.claim())
+
     def optimizer_slots(self) -> dict[str, np.ndarray]:
         assert self.settings is not None
         return self.settings.optimizer.slots(self.claim())
@@ -274,7 +286,8 @@ class Programs:
             gradients = differentiate(tensor[scalar], trained)
             found = {p: gradients[p] for p in trained if p in gradients}  # the others stay as they are
             made += self.settings.optimizer.effects(found, store)
-            made += [constrain(p, p.constraint) for p in found if p.constraint is not None]
+            if constrained := [p for p in found if p.constraint is not None]:
+                made.append(then(lambda: [_constrained(p) for p in constrained]))
         return made
 
     def _check_arrays(self, count: int) -> None:
@@ -283,6 +296,16 @@ class Programs:
                 f"{self.model}: expected at most {MOST_ARRAYS} inputs, outputs, targets and weights together, "
                 f"got {count}"
             )
+
+
+def _constrained(parameter: Parameter) -> Node:
+    """What a constraint makes of a weight that the optimizer has updated. ValueError for another shape."""
+    value = parameter.constraint(parameter)
+    if not isinstance(value, Tensor) or value.sizes != parameter.sizes:
+        got = value.shape if isinstance(value, Tensor) else type(value).__name__
+        constraint, expected = parameter.constraint, parameter.shape
+        raise ValueError(f"{parameter.name}: expected {constraint} to give shape {expected}, got {got}")
+    return effects.assign(parameter, value)
 
 
 def feeds(tensors: Sequence[Tensor], sources: Sequence[Source], augment: bool = False) -> list[Node]:
