@@ -34,9 +34,11 @@ def test_example_runs(example, tmp_path):
     text = example.read_text()
     if "cifar10-jpeg.zip" in text and not DATA.joinpath("cifar10-jpeg.zip").exists():
         pytest.skip(f"no cifar10-jpeg.zip in {DATA}: NNPY_DATA names another folder")
-    short = ["--short"] if '"--short"' in text else []
+    if '"--data"' in text and not DATA.joinpath("adult-train.csv").exists():
+        pytest.skip(f"no tables in {DATA}: NNPY_DATA names another folder")
+    options = [*(["--short"] if '"--short"' in text else []), *(["--data", DATA] if '"--data"' in text else [])]
     result = subprocess.run(
-        [sys.executable, example, *short], cwd=tmp_path, capture_output=True, text=True, timeout=300
+        [sys.executable, example, *options], cwd=tmp_path, capture_output=True, text=True, timeout=300
     )
     assert result.returncode == 0, f"{result.stdout[-2000:]}\n{result.stderr[-4000:]}"
     assert result.stderr == ""
