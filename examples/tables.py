@@ -1,8 +1,8 @@
 """Four tables by small networks. Run: python examples/tables.py [adult|california|sonar|wine ...] [--data FOLDER]
 
 FOLDER holds adult-train.csv, adult-test.csv, california-housing.csv, sonar.csv and winequality-red.csv. Numbers are
-standardized, and given by their ranks too, categories become columns; overfitting is held down by dropout, weight decay,
-early stopping on a part of the training rows, and the mean of a few networks.
+standardized, and given by their ranks too, categories become columns; overfitting is held down by dropout, weight
+decay, early stopping on a part of the training rows, and the mean of a few networks.
 """
 
 import argparse
