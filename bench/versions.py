@@ -113,7 +113,7 @@ def measurements(sources: dict[str, Path], threads: int, rounds: int, seconds: f
             name = f"predict {rows} rows, {workload}"
             made[name] = turns(name, workload, rows)
     made |= {f"first fit of {layers} layers": first(layers) for layers in DEPTHS}
-    made["import"] = lambda: once(["import"], threads, [], sources, rounds)
+    made["import"] = lambda: once(["import", "import of a first model's names"], threads, [], sources, rounds)
     return made
 
 

@@ -24,7 +24,9 @@ nncore: kernels
 nncore: encoding ops costs products jit jit_cache
 nncore: reference reference_arrays reference_images reference_steps
 nncore
-nnpy: config checks files forms hints interrupts locks sealed tensors
+nnpy: hints
+nnpy: catalogue
+nnpy: config checks files forms interrupts locks sealed tensors
 nnpy: graph plots registry restoring seeds schedules
 nnpy: tree parameters
 nnpy: ops

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nnpy import forms, ops
+from nnpy.catalogue import offer
 from nnpy.checks import flag, real, shown
 from nnpy.graph import Tensor
 from nnpy.registry import Configurable, plain, unknown
@@ -222,3 +223,5 @@ __all__ = [
     "mish", "relu", "relu6", "selu", "sigmoid", "silu", "soft_shrink", "softmax", "softplus", "softsign",
     "squareplus", "swish", "tanh", "tanh_shrink",
 ]  # fmt: skip
+
+offer(__name__, __all__)

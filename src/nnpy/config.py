@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from nnpy.catalogue import offer
+
 _floatx = "float32"
 
 
@@ -22,3 +24,5 @@ def floatx() -> str:
 
 
 __all__ = ["floatx", "set_floatx"]
+
+offer(__name__, __all__)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from nnpy import ops
+from nnpy.catalogue import offer
 from nnpy.checks import integer, real
 from nnpy.compiler import evaluated
 from nnpy.graph import Parameter, Tensor
@@ -106,3 +107,5 @@ __all__ = [
     "Constraint", "MaxNorm", "MinMaxNorm", "NonNeg", "UnitNorm", "get", "max_norm", "min_max_norm", "non_neg",
     "unit_norm",
 ]  # fmt: skip
+
+offer(__name__, __all__)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import inspect
 import sys
 import warnings
 from collections.abc import Callable, Iterable
@@ -96,6 +95,8 @@ def keywords(function: F) -> F:
         except TypeError as error:
             if error.__traceback__ is None or error.__traceback__.tb_next is not None:
                 raise  # of something inside
+            import inspect
+
             parameters = inspect.signature(function).parameters
             for name in options:
                 if name not in parameters:
@@ -103,15 +104,3 @@ def keywords(function: F) -> F:
             raise
 
     return call  # type: ignore[return-value]
-
-
-def missing(module: str, names: Iterable[str]) -> Callable[[str], Any]:
-    """``__getattr__`` of a module: AttributeError with the name that may have been meant. ``names``: those it has."""
-
-    def __getattr__(name: str) -> Any:
-        text = f"{module} has no {name!r}"
-        if name.startswith("__"):
-            raise AttributeError(text)
-        raise AttributeError(text + (" in this version" if elsewhere(name) else meant(name, names)))
-
-    return __getattr__

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from nnpy.catalogue import offer
 from nnpy.checks import integer, real
 from nnpy.registry import Configurable, find
 from nnpy.seeds import stream
@@ -289,3 +290,5 @@ __all__ = [
     "LecunNormal", "LecunUniform", "Ones", "Orthogonal", "RandomNormal", "RandomUniform", "TruncatedNormal",
     "VarianceScaling", "Zeros", "get",
 ]  # fmt: skip
+
+offer(__name__, __all__)

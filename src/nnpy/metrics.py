@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from nnpy import losses, ops
+from nnpy.catalogue import offer
 from nnpy.checks import integer, real, shown
 from nnpy.graph import Node, Shape, Tensor, Variable
 from nnpy.losses.base import function_name, is_function, refuse, refuse_function, symbolic
@@ -378,3 +379,5 @@ __all__ = [
     "confusion_matrix",
     "get",
 ]  # fmt: skip
+
+offer(__name__, __all__)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from nnpy import tree
+from nnpy.catalogue import offer
 from nnpy.checks import shown
 from nnpy.graph import Tensor, apply
 from nnpy.layers.base import Layer
@@ -87,3 +88,5 @@ def _replayed(structure: Any, inputs: Sequence[Tensor], copied: Callable[[Layer]
 
 
 __all__ = ["Model", "Sequential", "clone_model", "load_model"]
+
+offer(__name__, __all__)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from nnpy import ops
+from nnpy.catalogue import offer
 from nnpy.checks import real
 from nnpy.compiler import evaluated
 from nnpy.graph import Parameter, Tensor
@@ -77,3 +78,5 @@ def get(value: Any) -> Regularizer | None:
 
 
 __all__ = ["L1", "L1L2", "L2", "Regularizer", "get", "l1", "l1_l2", "l2"]
+
+offer(__name__, __all__)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from nnpy.catalogue import offer
 from nnpy.checks import flag, integer, real, shown
 from nnpy.registry import Configurable, find
 
@@ -235,3 +236,5 @@ __all__ = [
     "CosineDecay", "CosineDecayRestarts", "ExponentialDecay", "InverseTimeDecay", "LinearWarmup", "OneCycle",
     "PiecewiseConstantDecay", "PolynomialDecay", "Schedule", "get",
 ]  # fmt: skip
+
+offer(__name__, __all__)

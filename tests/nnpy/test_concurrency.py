@@ -439,7 +439,7 @@ def test_a_fork_while_another_thread_draws_and_names():
     """Neither seeds nor automatic names have a lock that the child could find taken."""
     assert run("""
         sys.setswitchinterval(1e-4)
-        nn.seeds.stream("initializer")  # imports numpy.random: a fork in the midst of an import is Python's own matter
+        nn.layers, nn.seeds.stream("initializer")  # imports: a fork in the midst of one is Python's own matter
         stop = threading.Event()
         def make():
             while not stop.is_set():

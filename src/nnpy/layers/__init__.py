@@ -1,5 +1,6 @@
 """Layers."""
 
+from nnpy.catalogue import offer
 from nnpy.layers.activations import ELU, LeakyReLU, PReLU, ReLU, Softmax
 from nnpy.layers.base import Layer
 from nnpy.layers.calling import Call
@@ -83,3 +84,5 @@ __all__ = [
     "Subtract", "UpSampling1D", "UpSampling2D", "UpSampling3D", "ZeroPadding1D", "ZeroPadding2D", "ZeroPadding3D",
     "add", "average", "concatenate", "maximum", "minimum", "multiply", "reset_names", "subtract",
 ]  # fmt: skip
+
+offer(__name__, __all__)

@@ -7,6 +7,7 @@ number; as functions they give the losses of rows.
 import inspect
 from typing import Any
 
+from nnpy.catalogue import offer
 from nnpy.losses.base import FunctionLoss, Loss, is_function, refuse_function
 from nnpy.losses.classification import (
     BinaryCrossentropy,
@@ -122,6 +123,4 @@ __all__ = [
     "tversky",
 ]  # fmt: skip
 
-
-def __dir__() -> list[str]:
-    return list(__all__)
+offer(__name__, __all__)

@@ -1,6 +1,7 @@
 """Operations on tensors: the functions that layers, losses and metrics are written with. Names and arguments are those
 of ``keras.ops``, where it has them."""
 
+from nnpy.catalogue import offer
 from nnpy.graph import operators as _operators
 from nnpy.ops.base import Operation
 from nnpy.ops.broadcasting import broadcast_to, mean, repeat, sum, tile
@@ -96,3 +97,5 @@ __all__ = [
     "square", "squeeze", "stack", "std", "stop_gradient", "subtract", "sum", "swapaxes", "take", "tanh", "tile",
     "transpose", "var", "where", "zeros_like",
 ]  # fmt: skip
+
+offer(__name__, __all__)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from nnpy.catalogue import offer
 from nnpy.optimizers import schedules
 from nnpy.optimizers.adagrad import Adagrad
 from nnpy.optimizers.adam import Adam, AdamW
@@ -10,6 +11,8 @@ from nnpy.optimizers.sgd import SGD
 from nnpy.registry import find
 
 __all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "get", "schedules"]
+
+offer(__name__, __all__)
 
 
 def get(value: Any) -> Optimizer:
