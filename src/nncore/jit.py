@@ -40,9 +40,10 @@ def scalar_kernel(f, arity: int = 1, dtype="float32") -> ScalarKernel:
     return _kernel(_checked(f, arity), arity, np.dtype(dtype).name, False)
 
 
-def gradient_kernel(derivative, dtype="float32") -> ScalarKernel:
-    """The kernel dx[i] = dy[i] * derivative(x[i]) over n[0] elements; pointers: dx, dy, x. Else as scalar_kernel."""
-    return _kernel(_checked(derivative, 1), 1, np.dtype(dtype).name, True)
+def gradient_kernel(derivative, arity: int = 1, dtype="float32") -> ScalarKernel:
+    """The kernel dx[i] = dy[i] * derivative(x[i]), or derivative(a[i], x[i]) for arity 2, over n[0] elements; pointers:
+    dx, dy, then the arguments. Else as scalar_kernel."""
+    return _kernel(_checked(derivative, arity), arity, np.dtype(dtype).name, True)
 
 
 def _checked(f, arity: int):
@@ -83,8 +84,17 @@ def _kernel(f: Any, arity: int, dtype: str, gradient: bool) -> ScalarKernel:
     share, array = _access(real)
     guarded = _guarded()
 
-    # Three texts and not one, because Numba compiles them: a loop that branches on arity would not be vectorised.
-    if gradient:
+    # Four texts and not one, because Numba compiles them: a loop that branches on arity would not be vectorised.
+    if gradient and arity == 2:
+
+        def kernel(op, thread, threads):
+            words, first, count = share(op, thread, threads)
+            out, dy = array(words[0], first, count), array(words[1], first, count)
+            x, y = array(words[2], first, count), array(words[3], first, count)
+            for i in range(count):
+                out[i] = dy[i] * real(guarded(scalar, (x[i], y[i])))
+
+    elif gradient:
 
         def kernel(op, thread, threads):
             words, first, count = share(op, thread, threads)

@@ -4,13 +4,12 @@ makes one with another parameter, to pass as ``activation=``; ``custom(f, deriva
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
 from nnpy import forms, ops
 from nnpy.catalogue import offer
-from nnpy.checks import flag, real, shown
+from nnpy.checks import flag, real, scalar_function, shown
 from nnpy.graph import Tensor
 from nnpy.registry import Configurable, plain, unknown
 
@@ -169,10 +168,10 @@ def custom(
     """
     what = getattr(forward, "__name__", "") if name is None else name
     title = f"activations.custom({what or shown(forward)})"
-    _check_function(f"{title}: expected the function", forward)
+    scalar_function(f"{title}: expected the function", forward, ["x"])
     if derivative is None:
         raise TypeError(f"{title}: expected its derivative, a function of the same argument: custom(f, derivative)")
-    _check_function(f"{title}: expected the derivative", derivative)
+    scalar_function(f"{title}: expected the derivative", derivative, ["x"])
     made = CustomActivation(what, forward, derivative)
     if name is not None and (plain(name) in _plain or plain(name) in _ALIASES):
         raise ValueError(f"{title}: {name!r} is the name of another activation")
@@ -204,17 +203,6 @@ def get(value: Any) -> Activation:
             "make one of it with nnpy.activations.custom(f, derivative)"
         )
     raise TypeError(f"expected activation to be a name, an activation or None, got {shown(value)}")
-
-
-def _check_function(expected: str, function: Any) -> None:
-    """TypeError, starting with ``expected``, for what cannot be called with one number."""
-    try:
-        parameters = list(inspect.signature(getattr(function, "py_func", function)).parameters.values())
-    except (TypeError, ValueError):
-        raise TypeError(f"{expected} to be a Python function of one number, got {shown(function)}") from None
-    required = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    if len(required) != 1 or required[0].kind is inspect.Parameter.KEYWORD_ONLY:
-        raise TypeError(f"{expected} to take one number, got parameters {[p.name for p in parameters]}")
 
 
 __all__ = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import numbers
 import os
@@ -85,6 +86,18 @@ def flag(owner: str, name: str, value: Any) -> bool:
     if type(value).__name__ not in ("bool", "bool_"):
         raise TypeError(f"{owner}: expected {name} to be True or False, got {shown(value)}")
     return bool(value)
+
+
+def scalar_function(expected: str, function: Any, names: list[str]) -> None:
+    """TypeError, starting with ``expected``, for what cannot be called with a number for each of ``names``."""
+    what = "one number" if len(names) == 1 else f"{len(names)} numbers ({', '.join(names)})"
+    try:
+        parameters = list(inspect.signature(getattr(function, "py_func", function)).parameters.values())
+    except (TypeError, ValueError):
+        raise TypeError(f"{expected} to be a Python function of {what}, got {shown(function)}") from None
+    required = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    if len(required) != len(names) or any(p.kind is p.KEYWORD_ONLY for p in required):
+        raise TypeError(f"{expected} to take {what}, got parameters {[p.name for p in parameters]}")
 
 
 def shape(owner: str, name: str, value: Any) -> tuple[int, ...]:

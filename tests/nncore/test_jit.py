@@ -35,7 +35,7 @@ def test_values_at_every_size_and_thread_count(rng, dtype, count, every_thread_c
     def compute(threads):
         y, dx = np.full((2, count), 9, dtype)
         run(scalar_kernel(swish, 1, dtype), [y], [x], count, threads)
-        run(gradient_kernel(swish_derivative, dtype), [dx], [dy, x], count, threads)
+        run(gradient_kernel(swish_derivative, 1, dtype), [dx], [dy, x], count, threads)
         return [y, dx]
 
     y, dx = every_thread_count(compute)
@@ -49,6 +49,8 @@ def test_two_arguments(rng, dtype):
     out = np.zeros(31, dtype)
     run(scalar_kernel(lambda a, b: max(a, b) * 2, 2, dtype), [out], [x, y], 31, threads=3)
     np.testing.assert_array_equal(out, np.maximum(x, y) * 2)
+    run(gradient_kernel(lambda a, b: a - b, 2, dtype), [out], [x, y, x], 31, threads=3)
+    np.testing.assert_array_equal(out, x * (y - x))
 
 
 def test_whole_numbers_and_truth_values_are_real_numbers(dtype):

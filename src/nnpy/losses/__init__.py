@@ -17,6 +17,7 @@ from nnpy.losses.classification import (
     SparseCategoricalCrossentropy,
 )
 from nnpy.losses.functions import (
+    ALIASES,
     CLASSES,
     binary_crossentropy,
     binary_focal_crossentropy,
@@ -60,12 +61,8 @@ from nnpy.losses.regression import (
     Poisson,
     Quantile,
 )
+from nnpy.losses.scalar import CUSTOM, custom
 from nnpy.registry import find
-
-ALIASES = {
-    "mse": "MeanSquaredError", "mae": "MeanAbsoluteError", "mape": "MeanAbsolutePercentageError",
-    "msle": "MeanSquaredLogarithmicError", "bce": "BinaryCrossentropy", "kld": "KLDivergence",
-}  # fmt: skip
 
 
 def get(value: Any) -> Loss:
@@ -74,6 +71,8 @@ def get(value: Any) -> Loss:
         return CLASSES[value]()
     if is_function(value):
         return FunctionLoss(value)
+    if isinstance(value, str) and value in CUSTOM:
+        return CUSTOM[value]
     refuse_function("loss", Loss, value, "call(self, y_true, y_pred)")
     return find(Loss, value, ALIASES)
 
@@ -106,6 +105,7 @@ __all__ = [
     "categorical_focal_crossentropy",
     "categorical_hinge",
     "cosine_similarity",
+    "custom",
     "dice",
     "get",
     "hinge",

@@ -138,7 +138,7 @@ class Loss(Configurable):
         return type(self).__name__
 
 
-class PlainLoss(Loss):
+class _PlainLoss(Loss):
     """A loss without arguments of its own, with Keras's order of those that all have."""
 
     def __init__(self, reduction: str | None = "sum_over_batch_size", name: str | None = None):

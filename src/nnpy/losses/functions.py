@@ -165,3 +165,9 @@ CLASSES: dict[Any, type[Loss]] = {
     categorical_focal_crossentropy: classification.CategoricalFocalCrossentropy,
     sparse_categorical_crossentropy: classification.SparseCategoricalCrossentropy,
 }
+
+#: more names, as ``registry.plain`` ones
+ALIASES = {
+    "mse": "MeanSquaredError", "mae": "MeanAbsoluteError", "mape": "MeanAbsolutePercentageError",
+    "msle": "MeanSquaredLogarithmicError", "bce": "BinaryCrossentropy", "kld": "KLDivergence",
+}  # fmt: skip

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from nnpy import ops
 from nnpy.graph import Tensor
-from nnpy.losses.base import EPSILON, PlainLoss, refuse, within_one
+from nnpy.losses.base import EPSILON, _PlainLoss, refuse, within_one
 
 
-class Hinge(PlainLoss):
+class Hinge(_PlainLoss):
     """The mean over a row's outputs of max(1 - y_true y_pred, 0), targets -1 and 1, or 0 and 1, of which 0 stands for
     -1 (Cortes and Vapnik, 1995). Other targets are refused, and -1 beside 0.
 
@@ -44,7 +44,7 @@ class SquaredHinge(Hinge):
         return ops.mean(ops.square(self.missing(y_true, y_pred)), -1)
 
 
-class CategoricalHinge(PlainLoss):
+class CategoricalHinge(_PlainLoss):
     """max(0, 1 + the largest score of the wrong classes, or 0, - the score of the right one), the last axis being that
     of the classes; targets are one-hot: (n, ..., classes) -> (n, ...) (Crammer and Singer, 2001).
 
@@ -61,7 +61,7 @@ class CategoricalHinge(PlainLoss):
         return within_one(self, super().check_targets(y, output_shape, name), name)
 
 
-class KLDivergence(PlainLoss):
+class KLDivergence(_PlainLoss):
     """sum(y_true log(y_true / y_pred)) over the last axis, of probabilities kept in [1e-7, 1]: how far y_pred is from
     y_true in nats (Kullback and Leibler, 1951). Behind a softmax log(y_pred) is computed from what goes into it.
 

@@ -7,10 +7,10 @@ import math
 from nnpy import ops
 from nnpy.checks import integer, real
 from nnpy.graph import Tensor
-from nnpy.losses.base import EPSILON, Loss, PlainLoss, last, refuse
+from nnpy.losses.base import EPSILON, Loss, _PlainLoss, last, refuse
 
 
-class MeanSquaredError(PlainLoss):
+class MeanSquaredError(_PlainLoss):
     """The mean over a row's outputs of (y_true - y_pred)^2, (n, ..., outputs) -> (n, ...).
 
     >>> MeanSquaredError()([[0.0, 1.0]], [[1.0, 1.0]])
@@ -21,7 +21,7 @@ class MeanSquaredError(PlainLoss):
         return ops.mean_squared_error(y_pred, y_true)
 
 
-class MeanAbsoluteError(PlainLoss):
+class MeanAbsoluteError(_PlainLoss):
     """The mean over a row's outputs of |y_true - y_pred|, (n, ..., outputs) -> (n, ...).
 
     >>> MeanAbsoluteError()([[0.0, 1.0]], [[2.0, 1.0]])
@@ -32,7 +32,7 @@ class MeanAbsoluteError(PlainLoss):
         return ops.mean(ops.abs(ops.subtract(y_pred, y_true)), -1)
 
 
-class MeanAbsolutePercentageError(PlainLoss):
+class MeanAbsolutePercentageError(_PlainLoss):
     """100 times the mean over a row's outputs of |y_true - y_pred| / max(|y_true|, 1e-7): targets of 0 make it huge.
 
     >>> MeanAbsolutePercentageError()([[2.0, 4.0]], [[1.0, 4.0]])
@@ -44,7 +44,7 @@ class MeanAbsolutePercentageError(PlainLoss):
         return ops.multiply(ops.mean(ops.abs(shares), -1), 100.0)
 
 
-class MeanSquaredLogarithmicError(PlainLoss):
+class MeanSquaredLogarithmicError(_PlainLoss):
     """The mean over a row's outputs of (log(1 + y_true) - log(1 + y_pred))^2, of numbers below 1e-7 that of 1e-7: of
     counts and prices, where a factor matters and not a difference.
 
@@ -77,7 +77,7 @@ class Huber(Loss):
         return ops.mean(ops.multiply(near, ops.subtract(error, ops.multiply(near, 0.5))), -1)
 
 
-class LogCosh(PlainLoss):
+class LogCosh(_PlainLoss):
     """The mean over a row's outputs of log(cosh(y_pred - y_true)): e^2 / 2 near 0, |e| - log(2) far from it. Written as
     |e| + log(1 + exp(-2 |e|)) - log(2), so that no error is too large.
 
@@ -108,7 +108,7 @@ class Quantile(Loss):
         return ops.mean(ops.maximum(ops.multiply(error, self.q), ops.multiply(error, self.q - 1.0)), -1)
 
 
-class Poisson(PlainLoss):
+class Poisson(_PlainLoss):
     """The mean over a row's outputs of y_pred - y_true log(y_pred + 1e-7): the negative log-likelihood of counts whose
     rate is y_pred, without what the targets alone decide. For outputs that are never negative (``softplus``,
     ``exponential``); targets below 0 are refused.

@@ -136,19 +136,28 @@ class _Dropout(Elementwise):
 
 
 class _Custom(Operation):
-    """f(x) for a user's scalar Python function, which Numba makes a kernel of; not a step, so it does not fuse."""
+    """f(x), or f(t, x), for a user's scalar Python function, which Numba makes a kernel of; not a step, so it does not
+    fuse. The derivative is that by x."""
 
     name = "custom"
 
     def infer(self, node):
-        return [node.inputs[0].sizes]
+        sizes = [t.sizes for t in node.inputs]
+        if sizes.count(sizes[0]) < len(sizes):
+            shapes = " and ".join(str(t.shape) for t in node.inputs)
+            raise ValueError(f"{label(node)}: expected tensors of one shape, got {shapes}")
+        return sizes[:1]
 
     def gradient(self, node, upstreams, needs):
-        return [apply(_CUSTOM_GRADIENT, [upstreams[0], node.inputs[0]], derivative=node.attributes["derivative"])]
+        if any(needs[:-1]):
+            name = node.attributes["forward"].__name__
+            raise TypeError(f"{label(node)}: {name} has no derivative by its first argument; nn.ops.stop_gradient")
+        slope = apply(_CUSTOM_GRADIENT, [upstreams[0], *node.inputs], derivative=node.attributes["derivative"])
+        return [*[None] * (len(needs) - 1), slope]
 
     def lower(self, item, low):
-        kernel = _compiled(jit.scalar_kernel, item.node, "forward", low.dtype)
-        low.scalar_function(kernel, item.output, [item.node.inputs[0]])
+        kernel = _compiled(jit.scalar_kernel, item.node, "forward", len(item.node.inputs), low.dtype)
+        low.scalar_function(kernel, item.output, item.node.inputs)
 
 
 class _CustomGradient(Operation):
@@ -159,14 +168,14 @@ class _CustomGradient(Operation):
         return [node.inputs[0].sizes]
 
     def lower(self, item, low):
-        kernel = _compiled(jit.gradient_kernel, item.node, "derivative", low.dtype)
+        kernel = _compiled(jit.gradient_kernel, item.node, "derivative", len(item.node.inputs) - 1, low.dtype)
         low.scalar_function(kernel, item.output, item.node.inputs)
 
 
-def _compiled(make, node: Node, which: str, dtype) -> jit.ScalarKernel:
+def _compiled(make, node: Node, which: str, arity: int, dtype) -> jit.ScalarKernel:
     """The kernel of a user's function; errors name the layer."""
     try:
-        return make(node.attributes[which], dtype=dtype)
+        return make(node.attributes[which], arity, dtype)
     except TypeError as error:
         raise TypeError(f"{label(node)}: {error}") from None
 
@@ -484,6 +493,13 @@ def dropout(x: Tensor, rate: float, always: bool = False, seed: int | None = Non
 def custom(x: Tensor, forward, derivative) -> Tensor:
     """``forward(x)`` for a scalar Python function that Numba compiles; ``derivative`` is its derivative."""
     return apply(_CUSTOM, [x], forward=forward, derivative=derivative)
+
+
+def custom_pairs(y_true: Any, y_pred: Tensor, forward, derivative) -> Tensor:
+    """``forward(y_true, y_pred)`` for a scalar Python function that Numba compiles, of two tensors of one shape;
+    ``derivative(y_true, y_pred)`` is that by y_pred."""
+    target = real(as_tensor("custom", y_true, y_pred))
+    return apply(_CUSTOM, [target, real(y_pred)], forward=forward, derivative=derivative)
 
 
 def tanh(x: Tensor) -> Tensor:
