@@ -44,8 +44,7 @@ _INSTEAD = {
 _RENAMED = {"lr": "learning_rate", "nb_epoch": "epochs", "p": "rate"}
 # What Keras has and this version has not: names that are right, and near others that mean something else.
 _ELSEWHERE = frozenset(
-    """circle categorical_generalized_cross_entropy rmse root_mean_squared_error precision recall auc f1_score
-    fbeta_score r2_score top_k_categorical_accuracy sparse_top_k_categorical_accuracy mean_iou
+    """circle categorical_generalized_cross_entropy
     rmsprop adadelta adafactor adamax nadam ftrl lamb lion muon
     glu threshold sparsemax sparse_plus sparse_sigmoid
     lstm gru simple_rnn rnn lstm_cell gru_cell simple_rnn_cell conv_lstm1d conv_lstm2d bidirectional time_distributed

@@ -131,11 +131,41 @@ class _Confusion(_Effect):
         low.call("confusion", counts=variable.value, **given)
 
 
+class _AccumulateAt(_Effect):
+    """``variable``, float64 of any shape: += value (or 1) at each place, an index of its elements in order."""
+
+    name = "accumulate_at"
+    takes_indices = True
+
+    def infer(self, node):
+        variable, (places, *values) = node.attributes["variable"], node.inputs
+        if variable.value.dtype != np.float64 or places.kind != "index":
+            raise TypeError(f"{label(node)}: expected a variable of float64 and int32 places, got {variable.dtype} and "
+                            f"{places.dtype}")  # fmt: skip
+        if values and values[0].sizes != places.sizes:
+            raise ValueError(f"{label(node)}: expected values of shape {places.shape}, got {values[0].shape}")
+        return []
+
+    def mutated(self, node):
+        return [node.attributes["variable"]]
+
+    def lower(self, item, low):
+        places, *values = item.node.inputs
+        variable = item.node.attributes["variable"].value
+        rows = low.count(places)
+        given: dict[str, Any] = {"weights": values[0]} if values else {}
+        low.call(
+            "confusion", counts=variable, labels=np.zeros(rows, np.int32), predictions=places, state=low.state,
+            rows=rows, cols=variable.size, work=rows, **given,
+        )  # fmt: skip
+
+
 _FEED = _Feed()
 _EMIT = _Emit()
 _ASSIGN = _Assign()
 _ACCUMULATE = _Accumulate()
 _CONFUSION = _Confusion()
+_ACCUMULATE_AT = _AccumulateAt()
 
 
 def feed(
@@ -174,3 +204,9 @@ def accumulate_confusion(
     """``variable`` (float64, (classes, classes)) += weight at (label, predicted), but for the label ``ignore``."""
     inputs = [labels, predicted] if weights is None else [labels, predicted, weights]
     return make(_CONFUSION, inputs, variable=variable, ignore=ignore)
+
+
+def accumulate_at(variable: Variable, places: Tensor, values: Tensor | None = None) -> Node:
+    """``variable`` (float64) += ``values`` (or 1) at ``places`` (int32): numbers of its elements, as they come in
+    memory. A place out of range stops the run with an IndexError."""
+    return make(_ACCUMULATE_AT, [places] if values is None else [places, values], variable=variable)

@@ -103,7 +103,7 @@ class Plan:
         means = {head.name: _mean(totals[head.name, "loss"]) for head in self.heads}
         loss = _mean(totals[_PENALTY], 0.0) + sum(head.weight * means[head.name] for head in self.heads)
         several = {f"{name}_loss": value for name, value in means.items()} if len(self.heads) > 1 else {}
-        return {"loss": loss, **several, **{t.label: t.metric.result(totals[t.key]) for t in self.tracked}}
+        return {"loss": loss, **several, **{t.label: t.metric.compute(totals[t.key]) for t in self.tracked}}
 
 
 def _mean(totals: Mapping[str, np.ndarray], empty: float = 0.0) -> float:
