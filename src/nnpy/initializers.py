@@ -7,8 +7,9 @@ draws the same numbers every time.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -285,10 +286,56 @@ def get(value: Any) -> Initializer:
     return find(Initializer, value, aliases)
 
 
+class VarianceByDepth(NamedTuple):
+    """``names`` of the layers; the variance of what each gives, ``signal``, and of the ``gradient`` by it."""
+
+    names: list[str]
+    signal: list[float]
+    gradient: list[float]
+
+    def plot(self, path: str | bytes | os.PathLike | None = None) -> Any:
+        """Both, layer by layer: a figure of matplotlib, also written to ``path``."""
+        from nnpy import plots
+
+        panels = {"variance of the signal": self.signal, "variance of the gradient": self.gradient}
+        return plots.finish(plots.variances(self.names, panels), path)
+
+    def __str__(self) -> str:
+        width = max(map(len, self.names))
+        rows = zip(self.names, self.signal, self.gradient, strict=True)
+        return "\n".join(
+            [f"{'':{width}}      signal    gradient", *(f"{n:{width}}  {s:10.4g}  {g:10.4g}" for n, s, g in rows)]
+        )
+
+
+def variance_by_depth(model: Any, x: Any, seed: int = 0) -> VarianceByDepth:
+    """How far the signal reaches into a network, and the gradient back: variances layer by layer, for samples ``x``.
+
+    The gradient is that of the sum of the outputs times standard normal numbers (from ``seed``): it has variance 1 at
+    the output, and no loss is needed. Weights that fit keep
+    both near their size at the other end; a factor a layer is a factor to the power of depth (Glorot & Bengio 2010, He
+    et al. 2015). Layers through which no gradient goes have nan. Raises TypeError or ValueError for data that does not
+    fit the model.
+
+    Example::
+
+        print(nn.initializers.variance_by_depth(model, x_train[:256]))
+    """
+    from nnpy import tree
+
+    outputs = model.predict(x)
+    generator = np.random.default_rng(seed)
+    upstream = tree.replace(outputs, lambda array: generator.normal(size=array.shape), every=True)
+    probe = model.probe(x, upstream=upstream)
+    names = list(probe)
+    slopes = [float(np.var(probe.gradients[name])) if name in probe.gradients else math.nan for name in names]
+    return VarianceByDepth(names, [float(np.var(probe[name])) for name in names], slopes)
+
+
 __all__ = [
     "Auto", "Constant", "GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform", "Identity", "Initializer",
     "LecunNormal", "LecunUniform", "Ones", "Orthogonal", "RandomNormal", "RandomUniform", "TruncatedNormal",
-    "VarianceScaling", "Zeros", "get",
+    "VarianceByDepth", "VarianceScaling", "Zeros", "get", "variance_by_depth",
 ]  # fmt: skip
 
 offer(__name__, __all__)

@@ -312,8 +312,11 @@ class Model(Network):
         return predict_on_batch(self, x)
 
     @keywords
-    def probe(self, x: Any, y: Any = None, training: bool = False) -> Probe:
+    def probe(self, x: Any, y: Any = None, training: bool = False, upstream: Any = None) -> Probe:
         """Every layer's activation for ``x``, and with ``y`` the gradients of the loss by these and by the weights.
+
+        ``upstream``: arrays of the outputs' shapes, in the place of ``y`` and of a loss: the gradients are those of the
+        sum of outputs times these; the model need not be compiled.
 
         As in inference, or with ``training`` as the next step of ``fit`` would see this batch: dropout and the batch's
         own statistics; nothing is updated. See ``nnpy.insight.probe``. Copies: they stay as they are when training goes
@@ -321,7 +324,7 @@ class Model(Network):
         """
         from nnpy.insight.probe import probe
 
-        return probe(self, x, y, training)
+        return probe(self, x, y, training, upstream)
 
     # files
 

@@ -73,3 +73,18 @@ def _places(epochs: Sequence[int], count: int) -> list[int]:
     """The epochs, from 1, of values that not every epoch has: those of validation every k-th one."""
     every = max(1, len(epochs) // count)
     return [epoch + 1 for epoch in list(epochs)[every - 1 :: every][:count]]
+
+
+def variances(names: Sequence[str], panels: Mapping[str, Sequence[float]]) -> Any:
+    """Variances layer by layer, a panel each, on a scale of powers of ten."""
+    made, axes = figure(1, len(panels), max(4.5, 0.25 * len(names)))
+    places = list(range(len(names)))
+    for axis, (title, values) in zip(axes, panels.items(), strict=True):
+        axis.plot(places, values, marker="o", markersize=3)
+        if any(value > 0 for value in values):
+            axis.set_yscale("log")
+        axis.set_title(title)
+        shown = places[:: max(1, len(places) // 20)]
+        axis.set_xticks(shown, [names[place] for place in shown], rotation=90, fontsize=7)
+        axis.grid(alpha=0.3)
+    return made

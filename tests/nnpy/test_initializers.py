@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+import nnpy as nn
 from nnpy import initializers, seeds
 from nnpy.initializers import get
 from nnpy.layers import Dense, Input
@@ -138,3 +139,39 @@ BAD = [
 def test_refuses(make, error, text):
     with pytest.raises(error, match=text):
         make()
+
+
+# depth
+
+
+def deep(initializer, layers=30, width=64):
+    nn.set_seed(0)
+    stack = [nn.Dense(width, activation="relu", kernel_initializer=initializer) for _ in range(layers)]
+    return nn.Sequential([nn.Input((width,)), *stack])
+
+
+def test_variance_by_depth_tells_good_weights_from_bad(rng, tmp_path):
+    x = rng.normal(size=(256, 64)).astype("f4")
+    he, glorot = (nn.initializers.variance_by_depth(deep(name), x) for name in ("he_normal", "glorot_uniform"))
+    for found in (he, glorot):
+        assert len(found.names) == len(found.signal) == len(found.gradient) == 30
+    assert 0.1 < he.signal[-1] / he.signal[0] < 10 and 0.1 < he.gradient[0] / he.gradient[-1] < 10
+    # a factor of about 2 a layer (He et al. 2015)
+    assert 15 < np.log2(glorot.signal[0] / glorot.signal[-1]) < 45
+    assert 15 < np.log2(glorot.gradient[-1] / glorot.gradient[0]) < 45
+    text = str(glorot).splitlines()
+    assert len(text) == 31 and text[1].split()[0] == glorot.names[0]
+    pytest.importorskip("matplotlib")
+    picture = glorot.plot(tmp_path / "depth.png")
+    assert [list(axis.lines[0].get_ydata()) for axis in picture.axes] == [glorot.signal, glorot.gradient]
+    assert (tmp_path / "depth.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_variance_by_depth_of_several_outputs_and_of_what_nothing_depends_on(rng):
+    source = nn.Input((8,))
+    hidden = nn.Dense(4, name="hidden")(source)
+    side = nn.Dense(4, name="side")(source)
+    model = nn.Model(source, {"a": hidden, "b": nn.ops.stop_gradient(side)})
+    found = nn.initializers.variance_by_depth(model, rng.normal(size=(64, 8)))
+    slopes = dict(zip(found.names, found.gradient, strict=True))
+    assert slopes["hidden"] == pytest.approx(1.0, rel=0.3) and np.isnan(slopes["side"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -10,8 +12,10 @@ import numpy as np
 
 import nncore
 from nncore.memory import BATCH, DRAW, EPOCH
+from nnpy import ops
 from nnpy.checks import flag
 from nnpy.compiler import compile_step, differentiate, specialise
+from nnpy.data.inputs import distribute, fits, readable, to_array
 from nnpy.graph import Tensor
 from nnpy.locks import at_rest, making
 from nnpy.structure import weight_names
@@ -42,7 +46,7 @@ class Probe(Mapping[str, np.ndarray]):
     ``gradients``: of the loss (the mean over the samples) by the activations, by the same names; a layer that the loss
     does not depend on, or whose softmax or sigmoid the loss takes over, has none; Dropout, which does nothing in
     inference, has its input's. ``parameter_gradients``: by the names of the trainable weights, regularization included.
-    Both are empty, and ``loss`` is None, without targets.
+    Both are empty, and ``loss`` is None, without targets and ``upstream``.
     """
 
     def __init__(self) -> None:
@@ -74,7 +78,7 @@ class Probe(Mapping[str, np.ndarray]):
     def _explain(self, weights: Mapping[str, bool]) -> None:
         """What the errors of missing gradients say. ``weights``: names, and whether each is trainable."""
         if self.loss is None:
-            self.gradients.why = self.parameter_gradients.why = "no y was given: probe(x, y)"
+            self.gradients.why = self.parameter_gradients.why = "neither y nor upstream was given: probe(x, y)"
             return
         for name in self.activations:
             self.gradients.reasons[name] = (
@@ -86,12 +90,15 @@ class Probe(Mapping[str, np.ndarray]):
                 self.parameter_gradients.reasons[name] = "it is not trainable"
 
 
-def probe(model: Model, x: Any, y: Any = None, training: bool = False) -> Probe:
+def probe(model: Model, x: Any, y: Any = None, training: bool = False, upstream: Any = None) -> Probe:
     """``Model.probe``: all samples are one batch. With ``y`` the model must be compiled."""
     training = flag("probe", "training", training)
+    if y is not None and upstream is not None:
+        raise ValueError("probe: expected either y or upstream, got both")
     if y is None:
         arrays = prepare_inputs(model, x)
-        samples = Samples(len(arrays[0]), arrays, [], [])
+        given = [] if upstream is None else _upstream(model, upstream, len(arrays[0]))
+        samples = Samples(len(arrays[0]), arrays, given, [None] * len(given))
     else:
         samples = prepare(model, x, y)
     engine = model.engine
@@ -108,13 +115,20 @@ def probe(model: Model, x: Any, y: Any = None, training: bool = False) -> Probe:
         tensors += objective.targets
         scalar, _ = objective.with_penalties(engine.parameters, structure.losses)
         wanted.append(scalar)
+    elif upstream is not None:
+        factors = [Tensor((None, *array.shape[1:]), None, "upstream") for array in samples.targets]
+        tensors += factors
+        parts = [ops.sum(output * factor) for output, factor in zip(structure.outputs, factors, strict=True)]
+        scalar = functools.reduce(operator.add, parts)
+        wanted.append(scalar)
+    differentiates = y is not None or upstream is not None
     final, _ = specialise(wanted, training)
     slopes: dict[Tensor, Tensor] = {}
-    if objective is not None:
+    if differentiates:
         trained = [p for p in model.weights if p.trainable]
         slopes = differentiate(final[scalar], [*trained, *final.values()])
     keep = [final[t] for t in wanted]
-    if objective is not None:
+    if differentiates:
         keep += [slopes[t] for t in (*trained, *(final[t] for t in named.values())) if t in slopes]
     keep = list(dict.fromkeys(keep))  # in order: random streams are numbered as they come
     with making(model):
@@ -129,7 +143,7 @@ def probe(model: Model, x: Any, y: Any = None, training: bool = False) -> Probe:
         result.activations[name] = np.array(executable.value(final[tensor]))
         if final[tensor] in slopes:
             result.gradients[name] = np.array(executable.value(slopes[final[tensor]]))
-    if objective is not None:
+    if differentiates:
         for parameter, name in weight_names(model).items():
             if parameter.trainable:
                 slope = slopes.get(parameter)
@@ -139,6 +153,18 @@ def probe(model: Model, x: Any, y: Any = None, training: bool = False) -> Probe:
         result.loss = float(executable.value(final[scalar]))
     result._explain({name: parameter.trainable for parameter, name in weight_names(model).items()})
     return result
+
+
+def _upstream(model: Model, upstream: Any, count: int) -> list[np.ndarray]:
+    """An array for each output. TypeError for what is none, ValueError for other shapes than the outputs have."""
+    names, outputs = model.output_names, model.structure.outputs
+    given = distribute(upstream, names, [len(output.shape) for output in outputs], "upstream")
+    arrays = [readable(to_array(value, "upstream")) for value in given]
+    for name, output, array in zip(names, outputs, arrays, strict=True):
+        if len(array) != count or not fits(array.shape[1:], output.shape[1:]):
+            expected = (count, *output.shape[1:])
+            raise ValueError(f"probe: expected upstream of shape {expected} for output {name!r}, got {array.shape}")
+    return arrays
 
 
 @contextmanager

@@ -61,8 +61,8 @@ def test_what_is_missing_is_explained(rng):
     x, y = rng.normal(size=(6, 3)), rng.integers(0, 2, 6)
     probe = net.probe(x)
     for missing, text in (
-        (lambda: probe.gradients["h"], r"no gradient 'h': no y was given: probe\(x, y\); there are none"),
-        (lambda: probe.parameter_gradients["o/kernel"], "no parameter gradient 'o/kernel': no y was given"),
+        (lambda: probe.gradients["h"], r"no gradient 'h': neither y nor upstream was given: .*there are none"),
+        (lambda: probe.parameter_gradients["o/kernel"], "no parameter gradient 'o/kernel': neither y nor upstream"),
         (lambda: probe.activations["x"], "no activation 'x'; there are h, o"),
     ):
         with pytest.raises(KeyError, match=text):
@@ -148,3 +148,18 @@ def test_as_a_training_step_sees_it():
     np.testing.assert_allclose(probe.parameter_gradients["first/kernel"], moved, rtol=1e-3, atol=1e-5)
     with pytest.raises(TypeError, match="probe: expected training to be True or False"):
         net.probe(x, y, training=1)
+
+
+def test_gradients_of_what_the_user_gives(net, rng):
+    x, upstream = rng.normal(size=(6, 3)), rng.normal(size=(6, 2))
+    k, b, o, _ = net.get_weights()
+    probe = net.probe(x, upstream=upstream)  # it is not compiled
+    h = np.tanh(x @ k + b)
+    np.testing.assert_allclose(probe.gradients["o"], upstream, rtol=1e-12)
+    np.testing.assert_allclose(probe.gradients["h"], 2 * upstream @ o.T, rtol=1e-10)
+    np.testing.assert_allclose(probe.parameter_gradients["o/kernel"], 2 * h.T @ upstream, rtol=1e-9)
+    assert probe.loss == pytest.approx((upstream * net.predict(x)).sum())
+    with pytest.raises(ValueError, match=r"expected upstream of shape \(6, 2\) for output 'o', got \(6, 3\)"):
+        net.probe(x, upstream=x)
+    with pytest.raises(ValueError, match="expected either y or upstream"):
+        net.probe(x, upstream, upstream=upstream)
