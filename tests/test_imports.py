@@ -26,7 +26,7 @@ nncore: reference reference_arrays reference_images reference_steps
 nncore
 nnpy: hints
 nnpy: catalogue
-nnpy: config checks files forms interrupts locks sealed tensors
+nnpy: config checks files freezing forms interrupts locks sealed tensors
 nnpy: graph plots registry restoring seeds schedules
 nnpy: tree parameters
 nnpy: ops

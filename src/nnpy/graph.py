@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnpy import freezing
+from nnpy.checks import flag
 from nnpy.config import floatx
 
 if TYPE_CHECKING:
@@ -215,6 +217,13 @@ class Parameter(Variable):
     ):  # fmt: skip
         super().__init__(value, name, "weight")
         self.__dict__.update(trainable=trainable, owner=owner, regularizer=regularizer, constraint=constraint)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name != "trainable":
+            super().__setattr__(name, value)
+        elif flag(self.name, name, value) != self.trainable:
+            self.__dict__[name] = bool(value)
+            freezing.changed()
 
 
 class Node:

@@ -26,7 +26,7 @@ from nnpy.training.settings import Settings
 if TYPE_CHECKING:
     from nnpy.model import Model
 
-FORMAT = 3
+FORMAT = 4
 KEY = "nnpy"  # of our JSON among the metadata
 SLOT = "/optimizer/"  # paths of weights do not begin with a slash, whatever a layer is called
 _POSITION = ("number", "epoch", "update", "draw", "seed")
@@ -131,13 +131,13 @@ def freeze(frozen: dict[str, list[str]], model: Model, names: dict[Parameter, st
     """Which layers and weights were trainable, also those of layers that are not in the file by themselves."""
     layers, weights = set(frozen["layers"]), set(frozen["weights"])
     for layer, path in layer_paths(model).items():
-        layer._trainable = path not in layers
+        layer._freeze(path in layers)
     for weight, name in names.items():
         weight.trainable = name not in weights
 
 
 def set_compiled(model: Model, file: File, names: dict[Parameter, str]) -> None:
-    """Where training stands. What was trainable when the model was compiled is what its optimizer's state is of."""
+    """Where training stands, and what the optimizer knows."""
     value = file.value
     assert value is not None
     if value["position"] is None:
@@ -145,26 +145,27 @@ def set_compiled(model: Model, file: File, names: dict[Parameter, str]) -> None:
     position = {name: integer("position", name, value["position"][name], least=0) for name in _POSITION}
     if max(position.values()) >= 2**63:
         raise ValueError(f"expected a position below 2**63, got {position}")
-    engine, compiled = model.engine, value["compiled"]
-    layers, weights = set(compiled["layers"]), set(compiled["weights"])
-    paths = layer_paths(model)
-    engine.layers = {layer: paths[layer] not in layers for layer in engine.layers}
-    engine.trainable = {weight: names[weight] not in weights for weight in engine.trainable}
-    if undecayed := set(compiled.get("undecayed", ())):
+    if undecayed := set(value["undecayed"]):
         model.optimizer.leave_undecayed([weight for weight, name in names.items() if name in undecayed])
-    if value["slots"]:
-        _read_slots(model, file, names)
+    if value["known"] or model.engine.store is not None:
+        _read_slots(model, file, names, set(value["known"]))
     model.training.set_position(position)
 
 
-def _read_slots(model: Model, file: File, names: dict[Parameter, str]) -> None:
-    places = {f"{SLOT}{slot}/{names[w]}": array for (slot, w), array in model.engine.slot_views().items()}
+def _read_slots(model: Model, file: File, names: dict[Parameter, str], known: set[str]) -> None:
+    """What the optimizer knows of the weights ``known``; of the others it knows nothing."""
+    store, optimizer = model.engine.claim(), model.optimizer
+    trained = {weight for weight, name in names.items() if name in known}
+    places = {f"{SLOT}{slot}/{names[w]}": array for (slot, w), array in optimizer.slot_views(store, trained).items()}
     if lacking := sorted(places.keys() - set(file.slots)):
         raise ValueError(f"expected the whole state of the optimizer, the file lacks {', '.join(lacking[:5])}")
     for name in file.slots:
         if name not in places or file.entries[name].shape != places[name].shape:
             raise ValueError(f"optimizer state {name!r} fits neither the optimizer nor the weights")
-        places[name][...] = file.read(name)
+    optimizer.restart(store)
+    store.trained = trained
+    for name, place in places.items():
+        place[...] = file.read(name)
 
 
 def load_weights(model: Model, path: str | bytes | os.PathLike) -> None:

@@ -114,9 +114,9 @@ class Model(Network):
 
         ``loss``, ``metrics``, ``weighted_metrics``: a name or an object; for several outputs a list in their order or a
         dict by their names. ``loss_weights``: the factors of the outputs' losses. ``weighted_metrics`` count samples by
-        their weights. ``seed``: of dropout and shuffling; None: the model's own, or that of ``nnpy.set_seed``. It and
-        which layers are trainable are taken now: after a change of ``layer.trainable`` compile again. Raises TypeError
-        or ValueError for unknown names.
+        their weights. ``seed``: of dropout and shuffling; None: the model's own, or that of ``nnpy.set_seed``, taken
+        now. ``layer.trainable`` may change at any time, without compiling again. Raises TypeError or ValueError for
+        unknown names.
         """
         settings = Settings(optimizer, loss, loss_weights, metrics, weighted_metrics)
         own = self.seed if seed is None else seeds.checked(f"{self}: compile", seed)
@@ -128,8 +128,7 @@ class Model(Network):
         with making(self):
             before = self._engine
             engine = Engine(self, settings, before) if self._structure is not None else None
-            known = before is not None and before.settings is not None and before.settings.optimizer
-            if known is settings.optimizer:
+            if engine is not None and engine.goes_on_from(before):
                 self._training.seed = settings.seed
             else:
                 self._training.reset(settings.seed)

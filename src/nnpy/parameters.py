@@ -17,13 +17,14 @@ class Store:
     """``values`` and ``gradients``: flat arrays of ``size`` elements; a parameter's ``value`` becomes a view of the
     first.
 
-    Trainable parameters (``trained``: those that are so now) come first, matrices before vectors, else in order.
+    What layers train comes first, matrices before vectors, else in order; what is frozen now has its place among them.
+    ``views``: what each parameter's value is. ``trained``: those that steps were made for, frozen since or not.
     """
 
     def __init__(self, parameters: Sequence[Parameter], dtype="float32"):
         self.dtype = np.dtype(dtype)
-        self.parameters = sorted(dict.fromkeys(parameters), key=lambda p: (not p.trainable, p.rank < 2))
-        self.trained = [parameter for parameter in self.parameters if parameter.trainable]
+        self.parameters = sorted(dict.fromkeys(parameters), key=lambda p: (p.role != "weight", p.rank < 2))
+        self.trained: set[Parameter] = set()
         self.offsets: dict[Parameter, int] = {}
         size = 0
         for parameter in self.parameters:
@@ -32,10 +33,15 @@ class Store:
         self.size = size
         self.values = nncore.aligned(size, self.dtype)
         self.gradients = nncore.aligned(size, self.dtype)
-        for parameter in self.parameters:
-            view = self.view(self.values, parameter)
-            view[...] = parameter.value
-            parameter.value = view
+        self.views = {parameter: self.view(self.values, parameter) for parameter in self.parameters}
+        self.gather()
+
+    def gather(self) -> None:
+        """Take in the parameters whose values are elsewhere."""
+        for parameter, view in self.views.items():
+            if parameter.value is not view:
+                view[...] = parameter.value
+                parameter.value = view
 
     def view(self, flat: np.ndarray, parameter: Parameter, shape: tuple[int, ...] | None = None) -> np.ndarray:
         """A parameter's part of any buffer of this layout (values, gradients, an optimizer's moments). ``shape``: of

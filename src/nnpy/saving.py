@@ -90,8 +90,6 @@ def _contents(model: Model, done: str = "saved") -> tuple[dict[str, np.ndarray],
 def state_of(model: Model) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Weights and the optimizer's slots by name, and as JSON values what was trainable, and where training stands."""
     engine = model.engine if model.built and model.compiled else None
-    if engine is not None and engine.has_slots:
-        engine.claim()  # which may take a lock that comes before that of runs
     value: dict[str, Any] = {}
     with at_rest(model.weights):  # all of one step, while another thread trains
         arrays = _arrays(model)
@@ -100,17 +98,13 @@ def state_of(model: Model) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             "layers": [path for layer, path in paths.items() if not layer.trainable],
             "weights": [name for weight, name in names.items() if not weight.trainable],
         }
-        value["position"] = value["compiled"] = None
-        value["slots"] = engine is not None and engine.has_slots
+        value["position"], value["undecayed"], value["known"] = None, [], []
         if engine is not None:
             value["position"] = model.training.position()
             decays = model.optimizer.decays
-            value["compiled"] = {
-                "undecayed": [name for weight, name in names.items() if not decays(weight)],
-                "layers": [paths[layer] for layer, then in engine.layers.items() if not then],
-                "weights": [name for weight, name in names.items() if not engine.trainable[weight]],
-            }
-        if engine is not None and value["slots"]:
+            value["undecayed"] = [name for weight, name in names.items() if not decays(weight)]
+        if engine is not None and engine.store is not None:
+            value["known"] = [name for weight, name in names.items() if weight in engine.store.trained]
             for (slot, weight), array in engine.slot_views().items():
                 arrays[f"{SLOT}{slot}/{names[weight]}"] = np.array(array)
     return arrays, value

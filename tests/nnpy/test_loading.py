@@ -430,7 +430,7 @@ def deep(value):
         lambda value: value.update(dtype=["float32"]),
         lambda value: value.update(settings=[]),
         lambda value: value["settings"]["optimizer"].update(config={"learning_rate": "fast"}),
-        lambda value: value.update(compiled=3),
+        lambda value: value.update(known=3),
         lambda value: value["position"].update(update=2**70),
         lambda value: value["position"].update(seed=None),
     ],

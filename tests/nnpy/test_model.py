@@ -186,22 +186,6 @@ def test_frozen_layers_stay(rng):
     assert not np.array_equal(before[2], after[2])
 
 
-def test_trainable_is_what_it_was_at_compile(rng):
-    """The idiom of adversarial training: a part is compiled, then frozen inside of another model."""
-    judge = nn.Sequential([nn.Input((2,)), nn.Dense(1, name="judge")])
-    judge.compile("sgd", "mse")
-    judge.trainable = False
-    maker = nn.Sequential([nn.Input((3,)), nn.Dense(2, name="maker")])
-    both = nn.Sequential([nn.Input((3,)), maker, judge])
-    both.compile("sgd", "mse")
-    x = rng.normal(size=(16, 3))
-    before = judge.get_weights()
-    both.fit(x, np.ones((16, 1)), verbose=0)
-    assert all(np.array_equal(a, b) for a, b in zip(before, judge.get_weights(), strict=True))
-    judge.fit(x[:, :2], np.ones((16, 1)), verbose=0)
-    assert not np.array_equal(before[0], judge.get_weights()[0])
-
-
 def test_subclass_with_call(rng, tmp_path):
     class Twice(nn.Model):
         def __init__(self):

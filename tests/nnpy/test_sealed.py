@@ -2,7 +2,6 @@
 """Attributes that are set later take effect or are refused; unknown ones are refused, but for users' own classes."""
 
 import copy
-import warnings
 
 import numpy as np
 import pytest
@@ -161,25 +160,6 @@ def test_users_own_classes_take_what_they_are_given():
     own = _Own()
     own.momentum = 0.5
     assert own.rule == "momentum"
-
-
-def test_freezing_after_compile_is_told_once_and_counts_from_the_next_compile():
-    net = network()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        steps(net, 1)
-    net.get_layer("h").trainable = False
-    kernel = net.get_weights()[0]
-    with pytest.warns(nn.AdviceWarning, match="Sequential 'net': trainable of Dense 'h' was changed since compile") as told:
-        steps(net, 1)
-        net.train_on_batch(X, Y)
-    assert len(told) == 1 and not np.array_equal(kernel, net.get_weights()[0])
-    net.compile("sgd", "mse")
-    kernel = net.get_weights()[0]
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        steps(net, 1)
-    np.testing.assert_array_equal(kernel, net.get_weights()[0])
 
 
 def test_a_name_in_the_place_of_trainable_is_refused():

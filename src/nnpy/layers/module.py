@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnpy import constraints, initializers, regularizers, restoring
+from nnpy import constraints, freezing, initializers, regularizers, restoring
 from nnpy.checks import flag, shown
 from nnpy.checks import shape as checked_shape
 from nnpy.config import floatx
@@ -174,6 +174,7 @@ class Module(Configurable):
         penalty = regularizers.get(regularizer)
         bound = constraints.get(constraint)
         parameter = Parameter(value, f"{self.name}/{name}", trainable and self._trainable, self, penalty, bound)
+        parameter.role = "weight" if trainable else "state"
         self._own.append((parameter, trainable))
         return parameter
 
@@ -185,7 +186,7 @@ class Module(Configurable):
         if role not in _ROLES:
             raise ValueError(f"{self}: expected role to be {' or '.join(map(repr, _ROLES))}, got {shown(role)}")
         variable = self.add_weight(shape, initializer, name, trainable=False)
-        variable.role = role  # type: ignore[attr-defined]
+        variable.role = role
         return variable
 
     def sublayers(self) -> list[Layer]:
@@ -252,9 +253,15 @@ class Module(Configurable):
     def trainable(self, value: bool) -> None:
         value = flag(str(self), "trainable", value)
         for layer in self.walk():
-            layer._trainable = value
-            for parameter, wanted in layer._own:
-                parameter.trainable = wanted and value
+            layer._freeze(not value)
+
+    def _freeze(self, frozen: bool) -> None:
+        """Its own weights, not those of layers inside it."""
+        if self._trainable is frozen:
+            self._trainable = not frozen
+            freezing.changed()
+        for parameter, wanted in self._own:
+            parameter.trainable = wanted and not frozen
 
     def count_params(self) -> int:
         """How many numbers the weights are."""
@@ -334,6 +341,4 @@ class Module(Configurable):
 
     def restore(self, value: dict[str, Any]) -> None:
         """Once all layers of a file are made: whether this one alone is trainable."""
-        self._trainable = flag(str(self), "trainable", value["trainable"])
-        for parameter, wanted in self._own:
-            parameter.trainable = wanted and self._trainable
+        self._freeze(not flag(str(self), "trainable", value["trainable"]))

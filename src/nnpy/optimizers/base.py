@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, TypeAlias, TypedDict
 from weakref import WeakKeyDictionary, WeakSet, ref
 
@@ -243,11 +243,29 @@ class Optimizer(Configurable):
         for name in self.kept:
             if name not in known:  # of the first step, or the first under another rule
                 known[name] = nncore.aligned(store.size, store.dtype)
-                if name == "moving_average":
-                    known[name][:] = store.values
-                else:
-                    self.begin(name, known[name], store)
+                self._begin(name, known[name], store)
         return {name: known[name] for name in self.kept}
+
+    def _begin(self, name: str, slot: np.ndarray, store: Store) -> None:
+        if name == "moving_average":
+            slot[:] = store.values
+        else:
+            self.begin(name, slot, store)
+
+    def join(self, store: Store, parameters: Iterable[Parameter]) -> None:
+        """A step will train the parameters. Averages of those that were frozen begin with what they are now."""
+        average = self.slots(store).get("moving_average")
+        for parameter in parameters:
+            if parameter not in store.trained:
+                if average is not None:
+                    store.view(average, parameter)[...] = parameter.value
+                store.trained.add(parameter)
+
+    def restart(self, store: Store) -> None:
+        """Let the slots of a store be what they are before the first step."""
+        for name, slot in self.slots(store).items():
+            slot[:] = 0
+            self._begin(name, slot, store)
 
     def begin(self, name: str, slot: np.ndarray, store: Store) -> None:
         """Write what ``slot``, all 0, holds before the first step."""
@@ -260,13 +278,13 @@ class Optimizer(Configurable):
         """Of a slot's part for a parameter, of no more elements than that has; None where it has none."""
         return parameter.value.shape
 
-    def slot_views(self, store: Store) -> dict[tuple[str, Parameter], np.ndarray]:
-        """The parts of the slots, by name and parameter that is trained: what files hold."""
+    def slot_views(self, store: Store, parameters: Collection[Parameter]) -> dict[tuple[str, Parameter], np.ndarray]:
+        """The parts of the slots, by name and parameter: what files hold."""
         return {
             (name, parameter): store.view(flat, parameter, shape)
             for name, flat in self.slots(store).items()
-            for parameter in store.trained
-            if (shape := self.slot_shape(name, parameter)) is not None
+            for parameter in store.parameters
+            if parameter in parameters and (shape := self.slot_shape(name, parameter)) is not None
         }
 
     # a step

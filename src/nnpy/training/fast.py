@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nncore.memory import BATCH, INDICES, ROW, SLOTS
+from nnpy import freezing
 from nnpy.training.programs import Ready
 
 if TYPE_CHECKING:
@@ -18,10 +19,13 @@ if TYPE_CHECKING:
 class FastPredict:
     """Predictions for arrays of one shape, layout and dtype: what is left of ``predict`` when all else is known."""
 
-    __slots__ = ("batch", "dtype", "engine", "executable", "guard", "pairs", "result", "shape", "state")
+    __slots__ = (
+        "batch", "dtype", "engine", "executable", "frozen", "guard", "pairs", "result", "shape", "state", "trainable",
+    )  # fmt: skip
 
     def __init__(self, engine: Engine, ready: Ready, shape: tuple[int, ...], dtype: str):
         self.engine, self.executable = engine, ready.executable
+        self.trainable, self.frozen = ready.trainable, object()
         self.shape, self.result = shape, np.dtype(dtype)
         self.guard = engine.guard
         self.pairs = list(zip(engine.parameters, ready.values, strict=True))
@@ -29,7 +33,13 @@ class FastPredict:
         self.state, self.batch = engine.infer_state, shape[0]
 
     def predict(self, x: np.ndarray) -> np.ndarray | None:
-        """The outputs; None where the long way must look at it: parameters have moved, or a value is not finite."""
+        """The outputs; None where the long way must look at it: parameters have moved or are frozen, or a value is
+        not finite."""
+        if freezing.last is not self.frozen:  # of any model
+            frozen = freezing.last
+            if self.engine.trainable != self.trainable:
+                return None
+            self.frozen = frozen
         for parameter, value in self.pairs:
             if parameter.value is not value:
                 return None

@@ -78,8 +78,6 @@ def fit(
     }  # fmt: skip
     calls = CallbackList([*given, history, *([] if shows else [progress])], model, params)
     calls.call("before_fit")
-    if model._engine is not None:
-        model._engine.tell_changes()
     _check_schedule(model, plan)
     with training.running(model, plan.initial_epoch, calls, history):
         try:
@@ -330,7 +328,6 @@ def _one_step(model: Model, samples: Samples, totals: np.ndarray, moved: Callabl
 
 def train_on_batch(model: Model, x: Any, y: Any, sample_weight: Any, class_weight: Any) -> dict[str, float]:
     samples = prepare(model, x, y, sample_weight, class_weight)
-    model.engine.tell_changes()
     totals = np.zeros_like(model.engine.totals["train"])
     _one_step(model, samples.at_step(model.training.draw), totals, lambda steps, rows: None)
     return model.engine.logs("train", totals)

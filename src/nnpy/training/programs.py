@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,6 +11,7 @@ import numpy as np
 
 import nncore
 from nncore.memory import SLOTS
+from nnpy import freezing
 from nnpy.compiler import Executable, compile_step, differentiate, specialise
 from nnpy.data.images import Images
 from nnpy.graph import Node, Parameter, Tensor
@@ -40,11 +40,18 @@ class Borrowed(Store):
         self.parameters = list(parameters)
 
 
+class Home:
+    """The store of some parameters, once there is one."""
+
+    store: Store | None = None
+
+
 class Ready(NamedTuple):
-    """A Program, and the arrays of the parameters that it was made for."""
+    """A Program, and what it was made for: the arrays of the parameters, and which were trainable."""
 
     executable: Executable
     values: list[np.ndarray]
+    trainable: bytes
 
     @property
     def program(self) -> Any:
@@ -55,95 +62,57 @@ class Programs:
     """Programs are made when first needed and kept, the least recently used dropped beyond a bound.
 
     Training programs share ``train_state`` and work on ``store``, which holds the parameters; the others share
-    ``infer_state`` and read the parameters wherever they are. ``guard``: one run, or copy of the parameters, at a time;
-    see ``nnpy.locks``. Where training stands is ``model.training``.
+    ``infer_state`` and read the parameters wherever they are. What is trainable when a Program is asked for is what it
+    trains. ``guard``: one run, or copy of the parameters, at a time; see ``nnpy.locks``. Where training stands is
+    ``model.training``.
     """
 
     def __init__(self, model: Model, settings: Settings | None, before: Programs | None = None):
         self.model = model
         self.settings = settings
         self.parameters = model.weights
-        self.trainable = {parameter: parameter.trainable for parameter in self.parameters}
-        self.layers = {layer: layer.trainable for layer in model.walk()[1:]}  # frozen normalization asks them
+        self._freezable: list[Any] = [*model.walk()[1:], *self.parameters]  # frozen normalization asks its layer
+        self._trainable: tuple[object, bytes] = (None, b"")
         self.heads: list[Head] = settings.resolve(model) if settings is not None else []
         self.plan = Plan(self.heads)
         self.infer_state = nncore.new_state()
         self.train_state = nncore.new_state()
         self.guard = guard_of(self.parameters)
-        self.store: Store | None = None
-        self._before: Programs | None = None  # whose optimizer's state the store's will go on from
-        self._views: dict[Parameter, np.ndarray] = {}
+        # Compiled again: the parameters, and what the same optimizer knows of each, stay where they are.
+        self.home: Home = before.home if before is not None and before.parameters == self.parameters else Home()
         self._objectives: dict[tuple, Objective] = {}
         self._programs: OrderedDict[tuple, Ready] = OrderedDict()
         self._arena: np.ndarray | None = None
-        self._told = False  # of changes since compile()
         self.next_copy = 0.0  # when Watch may take one
-        if before is not None:
-            self._take_over(before)
 
-    def _take_over(self, before: Programs) -> None:
-        """Compiled again: the flat buffers stay if the same parameters are trainable; else, with the same optimizer,
-        what it knows of each parameter is copied when the new ones are made."""
-        if before.trainable == self.trainable:
-            self.store, self._views, self._before = before.store, before._views, before._before
-        elif self.settings and before.settings and before.settings.optimizer is self.settings.optimizer:
-            self._before = before if before.store is not None else before._before
+    def goes_on_from(self, before: Programs | None) -> bool:
+        """Whether the optimizer knows what it knew."""
+        if before is None or before.settings is None or self.settings is None:
+            return False
+        return self.home is before.home and self.settings.optimizer is before.settings.optimizer
 
     # parameters
 
+    @property
+    def store(self) -> Store | None:
+        """Where the parameters are trained; None before the first step."""
+        return self.home.store
+
     def claim(self) -> Store:
         """The store, with the parameters' newest values in it: another model that shares some may have moved them."""
-        if self.store is None:
-            with making(self.model):
-                self._make_store()
-        assert self.store is not None
         with self.guard.lock:
-            for parameter, view in self._views.items():
-                if parameter.value is not view:
-                    view[...] = parameter.value
-                    parameter.value = view
-        return self.store
+            if self.home.store is None:
+                self.home.store = Store(self.parameters, self.model.dtype)
+            self.home.store.gather()
+            return self.home.store
 
-    def _make_store(self) -> None:
-        if self.store is not None:  # another thread was first
-            return
-        with self.guard.lock, self._as_compiled():
-            store = Store(self.parameters, self.model.dtype)
-            self._views = {parameter: parameter.value for parameter in self.parameters}
-            if self._before is not None and self.settings is not None and (old := self._before.store) is not None:
-                known, slots = self.settings.optimizer.slots(old), self.settings.optimizer.slots(store)
-                for name in known.keys() & slots.keys():
-                    for parameter in store.offsets.keys() & old.offsets.keys():
-                        store.view(slots[name], parameter)[...] = old.view(known[name], parameter)
-        self.store, self._before = store, None
-
-    @contextmanager
-    def _as_compiled(self) -> Iterator[None]:
-        """Which parameters and layers are trainable is what it was at compile()."""
-        now = {parameter: parameter.trainable for parameter in self.parameters}
-        layers = {layer: layer.trainable for layer in self.layers}
-        try:
-            for parameter, trainable in self.trainable.items():
-                parameter.trainable = trainable
-            for layer, trainable in self.layers.items():
-                layer._trainable = trainable  # of this layer alone
-            yield
-        finally:
-            for parameter, trainable in now.items():
-                parameter.trainable = trainable
-            for layer, trainable in layers.items():
-                layer._trainable = trainable
-
-    def tell_changes(self) -> None:
-        """Warn, once, of layers that were frozen or unfrozen since compile(): it trains as it was compiled."""
-        if self._told:
-            return
-        changed: list[Any] = [layer for layer, trainable in self.layers.items() if layer.trainable != trainable]
-        changed = changed or [p.name for p, trainable in self.trainable.items() if p.trainable != trainable]
-        if changed:
-            self._told = True
-            names = ", ".join(map(str, changed[:3])) + (", ..." if len(changed) > 3 else "")
-            advise(f"{self.model}: trainable of {names} was changed since compile(), which has to be called again")
+    @property
+    def trainable(self) -> bytes:
+        """Which layers and parameters are trainable now: Programs are made for it."""
+        last = freezing.last
+        if self._trainable[0] is not last:
+            self._trainable = (last, bytes(each.trainable for each in self._freezable))
+        return self._trainable[1]
 
     def readable(self) -> Store:
         """A store for Programs that only read."""
@@ -152,22 +121,18 @@ class Programs:
             return self.claim()
         return Borrowed(self.parameters, self.model.dtype)
 
-    @property
-    def has_slots(self) -> bool:
-        """Whether the optimizer knows something of the weights: of this model, or as it was compiled before."""
-        return self.store is not None or self._before is not None
-
     def finalize(self) -> None:
         """Training has ended: weights become what the optimizer makes of them then."""
         assert self.settings is not None
         self.claim()
         with self.guard.lock:
-            self.settings.optimizer.finalize_variable_values(self.parameters)
+            self.settings.optimizer.finalize_variable_values([p for p in self.parameters if p.trainable])
 
     def slot_views(self) -> dict[tuple[str, Parameter], np.ndarray]:
         """The optimizer's slots, by name and weight."""
         assert self.settings is not None
-        return self.settings.optimizer.slot_views(self.claim())
+        store = self.claim()
+        return self.settings.optimizer.slot_views(store, store.trained)
 
     def optimizer_slots(self) -> dict[str, np.ndarray]:
         assert self.settings is not None
@@ -223,16 +188,16 @@ class Programs:
         if mode == "train":
             assert self.settings is not None
             made_of = self.settings.optimizer.compiled
-        key = (mode, batch, sources, weighted, made_of)
+        trainable = self.trainable
+        key = (mode, batch, sources, weighted, made_of, trainable)
         found = self._programs.get(key)
         if found is not None:
             self._programs.move_to_end(key)
             return found
         assert store is not None
         executable = self._compile(mode, batch, sources, weighted, store, arena=self._memory)
-        made = Ready(
-            executable, [parameter.value for parameter in self.parameters]
-        )  # holding them, their ids are theirs
+        # Holding the arrays, their ids are theirs.
+        made = Ready(executable, [parameter.value for parameter in self.parameters], trainable)
         self._programs[key] = made
         while len(self._programs) > _MOST_PROGRAMS:
             self._programs.popitem(last=False)
@@ -243,9 +208,8 @@ class Programs:
         without: Collection[str] = (), arena: Callable[[int], np.ndarray] | None = None,
     ) -> Executable:  # fmt: skip
         state = self.train_state if mode == "train" else self.infer_state
-        with self._as_compiled():
-            nodes = self._effects(mode, sources, weighted, store)
-            return compile_step(nodes, batch, state, store.dtype, arena=arena, without=without)
+        nodes = self._effects(mode, sources, weighted, store)
+        return compile_step(nodes, batch, state, store.dtype, arena=arena, without=without)
 
     def _memory(self, nbytes: int) -> np.ndarray:
         """The arena that all Programs work in, as only one of them runs at a time. Those that were made for a smaller
@@ -283,8 +247,11 @@ class Programs:
         if mode == "train":
             assert self.settings is not None
             trained = [p for p in store.parameters if p.trainable]
+            if not trained and any(p.role == "weight" for p in self.parameters):
+                advise(f"{self.model}: all weights are frozen, none is trainable: training leaves them as they are")
             gradients = differentiate(tensor[scalar], trained)
             found = {p: gradients[p] for p in trained if p in gradients}  # the others stay as they are
+            self.settings.optimizer.join(store, found)
             made += self.settings.optimizer.effects(found, store)
             if constrained := [p for p in found if p.constraint is not None]:
                 made.append(then(lambda: [_constrained(p) for p in constrained]))

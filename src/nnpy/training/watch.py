@@ -19,7 +19,7 @@ import nncore
 from nncore.memory import BATCH, DRAW, EPOCH, INDICES, NUMBERS, ROW
 from nnpy.compiler import compile_step, specialise
 from nnpy.hints import advise
-from nnpy.locks import at_rest, making
+from nnpy.locks import at_rest
 from nnpy.training.binding import Rates, address, bind
 from nnpy.training.programs import feeds
 from nnpy.training.samples import Samples
@@ -61,7 +61,8 @@ class Watch:
         self.told = False
         self._kept: list[np.ndarray] = []
         self._valid = False
-        self._changes, self._update, self._held = -1, 0, 0
+        self._changes: Any = None
+        self._update = self._held = 0
         self._stretches: list[Stretch] = []
 
     def begin(self) -> None:
@@ -70,7 +71,7 @@ class Watch:
         assert engine.settings is not None
         if self.told:
             return
-        now, changes = time.perf_counter(), engine.settings.optimizer.changes
+        now, changes = time.perf_counter(), (engine.settings.optimizer.changes, engine.trainable)
         self._valid = self._valid and changes == self._changes
         if now < engine.next_copy:
             return
@@ -197,9 +198,8 @@ class Watch:
         state = nncore.new_state(len(chosen), training.seed)
         final, _ = specialise(list(named.values()), True)
         keep = list(dict.fromkeys(final[t] for t in named.values()))
-        with making(self.model), engine._as_compiled():
-            nodes = feeds(list(structure.inputs), samples.sources[: len(samples.inputs)], True)
-            executable = compile_step(nodes, len(chosen), state, engine.claim().dtype, keep)
+        nodes = feeds(list(structure.inputs), samples.sources[: len(samples.inputs)], True)
+        executable = compile_step(nodes, len(chosen), state, engine.claim().dtype, keep)
         numbers = samples.numbers
         setup = {
             BATCH: len(chosen), ROW: 0, INDICES: address(chosen), DRAW: training.draw, EPOCH: training.epoch,

@@ -142,6 +142,23 @@ def test_weights_frozen_meanwhile_stay_so(tmp_path):
     same(whole, again)
 
 
+def test_what_the_optimizer_learned_of_weights_since_is_forgotten(tmp_path):
+    """Of those that were frozen when the file was written."""
+    whole, net = network(), network()
+    for each in (whole, net):
+        each.layers[0].trainable = False
+    whole.fit(X, Y, **FIT)
+    interrupted(tmp_path, 13, net=net, save_freq=1)
+    net.layers[0].trainable = True
+    net.fit(X, Y, batch_size=16, epochs=1, verbose=0)
+    net.fit(X, Y, callbacks=BackupAndRestore(tmp_path), **FIT)
+    same(whole, net)
+    for each in (whole, net):
+        each.layers[0].trainable = True
+        each.fit(X, Y, **FIT)
+    same(whole, net)
+
+
 def test_files_that_are_kept(tmp_path):
     network().fit(X, Y, callbacks=BackupAndRestore(tmp_path, double_checkpoint=True, delete_checkpoint=False), **FIT)
     assert sorted(os.listdir(tmp_path)) == ["run-before.safetensors", "run.safetensors"]

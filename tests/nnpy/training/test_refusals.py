@@ -348,20 +348,6 @@ def test_checkpoint_with_an_unknown_name(tmp_path):
         trained().fit(X, Y, callbacks=nn.ModelCheckpoint(str(tmp_path / "{val_los}.safetensors")), verbose=0)
 
 
-def test_frozen_normalization_is_what_it_was_at_compile(rng):
-    layer = nn.BatchNormalization()
-    net = nn.Sequential([nn.Input((4,)), layer, nn.Dense(3)])
-    net.compile("sgd", nn.losses.SparseCategoricalCrossentropy(from_logits=True))
-    layer.trainable = False  # without compiling again it trains as before
-    moving = layer.moving_mean.value.copy()
-    net.fit(rng.normal(size=(6, 4)) + 3, Y, verbose=0)
-    assert not np.array_equal(moving, layer.moving_mean.value)
-    net.compile("sgd", nn.losses.SparseCategoricalCrossentropy(from_logits=True))
-    moving = layer.moving_mean.value.copy()
-    net.fit(rng.normal(size=(6, 4)) + 3, Y, verbose=0)
-    assert np.array_equal(moving, layer.moving_mean.value)
-
-
 def test_accuracy_of_many_rows_of_scores_is_their_share(rng):
     net = nn.Sequential([nn.Input((4,)), nn.Dense(12), nn.Reshape((3, 4))])
     net.compile("sgd", "mse", metrics=["categorical_accuracy"])

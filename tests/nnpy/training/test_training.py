@@ -261,26 +261,6 @@ def test_freezing_continues_as_the_same_steps_by_the_other_weights(data):
     assert all(np.allclose(a, b, rtol=1e-6, atol=1e-7) for a, b in zip(*nets, strict=True))
 
 
-def test_a_model_unfrozen_since_it_was_compiled_is_saved_and_copied(data, tmp_path):
-    import copy
-
-    net = network()
-    net.layers[0].trainable = False
-    net.layers[1].trainable = False
-    net.compile("adam", "mse")
-    net.fit(*data, verbose=0)
-    net.layers[0].trainable = net.layers[1].trainable = True
-    net.save(tmp_path / "net.safetensors")
-    for again in (nn.load_model(tmp_path / "net.safetensors"), copy.deepcopy(net)):
-        assert [w.trainable for w in again.weights] == [w.trainable for w in net.weights]
-        kernel = again.get_weights()[0]
-        again.fit(*data, verbose=0)
-        assert np.array_equal(again.get_weights()[0], kernel)  # as compiled: frozen until compiled again
-        again.compile(again.optimizer, "mse")
-        again.fit(*data, verbose=0)
-        assert not np.array_equal(again.get_weights()[0], kernel)
-
-
 def test_a_probe_within_an_epoch_does_not_disturb_it(data):
     x, y = data
     results = []
