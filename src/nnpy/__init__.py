@@ -112,28 +112,41 @@ if TYPE_CHECKING:
     )
     from nnpy.loading import load_model
     from nnpy.model import Model
-    from nnpy.optimizers import SGD, Adagrad, Adam, AdamW
+    from nnpy.optimizers import (
+        SGD,
+        Adadelta,
+        Adagrad,
+        Adam,
+        Adamax,
+        AdamW,
+        Ftrl,
+        Lion,
+        Nadam,
+        RMSprop,
+        ScheduleFreeAdamW,
+    )
     from nnpy.seeds import get_seed, set_seed
     from nnpy.sequential import Sequential
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "ELU", "SGD", "Activation", "ActivityRegularization", "Adagrad", "Adam", "AdamW", "Add", "AdviceWarning", "Average",
-    "AveragePooling1D", "AveragePooling2D", "AveragePooling3D", "AvgPool1D", "AvgPool2D", "AvgPool3D",
-    "BackupAndRestore", "BatchNormalization", "CSVLogger", "Callback", "Concatenate", "Conv1D", "Conv2D",
+    "ELU", "SGD", "Activation", "ActivityRegularization", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "Add",
+    "AdviceWarning", "Average", "AveragePooling1D", "AveragePooling2D", "AveragePooling3D", "AvgPool1D", "AvgPool2D",
+    "AvgPool3D", "BackupAndRestore", "BatchNormalization", "CSVLogger", "Callback", "Concatenate", "Conv1D", "Conv2D",
     "Conv2DTranspose", "Conv3D", "Cropping1D", "Cropping2D", "Cropping3D", "Dense", "DepthwiseConv2D", "Dropout",
-    "EarlyStopping", "Flatten", "GlobalAveragePooling1D", "GlobalAveragePooling2D", "GlobalAveragePooling3D",
+    "EarlyStopping", "Flatten", "Ftrl", "GlobalAveragePooling1D", "GlobalAveragePooling2D", "GlobalAveragePooling3D",
     "GlobalAvgPool1D", "GlobalAvgPool2D", "GlobalAvgPool3D", "GlobalMaxPool1D", "GlobalMaxPool2D", "GlobalMaxPool3D",
     "GlobalMaxPooling1D", "GlobalMaxPooling2D", "GlobalMaxPooling3D", "GroupNormalization", "History", "Identity",
-    "Input", "Lambda", "LambdaCallback", "Layer", "LayerNormalization", "LeakyReLU", "LearningRateScheduler",
+    "Input", "Lambda", "LambdaCallback", "Layer", "LayerNormalization", "LeakyReLU", "LearningRateScheduler", "Lion",
     "MaxPool1D", "MaxPool2D", "MaxPool3D", "MaxPooling1D", "MaxPooling2D", "MaxPooling3D", "Maximum", "Minimum",
-    "Model", "ModelCheckpoint", "Multiply", "PReLU", "Parameter", "Permute", "ReLU", "RepeatVector", "Reshape",
-    "Residual", "SeparableConv2D", "Sequential", "Softmax", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D",
-    "Subtract", "SwapEMAWeights", "Tensor", "TerminateOnNaN", "UpSampling1D", "UpSampling2D", "UpSampling3D",
-    "ZeroPadding1D", "ZeroPadding2D", "ZeroPadding3D", "activations", "callbacks", "config", "constraints", "data",
-    "explain", "floatx", "get_num_threads", "get_seed", "initializers", "layers", "load_model", "losses", "metrics",
-    "models", "ops", "optimizers", "regularizers", "schedules", "set_floatx", "set_num_threads", "set_seed",
+    "Model", "ModelCheckpoint", "Multiply", "Nadam", "PReLU", "Parameter", "Permute", "RMSprop", "ReLU", "RepeatVector",
+    "Reshape", "Residual", "ScheduleFreeAdamW", "SeparableConv2D", "Sequential", "Softmax", "SpatialDropout1D",
+    "SpatialDropout2D", "SpatialDropout3D", "Subtract", "SwapEMAWeights", "Tensor", "TerminateOnNaN", "UpSampling1D",
+    "UpSampling2D", "UpSampling3D", "ZeroPadding1D", "ZeroPadding2D", "ZeroPadding3D", "activations", "callbacks",
+    "config", "constraints", "data", "explain", "floatx", "get_num_threads", "get_seed", "initializers", "layers",
+    "load_model", "losses", "metrics", "models", "ops", "optimizers", "regularizers", "schedules", "set_floatx",
+    "set_num_threads", "set_seed",
 ]  # fmt: skip
 
 offer(

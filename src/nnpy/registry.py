@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import lru_cache
 from types import MappingProxyType
@@ -70,13 +70,21 @@ class Configurable(Sealed):
             return {}
         parameters = inspect.signature(type(self).__init__).parameters.values()
         named = [p.name for p in parameters if p.name != "self" and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-        missing = [name for name in named if not hasattr(self, name)]
+        values = {}
+        for name in named:
+            with suppress(AttributeError):
+                values[name] = self._value(name)
+        missing = [name for name in named if name not in values]
         if missing:
             raise TypeError(
                 f"{type(self).__name__}: has no configuration: keep the constructor's arguments {missing} as "
                 "attributes of the same names, or define get_config()"
             )
-        return {name: getattr(self, name) for name in named}
+        return values
+
+    def _value(self, name: str) -> Any:
+        """What the argument ``name`` of the constructor was, or has been set to."""
+        return getattr(self, name)
 
     def _argument(self, name: str, value: Any) -> Any:
         kind = type(self).__name__

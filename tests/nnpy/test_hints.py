@@ -25,7 +25,7 @@ def net(shape=(4,)):
         (lambda: nn.LSTM, AttributeError, "nnpy has no 'LSTM' in this version"),
         (lambda: nn.Dens, AttributeError, "nnpy has no 'Dens'; did you mean 'Dense'?"),
         (lambda: nn.layers.Dropuot, AttributeError, "nnpy.layers has no 'Dropuot'; did you mean 'Dropout'?"),
-        (lambda: nn.optimizers.Nadam, AttributeError, "nnpy.optimizers has no 'Nadam' in this version"),
+        (lambda: nn.layers.Attention, AttributeError, "nnpy.layers has no 'Attention' in this version"),
         (lambda: nn.losses.MeanSquareError, AttributeError, "did you mean 'MeanSquaredError'?"),
         (lambda: nn.ops.matmull, AttributeError, "nnpy.ops has no 'matmull'; did you mean 'matmul'?"),
         (lambda: nn.xyzzy, AttributeError, "nnpy has no 'xyzzy'"),

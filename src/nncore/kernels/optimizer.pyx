@@ -5,7 +5,10 @@
 from libc.stdint cimport int64_t
 from nncore.kernels.update cimport MOST_SLOTS, Rule, Update, columns_of, over_root, run_rule
 from nncore.op cimport Op, layout, signature, split
-from nncore.vector cimport LANES, real, vdiv, vf, vload, vsplat, vsqrt, vstore
+from nncore.powers cimport vpow
+from nncore.vector cimport (
+    F32, LANES, real, vabs, vdiv, vf, vge, vload, vmax, vmin, vselect, vsign, vsplat, vsqrt, vstore,
+)
 
 cdef enum:
     CHUNK = 1024        # elements: a share is a multiple of it, so that no cache line has two writers

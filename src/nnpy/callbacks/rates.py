@@ -24,11 +24,11 @@ class LearningRateScheduler(Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         optimizer = self.model.optimizer
-        if callable(optimizer.learning_rate):
+        if optimizer.schedule is not None:
             raise ValueError(
                 "LearningRateScheduler: expected an optimizer with a number as learning_rate, it has a schedule"
             )
-        rate = self.schedule(*(epoch, float(optimizer.learning_rate))[: self._arguments])
+        rate = self.schedule(*(epoch, optimizer.learning_rate)[: self._arguments])
         if isinstance(rate, bool) or not isinstance(rate, (int, float, np.number)):
             raise TypeError(f"LearningRateScheduler: expected the schedule to return a number, got {rate!r}")
         optimizer.learning_rate = float(rate)
@@ -36,15 +36,15 @@ class LearningRateScheduler(Callback):
             say(f"epoch {epoch + 1}: learning rate {float(rate):.6g}")
 
     def get_state(self) -> dict[str, Any]:
-        rate = self.model.optimizer.learning_rate
-        return {} if callable(rate) else {"learning_rate": float(rate)}
+        optimizer = self.model.optimizer
+        return {} if optimizer.schedule else {"learning_rate": optimizer.learning_rate}
 
     def set_state(self, state: dict[str, Any]) -> None:
         self.model.optimizer.learning_rate = state["learning_rate"]
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         if logs is not None:
-            logs["learning_rate"] = float(self.model.optimizer.learning_rate)
+            logs["learning_rate"] = self.model.optimizer.learning_rate
 
 
 def _arguments(schedule: Any) -> int:

@@ -86,8 +86,7 @@ class TensorBoard(Callback):
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         self._stop_clock()
         values = dict(logs or {})
-        rate = self.model.optimizer.learning_rate
-        values.setdefault("learning_rate", rate(self.model.training.update) if callable(rate) else rate)
+        values.setdefault("learning_rate", self.model.optimizer.learning_rate)
         self._scalars("epoch", values, epoch)
         if self.write_steps_per_second:
             self._writer("train").add_scalar("epoch_steps_per_second", self._speed, epoch)

@@ -4,17 +4,21 @@ from typing import Any
 
 from nnpy.catalogue import offer
 from nnpy.optimizers import schedules
-from nnpy.optimizers.adagrad import Adagrad
-from nnpy.optimizers.adam import Adam, AdamW
+from nnpy.optimizers.adagrad import Adadelta, Adagrad, Ftrl, RMSprop
+from nnpy.optimizers.adam import Adam, Adamax, AdamW, Nadam
 from nnpy.optimizers.base import Optimizer
-from nnpy.optimizers.sgd import SGD
+from nnpy.optimizers.schedule_free import ScheduleFreeAdamW
+from nnpy.optimizers.sgd import SGD, Lion
 from nnpy.registry import find
 
-__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "get", "schedules"]
+__all__ = [
+    "SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "Ftrl", "Lion", "Nadam", "Optimizer", "RMSprop",
+    "ScheduleFreeAdamW", "get", "schedules",
+]  # fmt: skip
 
 offer(__name__, __all__)
 
 
 def get(value: Any) -> Optimizer:
-    """An optimizer from its name ("sgd", "adagrad", "adam", "adamw"), class, configuration, or itself."""
-    return find(Optimizer, value, {"adamw": "AdamW"})
+    """An optimizer from its name ("sgd", "adam", "rmsprop", ...), class, configuration, or itself."""
+    return find(Optimizer, value, {"adamw": "AdamW", "rmsprop": "RMSprop"})

@@ -43,7 +43,8 @@ class Options(TypedDict, total=False):
 class Optimizer(Configurable):
     """Base of optimizers.
 
-    ``learning_rate``: a number, a schedule, or a function of the step; ``lr`` is the same. All arguments may be set as
+    ``learning_rate``: a number, a schedule, or a function of the step; ``lr`` is the same. As an attribute it is the
+    rate of the next update, a number; ``schedule`` is what gives it, if anything does. All arguments may be set as
     attributes at any time, also by callbacks: the next step goes by them; those that slots depend on are refused then.
     ``weight_decay``: each step also takes learning_rate * weight_decay * w from every weight w (decoupled; Loshchilov &
     Hutter, ICLR 2019). At most one kind of clipping: ``global_clipnorm`` scales all gradients so that the norm of them
@@ -126,6 +127,9 @@ class Optimizer(Configurable):
             raise AttributeError(f"{type(self).__name__}: {name} cannot be set once training has begun")
         return value if name == "learning_rate" else self._anew(name, value)
 
+    def _value(self, name: str) -> Any:
+        return self._learning_rate if name == "learning_rate" else super()._value(name)
+
     @property
     def compiled(self) -> tuple[Any, ...]:
         """What steps are compiled of; all else is in the columns."""
@@ -133,7 +137,7 @@ class Optimizer(Configurable):
         return self.rule, self.clipnorm, self.clipvalue, self.global_clipnorm, *several, self._decays_apart
 
     @property
-    def lr(self) -> Rate:
+    def lr(self) -> float:
         return self.learning_rate
 
     @lr.setter
@@ -141,8 +145,14 @@ class Optimizer(Configurable):
         self.learning_rate = value
 
     @property
-    def learning_rate(self) -> Rate:
-        return self._learning_rate
+    def schedule(self) -> Schedule | Callable[[int], float] | None:
+        """The schedule or function that ``learning_rate`` was set to; None for a number."""
+        return self._learning_rate if callable(self._learning_rate) else None
+
+    @property
+    def learning_rate(self) -> Any:
+        """The rate of the next update, a float, also of a schedule."""
+        return float(self.rates(self.iterations, 1)[0]) if self.schedule else self._learning_rate
 
     @learning_rate.setter
     def learning_rate(self, value: Any) -> None:
@@ -269,6 +279,12 @@ class Optimizer(Configurable):
 
     def begin(self, name: str, slot: np.ndarray, store: Store) -> None:
         """Write what ``slot``, all 0, holds before the first step."""
+
+    def before_run(self, store: Store) -> None:
+        """Before steps run: the weights become those that gradients are taken at."""
+
+    def after_run(self, store: Store) -> None:
+        """After steps: the weights become those that predict, evaluate and save shall see."""
 
     def _rule_slots(self, store: Store) -> list[np.ndarray]:
         slots = self.slots(store)

@@ -65,7 +65,7 @@ class Engine(Programs):
             with self._turn("train"):
                 if training.update != update:
                     continue  # another thread has trained meanwhile
-                self.claim()  # another model that shares parameters may have moved them
+                store = self.claim()  # another model that shares parameters may have moved them
                 setup = {
                     BATCH: size, ROW: row, LOCAL: 0, DRAW: training.draw, EPOCH: training.epoch, SEED: training.seed,
                     STEPS: update, INDICES: 0 if order is None else address(order), RATES: address(table),
@@ -73,6 +73,8 @@ class Engine(Programs):
                 }  # fmt: skip
                 bind(state, samples.arrays, setup)
                 cells[...] = totals
+                optimizer = rates.optimizer
+                optimizer.before_run(store)
                 try:
                     executable.run(steps, SLICE)
                 finally:  # Ctrl-C may come before run's result is here; the cells tell what was done
@@ -80,6 +82,7 @@ class Engine(Programs):
                     training.update += done
                     training.draw += done
                     totals[...] = cells
+                    optimizer.after_run(store)
                     moved(done, min(done * size, left))
             return done
 

@@ -95,7 +95,7 @@ def _check_schedule(model: Model, plan: Plan) -> None:
     """A schedule counts the optimizer's steps, which ``initial_epoch`` does not change: a warning where it is not where
     that many epochs end."""
     first, training = plan.initial_epoch, model.training
-    if not first or training.resumed or not callable(model.optimizer.learning_rate):
+    if not first or training.resumed or model.optimizer.schedule is None:
         return
     expected = first * plan.steps if plan.steps else None
     if not training.update or (expected is not None and training.update != expected):

@@ -182,7 +182,7 @@ def test_get():
     assert type(optimizers.get("sgd")) is SGD and type(optimizers.get(SGD)) is SGD
     assert optimizers.get("adamw").weight_decay == 0.004 and optimizers.get("sgd").learning_rate == 0.01
     again = optimizers.get(to_json(SGD(schedules.CosineDecay(0.1, 10), 0.9, True, clipnorm=1.0)))
-    assert again.learning_rate.decay_steps == 10 and again.nesterov and again.clipnorm == 1.0
+    assert again.schedule.decay_steps == 10 and again.nesterov and again.clipnorm == 1.0
 
 
 def test_learning_rate():
