@@ -73,7 +73,7 @@ class Configurable(Sealed):
         values = {}
         for name in named:
             with suppress(AttributeError):
-                values[name] = self._value(name)
+                values[name] = self._argument_value(name)
         missing = [name for name in named if name not in values]
         if missing:
             raise TypeError(
@@ -82,7 +82,7 @@ class Configurable(Sealed):
             )
         return values
 
-    def _value(self, name: str) -> Any:
+    def _argument_value(self, name: str) -> Any:
         """What the argument ``name`` of the constructor was, or has been set to."""
         return getattr(self, name)
 

@@ -127,8 +127,8 @@ class Optimizer(Configurable):
             raise AttributeError(f"{type(self).__name__}: {name} cannot be set once training has begun")
         return value if name == "learning_rate" else self._anew(name, value)
 
-    def _value(self, name: str) -> Any:
-        return self._learning_rate if name == "learning_rate" else super()._value(name)
+    def _argument_value(self, name: str) -> Any:
+        return self._learning_rate if name == "learning_rate" else super()._argument_value(name)
 
     @property
     def compiled(self) -> tuple[Any, ...]:
