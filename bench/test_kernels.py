@@ -151,10 +151,10 @@ def _sums():
 
 
 def _optimizers():
-    w, g, slots = normal(COUNT), normal(COUNT), [np.abs(normal(COUNT)) for _ in range(2)]
-    columns = dict(rate=1e-3, decay=0.0, keep=0.9, alpha=1e-3, new_1=0.1, new_2=1e-3, epsilon=1e-7)
+    w, g, slots = normal(COUNT), normal(COUNT), [np.abs(normal(COUNT)) for _ in range(3)]
+    columns = dict(decay=0.0, keep=0.9, new_1=0.1, epsilon=1e-7, inverse=1e3, exponent=0.4)  # all others: 1e-3
     for name, rule in RULES.items():
-        table, state = np.tile([columns[column] for column in rule.columns], (MOST, 1)), nncore.new_state(0)
+        table, state = np.tile([columns.get(column, 1e-3) for column in rule.columns], (MOST, 1)), nncore.new_state(0)
         state[RATES] = table.ctypes.data
         given = slots[: len(rule.slots)]
         arguments = {f"slot_{i}": slot.copy() for i, slot in enumerate(given)}
