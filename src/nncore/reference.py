@@ -123,6 +123,38 @@ def softmax_crossentropy(
     return (loss * kept).astype(x.dtype), dx.astype(x.dtype), hits * kept
 
 
+def ctc(x, labels, scale=1.0, upstream=None):
+    """(loss [rows], dx [rows, times, cols]) of logits x against labels [rows, length], 0 being blank and no label: with
+    the probabilities themselves, in float64. dx is 0 where the labels do not fit."""
+    y = np.exp(log_softmax(x.astype(np.float64)))
+    loss, dx = np.zeros(len(x)), np.zeros(x.shape)
+    for b, row in enumerate(labels):
+        row = row[: np.count_nonzero(row)]
+        states = np.zeros(2 * len(row) + 1, int)
+        states[1::2] = row
+        skips = np.zeros(len(states))
+        skips[3::2] = row[1:] != row[:-1]
+        alpha = _ctc_paths(y[b], states, skips)
+        back = np.append(skips, [0, 0])[:1:-1]  # a skip is between the same two states
+        beta = _ctc_paths(y[b, ::-1], states[::-1], back)[::-1, ::-1]
+        total = alpha[-1, -2:].sum() if len(alpha) else float(len(row) == 0)
+        loss[b] = -np.log(total) if total else np.inf
+        if total:
+            share = alpha * beta / np.maximum(y[b][:, states], 1e-300) / total
+            dx[b] = y[b] - share @ np.eye(x.shape[2])[states]
+    return loss, dx * scale * (1 if upstream is None else upstream[:, None, None])
+
+
+def _ctc_paths(y, states, skips):
+    """[times, states]: the probability of the ways to be in a state after a step."""
+    found = np.zeros((len(y), len(states)))
+    before = np.eye(len(states))[0]
+    for t, p in enumerate(y):
+        one, two = (np.append(np.zeros(n), before)[: len(states)] for n in (1, 2))
+        before = found[t] = (before + one + (skips * two if t else 0)) * p[states]
+    return found
+
+
 def binary_crossentropy(x, targets, weights=None, scale=1.0, smoothing=0.0, upstream=None):
     """(loss [rows], dx [rows, cols], hits [rows]) of logits x against targets in 0..1."""
     rows, cols = x.shape

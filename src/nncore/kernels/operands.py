@@ -92,6 +92,10 @@ EXTENTS: dict[str, dict[str, str]] = {
     "chain": {"out": "span(rows, ld_out, cols, 1)", "x": "span(rows, ld_x, cols, 1)"},
     **dict.fromkeys(("softmax", "softmax_grad", "log_softmax", "log_softmax_grad"), _ROWS),
     **dict.fromkeys(("softmax_crossentropy", "binary_crossentropy", "mean_squared_error"), _BY_ROW),
+    "ctc": {
+        "loss": "rows", "dx": "rows * times * cols", "x": "rows * times * cols", "labels": "rows * length",
+        "upstream": "rows", "room": "share",
+    },
     **dict.fromkeys(("batch_norm", "batch_norm_grad", "batch_norm_fold"), _BY_COLUMN),
     **dict.fromkeys(("layer_norm", "layer_norm_grad", "layer_norm_parameter_grad"), _BY_ROW),
     **dict.fromkeys(("moments", "gradient_moments", "batch_norm_scale", "batch_norm_grad_scale"), _OF_PARTS),

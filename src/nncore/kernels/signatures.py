@@ -96,6 +96,10 @@ SIGNATURES = {
         "rows cols ignoring ignore",
         "scale smoothing",
     ),
+    # labels of a sequence without their places in it: kernels/ctc.pyx says what ld and share are
+    "ctc": _signature(
+        "ctc", "loss! dx!? x labels upstream? state? room!", "rows times cols length ld share", "scale"
+    ),
     "binary_crossentropy": _signature(
         "loss", "loss! dx!? hits!? x targets weights? upstream?", "rows cols", "scale smoothing"
     ),
@@ -190,6 +194,7 @@ INTEGERS = {
     "argmax": {"out"},
     "argmin": {"out"},
     "softmax_crossentropy": {"labels"},
+    "ctc": {"labels"},
     "confusion": {"labels", "predictions"},
     **{name: {"index"} for name in ("take", "take_grad", "take_clear", "take_along", "take_along_grad", "one_hot")},
 }
@@ -211,7 +216,7 @@ def fingerprint(family: str) -> int:
 
 
 # Kernels that may report an error in the state, where they are given one.
-REPORTS = frozenset({"take", "take_along", "one_hot", "confusion", "softmax_crossentropy"})
+REPORTS = frozenset({"take", "take_along", "one_hot", "confusion", "softmax_crossentropy", "ctc"})
 
 # Kernels whose threads share the rows and touch no others of the pointers named: the size that counts them, and for
 # each pointer the size that says how many elements a row of it is (1: one). Those that have a size ``by_rows`` do so

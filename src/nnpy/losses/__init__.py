@@ -25,6 +25,7 @@ from nnpy.losses.functions import (
     categorical_focal_crossentropy,
     categorical_hinge,
     cosine_similarity,
+    ctc,
     dice,
     hinge,
     huber,
@@ -62,6 +63,7 @@ from nnpy.losses.regression import (
     Quantile,
 )
 from nnpy.losses.scalar import CUSTOM, custom
+from nnpy.losses.sequences import CTC
 from nnpy.registry import find
 
 
@@ -78,6 +80,7 @@ def get(value: Any) -> Loss:
 
 
 __all__ = [
+    "CTC",
     "BinaryCrossentropy",
     "BinaryFocalCrossentropy",
     "CategoricalCrossentropy",
@@ -105,6 +108,7 @@ __all__ = [
     "categorical_focal_crossentropy",
     "categorical_hinge",
     "cosine_similarity",
+    "ctc",
     "custom",
     "dice",
     "get",

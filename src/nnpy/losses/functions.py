@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from nnpy.losses import classification, margins, overlap, regression
+from nnpy.losses import classification, margins, overlap, regression, sequences
 from nnpy.losses.base import Loss
 
 
@@ -142,6 +142,11 @@ def sparse_categorical_crossentropy(
     return classification.SparseCategoricalCrossentropy(from_logits, ignore_class, axis=axis).rows(y_true, y_pred)
 
 
+def ctc(y_true: Any, y_pred: Any) -> Any:
+    """``CTC`` of every sample."""
+    return sequences.CTC().rows(y_true, y_pred)
+
+
 #: what a function means where a loss is asked for
 CLASSES: dict[Any, type[Loss]] = {
     mean_squared_error: regression.MeanSquaredError,
@@ -164,6 +169,7 @@ CLASSES: dict[Any, type[Loss]] = {
     categorical_crossentropy: classification.CategoricalCrossentropy,
     categorical_focal_crossentropy: classification.CategoricalFocalCrossentropy,
     sparse_categorical_crossentropy: classification.SparseCategoricalCrossentropy,
+    ctc: sequences.CTC,
 }
 
 #: more names, as ``registry.plain`` ones

@@ -7,6 +7,7 @@ from nnpy.ops.base import Operation
 from nnpy.ops.broadcasting import broadcast_to, mean, repeat, sum, tile
 from nnpy.ops.constants import affine, constant
 from nnpy.ops.conv import conv, conv_by_input, conv_by_weight
+from nnpy.ops.ctc import ctc
 from nnpy.ops.effects import assign
 from nnpy.ops.elementwise import (
     abs,
@@ -87,15 +88,15 @@ _operators.update(
 __all__ = [
     "Operation", "Window", "abs", "activation", "add", "affine", "argmax", "argmin", "assign", "average_pool",
     "batch_norm", "binary_correct", "broadcast_to", "cast", "ceil", "channel_dropout", "clip", "concatenate",
-    "constant", "conv", "conv_by_input", "conv_by_weight", "correct", "cos", "cumsum", "custom", "divide", "dropout",
-    "equal", "erf", "exp", "expand_dims", "expm1", "flatten", "flip", "floor", "full", "full_like", "getitem",
-    "greater", "greater_equal", "group_norm", "isfinite", "isnan", "layer_norm", "less", "less_equal", "log", "log1p",
-    "log_softmax", "logical_and", "logical_not", "logical_or", "logsumexp", "matmul", "max", "max_pool", "maximum",
-    "mean", "mean_squared_error", "min", "minimum", "moveaxis", "multiply", "negative", "norm", "not_equal", "one_hot",
-    "ones_like", "pad", "place", "power", "prod", "reciprocal", "relu", "repeat", "repeat_pixels", "reshape", "round",
-    "rsqrt", "sigmoid", "sigmoid_crossentropy", "sign", "sin", "softmax", "softmax_crossentropy", "split", "sqrt",
-    "square", "squeeze", "stack", "std", "stop_gradient", "subtract", "sum", "swapaxes", "take", "tanh", "tile",
-    "transpose", "var", "where", "zeros_like",
+    "constant", "conv", "conv_by_input", "conv_by_weight", "correct", "cos", "ctc", "cumsum", "custom", "divide",
+    "dropout", "equal", "erf", "exp", "expand_dims", "expm1", "flatten", "flip", "floor", "full", "full_like",
+    "getitem", "greater", "greater_equal", "group_norm", "isfinite", "isnan", "layer_norm", "less", "less_equal",
+    "log", "log1p", "log_softmax", "logical_and", "logical_not", "logical_or", "logsumexp", "matmul", "max",
+    "max_pool", "maximum", "mean", "mean_squared_error", "min", "minimum", "moveaxis", "multiply", "negative",
+    "norm", "not_equal", "one_hot", "ones_like", "pad", "place", "power", "prod", "reciprocal", "relu", "repeat",
+    "repeat_pixels", "reshape", "round", "rsqrt", "sigmoid", "sigmoid_crossentropy", "sign", "sin", "softmax",
+    "softmax_crossentropy", "split", "sqrt", "square", "squeeze", "stack", "std", "stop_gradient", "subtract",
+    "sum", "swapaxes", "take", "tanh", "tile", "transpose", "var", "where", "zeros_like",
 ]  # fmt: skip
 
 offer(__name__, __all__)

@@ -110,7 +110,8 @@ _REFERENCES = {
     "binary_crossentropy": _binary_reference,
     "mean_squared_error": lambda x, target, smoothing, ignore: ((x - target) ** 2).mean(-1),
 }
-_KERNELS = {name: LossKernel(name) for name in _REFERENCES}
+#: by name
+KERNELS: dict[str, LossKernel] = {name: LossKernel(name) for name in _REFERENCES}
 # The gradients by the targets, without the factor that smoothing leaves.
 _TARGET_GRADIENTS = {
     "softmax_crossentropy": lambda x, t, u: e.multiply(u, e.subtract(logsumexp(x, -1, keepdims=True), x)),
@@ -119,10 +120,13 @@ _TARGET_GRADIENTS = {
 }
 
 
-def _part(name: str, part: str, inputs: Sequence[Tensor], smoothing: float = 0.0, ignore: int | None = None,
-          scale: float = 1.0, per: Sequence[Size] = ()) -> Tensor:  # fmt: skip
+def loss_part(
+    name: str, part: str, inputs: Sequence[Tensor], smoothing: float = 0.0, ignore: int | None = None,
+    scale: float = 1.0, per: Sequence[Size] = (),
+) -> Tensor:  # fmt: skip
+    """One of the ``PARTS`` that a kernel gives."""
     return apply(
-        _KERNELS[name], inputs, parts=(part,), smoothing=float(smoothing), ignore=ignore, scale=float(scale),
+        KERNELS[name], inputs, parts=(part,), smoothing=float(smoothing), ignore=ignore, scale=float(scale),
         per=tuple(per),
     )  # fmt: skip
 
@@ -134,11 +138,11 @@ def loss_gradient(
     scale, per = 1.0, ()
     value, inner = filled(upstream), upstream
     if value is not None:
-        return _part(name, "gradient", [prediction, target], smoothing, ignore, *value)
+        return loss_part(name, "gradient", [prediction, target], smoothing, ignore, *value)
     node = upstream.node
     if node is not None and node.operation.name == "affine" and node.attributes["shift"] == 0.0:
         inner, scale, per = node.inputs[0], node.attributes["scale"], node.attributes["per"]
-    return _part(name, "gradient", [prediction, target, inner], smoothing, ignore, scale, per)
+    return loss_part(name, "gradient", [prediction, target, inner], smoothing, ignore, scale, per)
 
 
 def softmax_crossentropy(
@@ -146,18 +150,18 @@ def softmax_crossentropy(
 ) -> Tensor:
     """-sum(t * log_softmax(logits)) of each row: t one-hot of labels (int32, of the shape of the rows) or targets of
     the logits' shape, smoothed to t (1 - smoothing) + smoothing / classes; 0 where the label is ``ignore_class``."""
-    return _part("softmax_crossentropy", "loss", [logits, target], smoothing, ignore_class)
+    return loss_part("softmax_crossentropy", "loss", [logits, target], smoothing, ignore_class)
 
 
 def sigmoid_crossentropy(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
     """The mean over a row of the cross-entropy between sigmoid(logits) and targets in [0, 1], (..., n) -> (...).
     ValueError unless both have one shape."""
-    return _part("binary_crossentropy", "loss", [logits, targets], smoothing)
+    return loss_part("binary_crossentropy", "loss", [logits, targets], smoothing)
 
 
 def mean_squared_error(prediction: Tensor, targets: Tensor) -> Tensor:
     """The mean over a row of the squared error, (..., n) -> (...). ValueError unless both have one shape."""
-    return _part("mean_squared_error", "loss", [prediction, targets])
+    return loss_part("mean_squared_error", "loss", [prediction, targets])
 
 
 def correct(scores: Tensor, target: Tensor, ignore_class: int | None = None) -> Tensor:
@@ -166,12 +170,12 @@ def correct(scores: Tensor, target: Tensor, ignore_class: int | None = None) -> 
     node = scores.node
     if node is not None and node.operation.name == "softmax":
         scores = node.inputs[0]  # the largest stays the largest
-    return _part("softmax_crossentropy", "correct", [scores, target], ignore=ignore_class)
+    return loss_part("softmax_crossentropy", "correct", [scores, target], ignore=ignore_class)
 
 
 def binary_correct(scores: Tensor, targets: Tensor, threshold: float = 0.0) -> Tensor:
     """The share of a row's elements on the right side of ``threshold`` (targets: of 0.5)."""
-    return _part("binary_crossentropy", "correct", [affine(scores, 1.0, -threshold), targets])
+    return loss_part("binary_crossentropy", "correct", [affine(scores, 1.0, -threshold), targets])
 
 
 def behind(y: Tensor, function: str) -> Tensor | None:

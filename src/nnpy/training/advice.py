@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from nnpy.graph import Parameter, Tensor
 from nnpy.hints import advise
 from nnpy.losses import (
+    CTC,
     BinaryCrossentropy,
     BinaryFocalCrossentropy,
     CategoricalCrossentropy,
@@ -64,6 +65,8 @@ def mistake(loss: object, output: Tensor) -> str | None:
     function, wanted = last_function(output), _WANTED.get(type(loss))
     if function in ("softmax", "log_softmax") and output.shape[-1] == 1:
         return f"{function} over one unit is always {1 if function == 'softmax' else 0}; sigmoid is for one unit"
+    if type(loss) is CTC and function in (*_SQUASHED, "log_softmax"):
+        return f"{loss} takes logits: leave out {function}"
     if wanted is None:
         return None
     from_logits = getattr(loss, "from_logits", None)
@@ -83,6 +86,8 @@ def mistaken_metric(metric: object, loss: object, output: Tensor) -> str | None:
     """What is wrong with a metric, as it was given to compile, for an output under a loss; or None."""
     if type(metric) in (CategoricalAccuracy, SparseCategoricalAccuracy) and output.shape[-1] == 1:
         return f"{metric} of one unit is always 1, the largest of one; 'accuracy' or BinaryAccuracy is for one unit"
+    if type(metric) in (Accuracy, SparseCategoricalAccuracy) and type(loss) is CTC:
+        return f"{metric} compares each step with the label in its place, which {loss} does not ask for"
     if type(metric) is Accuracy and type(loss) in (MeanSquaredError, MeanAbsoluteError, Huber, LogCosh, Quantile):
         function = last_function(output)
         if function in _UNBOUNDED | _POSITIVE | {"linear"}:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -276,9 +277,12 @@ def _constrained(parameter: Parameter) -> Node:
 
 
 def feeds(tensors: Sequence[Tensor], sources: Sequence[Source], augment: bool = False) -> list[Node]:
-    """What reads the batch; ``augment``: images are changed at random."""
-    pairs = zip(tensors, sources, strict=True)
-    return [
-        effects.feed(tensor, slot, source.dtype, source.stride, source.transform, augment)
-        for slot, (tensor, source) in enumerate(pairs)
-    ]
+    """What reads the batch; ``augment``: images are changed at random. ValueError for samples of another size than the
+    tensor's, where that is not known before the samples of an input are."""
+    made = []
+    for slot, (tensor, array) in enumerate(zip(tensors, sources, strict=True)):
+        expected = tensor.concrete(1)[1:]
+        if prod(expected) != prod(array.shape):
+            raise ValueError(f"{tensor.name}: expected samples of shape {expected} for these inputs, got {array.shape}")
+        made.append(effects.feed(tensor, slot, array.dtype, array.stride, array.transform, augment))
+    return made

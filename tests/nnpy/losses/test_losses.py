@@ -5,6 +5,7 @@ import pytest
 from losscase import Case
 from running import value
 
+import nnpy as nn
 from nnpy import losses, ops
 from nnpy.layers import Input
 from nnpy.registry import from_json, to_json
@@ -253,3 +254,13 @@ def test_targets_refused(loss, y, shape, text):
 def test_target_dtypes_refused(y):
     with pytest.raises(TypeError, match="SparseCategoricalCrossentropy: expected labels to be real numbers, got dtype"):
         SPARSE().check_targets(y, (None, 3), "labels")
+
+
+@pytest.mark.parametrize("fit", [False, True])
+def test_targets_of_another_length_than_open_inputs(fit):
+    """What the sizes of the inputs alone tell is refused before anything is read."""
+    model = nn.Sequential([nn.Input((None, 4)), nn.Dense(3)])
+    model.compile("sgd", SPARSE(from_logits=True))
+    x, y = np.zeros((6, 9, 4), "f4"), np.zeros((6, 5), int)
+    with pytest.raises(ValueError, match=r"target: expected samples of shape \(9,\) for these inputs, got \(5,\)"):
+        model.fit(x, y, verbose=0) if fit else model.evaluate(x, y, verbose=0)

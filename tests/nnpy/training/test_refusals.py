@@ -224,6 +224,7 @@ def behind(layer, function):
         (lambda: ends_in("softplus", 1), BINARY(), "got an output of softplus"),
         (lambda: ends_in("softmax", 1), BINARY(), "softmax over one unit is always 1"),
         (lambda: ends_in("softmax", 1), nn.losses.MeanSquaredError(), "softmax over one unit"),
+        (lambda: behind(nn.Reshape((1, 3)), "softmax"), nn.losses.CTC(), "CTC takes logits: leave out softmax"),
         (lambda: ends_in(None, 1), nn.losses.Dice(), "Dice expects probabilities, .*: end in sigmoid$"),
         (lambda: ends_in("relu"), nn.losses.KLDivergence(), "KLDivergence expects probabilities, .*: end in softmax$"),
         (lambda: ends_in(None, 1), nn.losses.BinaryFocalCrossentropy(), "end in sigmoid, or give the loss from_logits"),
