@@ -101,7 +101,7 @@ def test_every_loss_is_a_metric(name):
     kind = "labels" if made.of.target_kind == "index" else "one-hot"
     t, p, _ = DATA[kind]["random"]
     if name == "CTC":
-        t, p = [[1, 2, 0]], np.random.default_rng(0).normal(size=(1, 5, 4))
+        t, p = [[1, 2, 0, 0, 0]], np.random.default_rng(0).normal(size=(1, 5, 4))
     metric, loss = made(), made.of()
     assert metric(t, p) == pytest.approx(loss(t, p), rel=1e-6)
     assert metric.direction == "min" and metrics.get(metric.to_json()).get_config() == metric.get_config()
