@@ -207,6 +207,11 @@ def like(weight: Tensor, rows: Tensor) -> Tensor:
     return ops.reshape(weight, (*weight.sizes, *[1] * (rows.rank - weight.rank)))
 
 
+def at_least(x: Tensor, least: float) -> Tensor:
+    """max(x, least), with no gradient where x is no more: one step of a kernel."""
+    return ops.activation(x, "maximum_scalar", least)
+
+
 def last(loss: Loss, axis: int, tensor: Tensor) -> Tensor:
     """The tensor with this axis as its last. ValueError for one that it does not have, or the batch, unless it has no
     other."""

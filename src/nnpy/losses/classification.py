@@ -9,7 +9,7 @@ import numpy as np
 from nnpy import ops
 from nnpy.checks import flag, integer, real
 from nnpy.graph import Shape, Tensor
-from nnpy.losses.base import EPSILON, Loss, described, last, real_array, refuse, within_one
+from nnpy.losses.base import EPSILON, Loss, at_least, described, last, real_array, refuse, within_one
 
 
 class _Crossentropy(Loss):
@@ -169,7 +169,7 @@ class CategoricalFocalCrossentropy(CategoricalCrossentropy):
         if self.label_smoothing:
             target = ops.affine(target, 1.0 - self.label_smoothing, self.label_smoothing / classes)
         log = ops.log_softmax(logits)
-        missing = ops.maximum(ops.negative(ops.expm1(log)), 0.0)  # 1 - p, exact where p is nearly 1
+        missing = ops.relu(ops.negative(ops.expm1(log)))  # 1 - p, exact where p is nearly 1
         loss = ops.multiply(ops.multiply(target, log), _power(missing, self.gamma))
         alpha = np.array(self.alpha) if isinstance(self.alpha, list) else self.alpha
         return ops.negative(ops.sum(ops.multiply(loss, alpha), -1))
@@ -251,7 +251,7 @@ def _safe_log(p: Tensor) -> Tensor:
 
 def _power(x: Tensor, exponent: float) -> Tensor:
     """x ** exponent for x >= 0, without the infinite slope that exponents below 1 have at 0."""
-    return ops.power(ops.maximum(x, 1e-30) if 0 < exponent < 1 else x, exponent)
+    return ops.power(at_least(x, 1e-30) if 0 < exponent < 1 else x, exponent)
 
 
 def _check_classes(loss: Loss, output_shape: Shape, axis: int) -> None:

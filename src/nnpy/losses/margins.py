@@ -21,7 +21,7 @@ class Hinge(_PlainLoss):
     def missing(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         """What each output lacks to the margin."""
         sign = ops.where(ops.equal(y_true, 0.0), -1.0, y_true)
-        return ops.maximum(ops.subtract(1.0, ops.multiply(sign, y_pred)), 0.0)
+        return ops.relu(ops.subtract(1.0, ops.multiply(sign, y_pred)))
 
     def check_targets(self, y, output_shape, name="y"):
         y = super().check_targets(y, output_shape, name)
@@ -55,7 +55,7 @@ class CategoricalHinge(_PlainLoss):
     def call(self, y_true, y_pred):
         right = ops.sum(ops.multiply(y_true, y_pred), -1)
         wrong = ops.max(ops.multiply(ops.subtract(1.0, y_true), y_pred), -1)
-        return ops.maximum(ops.add(ops.subtract(wrong, right), 1.0), 0.0)
+        return ops.relu(ops.add(ops.subtract(wrong, right), 1.0))
 
     def check_targets(self, y, output_shape, name="y"):
         return within_one(self, super().check_targets(y, output_shape, name), name)

@@ -7,7 +7,7 @@ import math
 from nnpy import ops
 from nnpy.checks import integer, real
 from nnpy.graph import Tensor
-from nnpy.losses.base import EPSILON, Loss, _PlainLoss, last, refuse
+from nnpy.losses.base import EPSILON, Loss, _PlainLoss, at_least, last, refuse
 
 
 class MeanSquaredError(_PlainLoss):
@@ -40,7 +40,7 @@ class MeanAbsolutePercentageError(_PlainLoss):
     """
 
     def call(self, y_true, y_pred):
-        shares = ops.divide(ops.subtract(y_pred, y_true), ops.maximum(ops.abs(y_true), EPSILON))
+        shares = ops.divide(ops.subtract(y_pred, y_true), at_least(ops.abs(y_true), EPSILON))
         return ops.multiply(ops.mean(ops.abs(shares), -1), 100.0)
 
 
@@ -53,7 +53,7 @@ class MeanSquaredLogarithmicError(_PlainLoss):
     """
 
     def call(self, y_true, y_pred):
-        logs = [ops.log1p(ops.maximum(each, EPSILON)) for each in (y_pred, y_true)]
+        logs = [ops.log1p(at_least(each, EPSILON)) for each in (y_pred, y_true)]
         return ops.mean(ops.square(ops.subtract(*logs)), -1)
 
 
@@ -142,10 +142,10 @@ class CosineSimilarity(Loss):
 
     def call(self, y_true, y_pred):
         target, predicted = (last(self, self.axis, tensor) for tensor in (y_true, y_pred))
-        lengths = ops.multiply(_length(target), _length(predicted))
-        return ops.negative(ops.divide(ops.sum(ops.multiply(target, predicted), -1), lengths))
+        product = ops.negative(ops.sum(ops.multiply(target, predicted), -1))
+        return ops.multiply(ops.multiply(product, _scale(target)), _scale(predicted))
 
 
-def _length(x: Tensor) -> Tensor:
-    """The norm of each row, at least 1e-12."""
-    return ops.maximum(ops.norm(x, axis=-1), 1e-12)
+def _scale(x: Tensor) -> Tensor:
+    """What makes rows one long: 1 / their norm, of 1e-12 at least."""
+    return ops.rsqrt(at_least(ops.sum(ops.square(x), -1), 1e-24))

@@ -213,6 +213,12 @@ def _valid(head: Head, target: Tensor, rows: Tensor) -> Tensor | None:
     found = [m for m in (head.loss.valid(target), getattr(head.output, "mask", None)) if m is not None]
     if not found:
         return None
+    for mask in found:
+        if mask.rank > rows.rank:
+            raise ValueError(
+                f"loss {head.loss}: expected losses of the rows that the output's mask {mask.shape} chooses among, got "
+                f"{rows.shape}"
+            )
     valid = [ops.broadcast_to(like(ops.cast(m, "real"), rows), rows.sizes) for m in found]
     return valid[0] if len(valid) == 1 else ops.multiply(*valid)
 

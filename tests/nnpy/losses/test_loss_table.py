@@ -170,3 +170,29 @@ def test_examples(name):
 def test_every_class_and_function_has_an_example():
     for kind in losses.CLASSES.values():
         assert ">>> " in (kind.__doc__ or ""), kind
+
+
+class Marked(nn.layers.Layer):
+    """Masks the steps whose first number is 0."""
+
+    supports_masking = True
+
+    def compute_mask(self, inputs, previous_mask):
+        return nn.ops.not_equal(inputs[..., 0], 0.0)
+
+    def call(self, x):
+        return x * 1.0
+
+
+def test_masks():
+    """Steps that are masked count nowhere; a loss that has no steps says so."""
+    x, t = np.ones((2, 3, 2)), np.zeros((2, 3, 2))
+    x[0, 1:] = 0
+    source = nn.Input((3, 2))
+    model = nn.Model(source, Marked()(source))
+    model.compile("sgd", losses.Huber(1.0, "sum"))
+    assert model.evaluate(x, t, verbose=0) == pytest.approx(4 * 0.5)
+    for loss in (losses.Dice(), losses.Dice(axis=(1, 2)), losses.CTC()):
+        with pytest.raises(ValueError, match=r"expected losses of the rows that the output's mask \(None, 3\) chooses"):
+            model.compile("sgd", loss)
+            model.evaluate(x, t, verbose=0)
