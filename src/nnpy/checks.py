@@ -22,7 +22,7 @@ def shown(value: Any) -> str:
 
 
 def real(
-    owner: str,
+    owner: Any,
     name: str,
     value: Any,
     *,
@@ -57,7 +57,7 @@ def _as_float(value: Any) -> float:
         return math.inf
 
 
-def integer(owner: str, name: str, value: Any, *, least: int | None = None) -> int:
+def integer(owner: Any, name: str, value: Any, *, least: int | None = None) -> int:
     """``value`` as an int. TypeError if it is not an integer, ValueError below ``least``."""
     is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if is_integer and (least is None or value >= least):
@@ -69,19 +69,19 @@ def integer(owner: str, name: str, value: Any, *, least: int | None = None) -> i
     raise TypeError(f"{expected}, got {shown(value)}")
 
 
-def optional(check: Callable[..., T], owner: str, name: str, value: Any, **bounds: Any) -> T | None:
+def optional(check: Callable[..., T], owner: Any, name: str, value: Any, **bounds: Any) -> T | None:
     """None as it is, all else as ``check`` has it."""
     return None if value is None else check(owner, name, value, **bounds)
 
 
-def path(owner: str, name: str, value: Any) -> Path:
+def path(owner: Any, name: str, value: Any) -> Path:
     """``value``, a string, bytes or an ``os.PathLike``, as a Path. TypeError for anything else."""
     if not isinstance(value, str | bytes | os.PathLike):
         raise TypeError(f"{owner}: expected {name} to be a path, got {shown(value)}")
     return Path(os.fsdecode(value))
 
 
-def flag(owner: str, name: str, value: Any) -> bool:
+def flag(owner: Any, name: str, value: Any) -> bool:
     """``value`` as a bool. TypeError for anything else: 0 and "no" are mistakes more often than answers."""
     if type(value).__name__ not in ("bool", "bool_"):
         raise TypeError(f"{owner}: expected {name} to be True or False, got {shown(value)}")
@@ -100,17 +100,17 @@ def scalar_function(expected: str, function: Any, names: list[str]) -> None:
         raise TypeError(f"{expected} to take {what}, got parameters {[p.name for p in parameters]}")
 
 
-def shape(owner: str, name: str, value: Any) -> tuple[int, ...]:
+def shape(owner: Any, name: str, value: Any) -> tuple[int, ...]:
     """``value`` as a tuple of positive ints; one int is a shape of rank 1."""
     return _sizes(owner, f"{name} to be a tuple of positive integers", value, False)
 
 
-def open_shape(owner: str, name: str, value: Any) -> tuple[int | None, ...]:
+def open_shape(owner: Any, name: str, value: Any) -> tuple[int | None, ...]:
     """As ``shape``; sizes may be None: any number."""
     return _sizes(owner, f"{name} to be a tuple of positive integers or None", value, True)
 
 
-def _sizes(owner: str, what: str, value: Any, unknown: bool) -> tuple[Any, ...]:
+def _sizes(owner: Any, what: str, value: Any, unknown: bool) -> tuple[Any, ...]:
     if type(value) is tuple and all([type(size) is int and size > 0 for size in value]):
         return value
     sizes = (value,) if isinstance(value, numbers.Integral) and not isinstance(value, bool) else value

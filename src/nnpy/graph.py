@@ -87,7 +87,6 @@ class Tensor:
     sizes: tuple[Size, ...]
     shape: Shape
     node: Node | None
-    name: str
     kind: str
     number: int  # creation order: operands come before results
     call: Any  # the layer call that made it (layers.base.Call)
@@ -95,10 +94,18 @@ class Tensor:
 
     def __init__(self, shape: Sequence[Any], node: Node | None = None, name: str = "", kind: str = "real"):
         sizes = [(ANY if axis else BATCH) if size is None else size for axis, size in enumerate(shape)]
-        self.__dict__.update(  # at once: a deep network has thousands
-            sizes=tuple(sizes), shape=tuple([size if isinstance(size, int) else None for size in sizes]),
-            node=node, name=name, kind=kind, number=next(_counter), call=None, mask=None,
-        )  # fmt: skip
+        self.sizes = tuple(sizes)
+        self.shape = tuple([size if isinstance(size, int) else None for size in sizes])
+        self.node, self._name, self.kind, self.number = node, name, kind, next(_counter)
+        self.call = self.mask = None
+
+    @property
+    def name(self) -> str:
+        """Its own, or that of the layers and the operation which it is a result of."""
+        if self._name or self.node is None:
+            return self._name
+        scope = self.node.scope
+        return f"{scope}/{self.node.operation.name}" if scope else self.node.operation.name
 
     @property
     def rank(self) -> int:
@@ -109,7 +116,10 @@ class Tensor:
     @property
     def is_open(self) -> bool:
         """Whether it has a size that may be any."""
-        return any(isinstance(size, Dim) and size.open for size in self.sizes)
+        for size in self.sizes:  # noqa: SIM110  every call asks, and any() takes twice as long
+            if isinstance(size, Dim) and size.open:
+                return True
+        return False
 
     @property
     def dtype(self) -> str:
@@ -165,8 +175,11 @@ class Variable(Tensor):
     role: str
 
     def __init__(self, value: np.ndarray, name: str, role: str = "state", kind: str = "real"):
-        super().__init__(value.shape, None, name, kind)
-        self.__dict__.update(value=value, role=role)
+        shape = value.shape
+        self.__dict__.update(  # past __setattr__: a deep network has thousands
+            sizes=shape, shape=shape, node=None, _name=name, kind=kind, number=next(_counter), call=None, mask=None,
+            value=value, role=role,
+        )  # fmt: skip
 
     @property
     def dtype(self) -> str:
@@ -227,14 +240,13 @@ class Parameter(Variable):
 
 
 class Node:
-    """One operation applied to tensors. ``attributes`` are its constants; ``scope``: the path of layers that made it,
-    "model/block/dense"."""
+    """One operation applied to tensors. ``attributes`` are its constants."""
 
     def __init__(self, operation: Operation, inputs: Sequence[Tensor], attributes: dict[str, Any] | None = None):
         self.operation = operation
         self.inputs = tuple(inputs)
         self.attributes = attributes or {}
-        self.scope = path()
+        self.made_in = _scope.get()
         self.number = next(_counter)
         self.outputs: tuple[Tensor, ...] = ()
 
@@ -242,60 +254,72 @@ class Node:
     def output(self) -> Tensor:
         return self.outputs[0]
 
+    @property
+    def scope(self) -> str:
+        """The path of layers that made it: "model/block/dense"."""
+        return "" if self.made_in is None else self.made_in.path
+
     def __repr__(self) -> str:
         before, after = ([t.shape for t in tensors] for tensors in (self.inputs, self.outputs))
         return f"<Node {self.operation.name} {self.scope} {before} -> {after}>"
 
 
 class Scope:
-    """A stretch of making nodes: the ``path`` of layers, and what came up in it and in the scopes inside it.
+    """A stretch of making nodes: the layer ``name`` in the scope ``outer``, and what came up in it and inside it.
 
+    Nodes made inside of ``with`` belong to its layer; errors and probes speak of it. Each thread has its own.
     ``losses``: tensors to be added to the loss; ``effects``: nodes that are there for what they do, not for an output;
     ``asks``: whether something asked if it trains.
     """
 
-    __slots__ = ("asks", "effects", "losses", "path")
+    __slots__ = ("asks", "effects", "losses", "name", "outer")
 
-    def __init__(self, path: str):
-        self.path, self.asks = path, False
+    def __init__(self, name: str, outer: Scope | None = None):
+        self.name, self.outer, self.asks = name, outer, False
         self.losses: list[Tensor] = []
         self.effects: list[Node] = []
 
+    @property
+    def path(self) -> str:
+        """Of the layers whose calls were under way, the outermost first: "model/block/dense". Made where it is asked
+        for: of a model in a model in a model, ... it is as long as they are deep."""
+        names: list[str] = []
+        scope: Scope | None = self
+        while scope is not None:
+            names.append(scope.name)
+            scope = scope.outer
+        return "/".join(name for name in reversed(names) if name)
+
+    def __enter__(self) -> Scope:
+        _scope.set(self)
+        return self
+
+    def __exit__(self, kind: Any, *error: Any) -> None:
+        outer = self.outer
+        _scope.set(outer)
+        if outer is not None and kind is None:
+            outer.losses += self.losses
+            outer.effects += self.effects
+            outer.asks = outer.asks or self.asks
+
 
 _scope: ContextVar[Scope | None] = ContextVar("nnpy_scope", default=None)
-
-
-def path() -> str:
-    """Of the layers whose calls are under way, the outermost first: "model/block/dense"."""
-    current = _scope.get()
-    return "" if current is None else current.path
 
 
 def current_scope() -> Scope | None:
     return _scope.get()
 
 
-@contextmanager
-def scope(name: str) -> Iterator[Scope]:
-    """Nodes made inside belong to the layer ``name``; its errors and probes speak of it. Each thread has its own."""
-    outer = _scope.get()
-    inner = Scope(f"{outer.path}/{name}" if outer is not None and outer.path else name)
-    _scope.set(inner)
-    try:
-        yield inner
-    finally:
-        _scope.set(outer)
-    if outer is not None:
-        outer.losses += inner.losses
-        outer.effects += inner.effects
-        outer.asks = outer.asks or inner.asks
+def scope(name: str) -> Scope:
+    """The scope of the layer ``name`` in the one that is under way: ``with scope(name) as made``."""
+    return Scope(name, _scope.get())
 
 
 @contextmanager
 def apart() -> Iterator[None]:
     """What comes up inside belongs to no call that is under way; errors still give its path."""
     outer = _scope.get()
-    _scope.set(None if outer is None else Scope(outer.path))
+    _scope.set(None if outer is None else Scope("", outer))
     try:
         yield
     finally:
@@ -312,13 +336,16 @@ def record(effect: Node) -> Node:
 
 def apply(operation: Operation, inputs: Iterable[Tensor], **attributes) -> Tensor:
     """Make a node; the shape rule checks the inputs. Returns the first output; all are ``.made_by.outputs``."""
-    return make(operation, inputs, **attributes).outputs[0]
+    return _made(operation, tuple(inputs), attributes).outputs[0]
 
 
 def make(operation: Operation, inputs: Iterable[Tensor], **attributes) -> Node:
     """The node itself. Raises TypeError for inputs that are no tensors, or class numbers where reals are computed with,
     ValueError for shapes that do not fit."""
-    inputs = tuple(inputs)
+    return _made(operation, tuple(inputs), attributes)
+
+
+def _made(operation: Operation, inputs: tuple[Tensor, ...], attributes: dict[str, Any]) -> Node:
     for position, tensor in enumerate(inputs):
         if not isinstance(tensor, Tensor):
             raise TypeError(f"{operation.name}: expected input {position} to be a Tensor, got {type(tensor).__name__}")
@@ -330,8 +357,7 @@ def make(operation: Operation, inputs: Iterable[Tensor], **attributes) -> Node:
         )
     results = operation.infer(node)
     kinds = operation.kinds(node)
-    name = f"{node.scope}/{operation.name}" if node.scope else operation.name
-    node.outputs = tuple([Tensor(shape, node, name, kinds) for shape in results])
+    node.outputs = tuple([Tensor(shape, node, "", kinds) for shape in results])
     return node
 
 

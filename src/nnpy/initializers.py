@@ -278,7 +278,9 @@ he_normal, he_uniform, lecun_normal, lecun_uniform = HeNormal, HeUniform, LecunN
 
 def get(value: Any) -> Initializer:
     """An initializer from its name ("he_normal", "auto"), class, configuration, itself, or a function of the shape."""
-    if callable(value) and not isinstance(value, Initializer | type):
+    if isinstance(value, Initializer):
+        return value
+    if callable(value) and not isinstance(value, type):
         return _Function(value)
     if value is None:
         raise TypeError("expected initializer to be a name, an Initializer or a function of the shape, got None")

@@ -22,12 +22,9 @@ class Sealed:
             cls.__init__ = _seals(cls.__init__)  # type: ignore[method-assign]
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if not name.startswith("_") and self._is_sealed():
+        if "_sealed" in self.__dict__ and not name.startswith("_"):
             value = self._attribute(name, value)
         object.__setattr__(self, name, value)
-
-    def _is_sealed(self) -> bool:
-        return "_sealed" in self.__dict__
 
     def _attribute(self, name: str, value: Any) -> Any:
         """What ``name`` becomes if it is set to ``value``. AttributeError where that would do nothing."""

@@ -163,7 +163,13 @@ class Structure:
         return run(self.replaying(inputs))
 
     def replaying(self, inputs: Sequence[Tensor]) -> Calling:
-        """``replay`` as a generator of the calls."""
+        """``replay`` as a generator of the calls.
+
+        All calls inside of it are made again, down to the operations: what they give depends on shapes, masks, the mode
+        and the attributes of layers now, and losses, effects, probes and the parameters that a graph reads are found by
+        walking its nodes. So d functional models, each made by calling the one before, are d graphs of up to d calls:
+        that takes time in the square of d. Sequentials that know no shape yet are built once, from the outermost.
+        """
         values: dict[Tensor, Tensor] = dict(zip(self.inputs, inputs, strict=True))
 
         def now(tensor: Tensor) -> Tensor:

@@ -32,9 +32,9 @@ class ReLU(_OfEach):
         name: str | None = None,
     ):
         super().__init__(name=name)
-        self.max_value = None if max_value is None else real(str(self), "max_value", max_value, least=0)
-        self.negative_slope = real(str(self), "negative_slope", negative_slope, least=0)
-        self.threshold = real(str(self), "threshold", threshold, least=0)
+        self.max_value = None if max_value is None else real(self, "max_value", max_value, least=0)
+        self.negative_slope = real(self, "negative_slope", negative_slope, least=0)
+        self.threshold = real(self, "threshold", threshold, least=0)
 
     def call(self, inputs):
         if not self.threshold and self.max_value is None:
@@ -52,7 +52,7 @@ class LeakyReLU(_OfEach):
 
     def __init__(self, negative_slope: float = 0.3, *, name: str | None = None):
         super().__init__(name=name)
-        self.negative_slope = real(str(self), "negative_slope", negative_slope, least=0)
+        self.negative_slope = real(self, "negative_slope", negative_slope, least=0)
 
     def call(self, inputs):
         return activations.leaky_relu(negative_slope=self.negative_slope)(inputs)
@@ -64,7 +64,7 @@ class ELU(_OfEach):
 
     def __init__(self, alpha: float = 1.0, *, name: str | None = None):
         super().__init__(name=name)
-        self.alpha = real(str(self), "alpha", alpha, least=0)
+        self.alpha = real(self, "alpha", alpha, least=0)
 
     def call(self, inputs):
         return activations.elu(alpha=self.alpha)(inputs)
@@ -90,7 +90,7 @@ class PReLU(_OfEach):
         self.alpha_regularizer = self.named(regularizers.get, alpha_regularizer)
         self.alpha_constraint = self.named(constraints.get, alpha_constraint)
         axes = [] if shared_axes is None else shared_axes if isinstance(shared_axes, list | tuple) else [shared_axes]
-        self.shared_axes = [integer(str(self), "shared_axes", axis, least=1) for axis in axes] or None
+        self.shared_axes = [integer(self, "shared_axes", axis, least=1) for axis in axes] or None
 
     def check_input(self, input_shape):
         super().check_input(input_shape)
@@ -127,9 +127,9 @@ class Softmax(_OfEach):
         if isinstance(axis, list | tuple):
             if not axis:
                 raise ValueError(f"{self}: expected at least one axis, got {shown(axis)}")
-            self.axis: int | list[int] = [integer(str(self), "axis", one) for one in axis]
+            self.axis: int | list[int] = [integer(self, "axis", one) for one in axis]
         else:
-            self.axis = integer(str(self), "axis", axis)
+            self.axis = integer(self, "axis", axis)
 
     def check_input(self, input_shape):
         super().check_input(input_shape)

@@ -107,32 +107,36 @@ class Layer(Module):
         signature = calling.signature_of(type(self).call)
         bound = signature.bind(self, args, kwargs)
         arguments, training = bound.arguments, bound.training
-        self._check_arguments(arguments)
+        alone = len(args) == 1 and not kwargs and isinstance(args[0], Tensor)
+        if not alone:
+            self._check_arguments(arguments)
         first = next(iter(arguments.values()))
         shapes = _shapes(first)
         previous = bound.mask if bound.mask is not None else calling.masks_of(first)
-        inputs = (
-            (first,)
-            if len(args) == 1 and not kwargs and isinstance(first, Tensor)
-            else tuple(tree.tensors((args, kwargs)))
-        )
+        inputs: tuple[Tensor, ...] = args if alone else tuple(tree.tensors((args, kwargs)))
         fresh = not self.built
-        unknown = self.needs_sizes and any(tensor.is_open for tensor in inputs)
+        unknown = self.needs_sizes and True in [tensor.is_open for tensor in inputs]
         self.check_input(_with_sizes(shapes, _SIZES[0]) if unknown else shapes)
         with graph.scope(self.name) as scope, calling.saying(training):
             if fresh:
                 with making(self):
                     if not self.built:  # by another thread meanwhile
                         yield from self._built_by(shapes, arguments)
-            if bound.wants("training"):
-                bound.give("training", calling.decide(self.follows_program))
-            if bound.wants("mask"):
-                bound.give("mask", previous)
-            for name in [name for name in arguments if bound.wants(f"{name}_mask", exactly=True)]:
-                bound.give(f"{name}_mask", calling.masks_of(arguments[name]))
+            if not signature.plain:
+                if bound.wants("training"):
+                    bound.give("training", calling.decide(self.follows_program))
+                if bound.wants("mask"):
+                    bound.give("mask", previous)
+                for name in [mask.removesuffix("_mask") for mask in signature.named_masks]:
+                    if name in arguments and bound.wants(f"{name}_mask", exactly=True):
+                        bound.give(f"{name}_mask", calling.masks_of(arguments[name]))
             result = yield from (self._tried if unknown else self._applied)(*bound.given())
-            result = tree.replace(result, lambda leaf: self._own_output(leaf, inputs), every=True)
-            outputs = tuple(tree.leaves(result))
+            if isinstance(result, Tensor):
+                result = self._own_output(result, inputs)
+                outputs: tuple[Tensor, ...] = (result,)
+            else:
+                result = tree.replace(result, lambda leaf: self._own_output(leaf, inputs), every=True)
+                outputs = tuple(tree.leaves(result))
             self._set_masks(first, outputs, previous, signature)
             if self.activity_regularizer is not None and not unknown:
                 scope.losses += [scaled(self.activity_regularizer(t), 1.0, t.sizes[:1]) for t in outputs]
@@ -150,8 +154,6 @@ class Layer(Module):
 
     def _check_arguments(self, arguments: Mapping[str, Any]) -> None:
         """TypeError for arguments that are neither tensors nor constants, or among which there is no tensor."""
-        if len(arguments) == 1 and all(isinstance(value, Tensor) for value in arguments.values()):
-            return
         some = [bool(tree.tensors(value)) for value in arguments.values()]
         for position, (name, value) in enumerate(arguments.items()):
             if position == 0 and not some[0] and (not any(some) or isinstance(value, np.ndarray)):
@@ -176,7 +178,8 @@ class Layer(Module):
             if missing := [name for name in names if name not in known]:
                 raise TypeError(f"{self}: build: expected parameters named {', '.join(known)}, got {missing[0]}")
             self.build(**{name: _shapes(known[name]) for name in names})
-        self.built = True
+        if not self.built:
+            self.built = True
         return
         yield
 
@@ -184,7 +187,8 @@ class Layer(Module):
         """What ``call`` gives, as a generator of the calls inside it; those of a user's code are not among them."""
         with calling.called_by(self):
             result = self.call(*args, **kwargs)
-        self._ran = True
+        if not self._ran:
+            self._ran = True
         return result
         yield
 
@@ -224,7 +228,7 @@ class Layer(Module):
     def _set_masks(self, first: Any, outputs: Sequence[Tensor], previous: Any, signature: calling.Signature) -> None:
         if self.supports_masking:
             masks = self.compute_mask(first, previous)
-            for tensor, mask in zip(outputs, tree.leaves(masks), strict=False):
+            for tensor, mask in zip(outputs, () if masks is None else tree.leaves(masks), strict=False):
                 if mask is not None and tensor.mask is None:
                     tensor.mask = mask
         elif previous is not None and not signature.takes_masks and all(t.mask is None for t in outputs):
@@ -296,12 +300,12 @@ def _builds(build: Callable[..., Any]) -> Callable[..., Any]:
         try:
             build(self, *args, **kwargs)
             self._finish_build(*args, **kwargs)
+            self.built = True
         except BaseException:
             self._own = before
             raise
         finally:
             self._building = False
-        self.built = True
 
     return wrapped
 

@@ -25,7 +25,7 @@ Calling = Generator[tuple["Layer", tuple, dict[str, Any]], Any, Any]
 _plain: set[Callable[..., Any]] = set()
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)  # nobody changes one; frozen takes four times as long to make
 class Call:
     """One call of a layer: the trees that it took and gave, and the tensors in them.
 
@@ -94,15 +94,20 @@ def _saying(training: bool) -> Iterator[None]:
         _mode.reset(token)
 
 
-@contextmanager
-def called_by(layer: Layer | None) -> Iterator[None]:
+class called_by:
     """Layers called inside are called by the code of ``layer``; None: by a model, which knows them."""
-    before = _callers.get()
-    _callers.set((*before[-8:], layer))
-    try:
-        yield
-    finally:
-        _callers.set(before)
+
+    __slots__ = ("before", "layer")
+
+    def __init__(self, layer: Layer | None):
+        self.layer = layer
+
+    def __enter__(self) -> None:
+        self.before = _callers.get()
+        _callers.set((*self.before[-8:], self.layer))
+
+    def __exit__(self, *error: Any) -> None:
+        _callers.set(self.before)
 
 
 def callers() -> tuple[Any, ...]:
@@ -133,23 +138,31 @@ class Signature:
         self.places = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
         self.needed = sum(p.default is p.empty and p.name in self.names for p in parameters)
         self.open = any(p.kind is p.VAR_KEYWORD for p in parameters)
+        self.plain = not self.open and not any(name in ALWAYS or name.endswith("_mask") for name in self.names)
+        self.named_masks = tuple(name for name in self.names if name.endswith("_mask"))
 
     def takes(self, name: str) -> bool:
         return self.open or name in self.names
 
     @property
     def takes_masks(self) -> bool:
-        return self.takes("mask") or any(name.endswith("_mask") for name in self.names)
+        return self.takes("mask") or bool(self.named_masks)
 
     def bind(self, owner: Layer, args: tuple, kwargs: dict[str, Any]) -> Bound:
         """Arguments by parameter. TypeError, naming the layer, for those that do not fit."""
+        if len(args) == 1 and not kwargs and self.needed < 2 and self.places:
+            return Bound(self, args, {self.places[0]: args[0]}, {})
         taken = {name: value for name, value in kwargs.items() if name not in ALWAYS or self.takes(name)}
         try:
-            if taken or len(args) != 1 or self.needed > 1 or not self.places:  # else it fits
-                self.signature.bind(*args, **taken)
+            self.signature.bind(*args, **taken)
         except TypeError as error:
             raise TypeError(f"{owner}: {error}; it is called as call{self.signature}") from None
-        return Bound(self, owner, args, taken, kwargs)
+        given = dict(zip(self.places, args, strict=False))
+        if len(args) > len(self.places):
+            given["*"] = args[len(self.places) :]
+        given |= kwargs
+        mask, said = given.pop("mask", None), given.pop("training", None)
+        return Bound(self, args, given, taken, mask, None if said is None else flag(owner, "training", said))
 
 
 ALWAYS = frozenset({"training", "mask"})  # keywords that every layer may be called with
@@ -158,16 +171,12 @@ ALWAYS = frozenset({"training", "mask"})  # keywords that every layer may be cal
 class Bound:
     """The arguments of one call, as given and as completed. ``arguments``: those that are neither training nor mask."""
 
-    def __init__(self, signature: Signature, owner: Layer, args: tuple, taken: dict[str, Any], kwargs: dict[str, Any]):
+    def __init__(
+        self, signature: Signature, args: tuple, arguments: dict[str, Any], taken: dict[str, Any], mask: Any = None,
+        training: bool | None = None,
+    ):  # fmt: skip
         self.signature, self.args, self.kwargs = signature, list(args), taken
-        places = signature.places
-        given = dict(zip(places, args, strict=False))
-        if len(args) > len(places):
-            given["*"] = args[len(places) :]
-        given |= kwargs
-        self.mask, said = given.pop("mask", None), given.pop("training", None)
-        self.arguments: dict[str, Any] = given
-        self.training = None if said is None else flag(str(owner), "training", said)
+        self.arguments, self.mask, self.training = arguments, mask, training
 
     def wants(self, name: str, exactly: bool = False) -> bool:
         """Whether ``call`` takes an argument that was not given, or as None. ``exactly``: under this name."""

@@ -29,7 +29,7 @@ class _Convolution(ImageLayer):
         self, activation: Any, use_bias: Any, bias_initializer: Any, bias_regularizer: Any, bias_constraint: Any
     ) -> None:
         self.activation = self.named(activations.get, activation)
-        self.use_bias = flag(str(self), "use_bias", use_bias)
+        self.use_bias = flag(self, "use_bias", use_bias)
         self.bias_initializer = self.named(initializers.get, bias_initializer)
         self.bias_regularizer = self.named(regularizers.get, bias_regularizer)
         self.bias_constraint = self.named(constraints.get, bias_constraint)
@@ -106,9 +106,9 @@ class Conv2D(_Convolution):
         trainable: bool = True,
     ):
         super().__init__(name=name, trainable=trainable, activity_regularizer=activity_regularizer)
-        self.filters = integer(str(self), "filters", filters, least=1)
+        self.filters = integer(self, "filters", filters, least=1)
         self._window(kernel_size, strides, padding, data_format, dilation_rate)
-        self.groups = integer(str(self), "groups", groups, least=1)
+        self.groups = integer(self, "groups", groups, least=1)
         if self.filters % self.groups:
             raise ValueError(f"{self}: expected groups to divide the filters ({self.filters}), got {self.groups}")
         self._ending(activation, use_bias, bias_initializer, bias_regularizer, bias_constraint)
@@ -179,7 +179,7 @@ class Conv2DTranspose(_Convolution):
         trainable: bool = True,
     ):
         super().__init__(name=name, trainable=trainable, activity_regularizer=activity_regularizer)
-        self.filters = integer(str(self), "filters", filters, least=1)
+        self.filters = integer(self, "filters", filters, least=1)
         self._window(kernel_size, strides, padding, data_format, dilation_rate)
         self.output_padding = None
         if output_padding is not None:
@@ -262,7 +262,7 @@ class DepthwiseConv2D(_Convolution):
     ):
         super().__init__(name=name, trainable=trainable, activity_regularizer=activity_regularizer)
         self._window(kernel_size, strides, padding, data_format, dilation_rate)
-        self.depth_multiplier = integer(str(self), "depth_multiplier", depth_multiplier, least=1)
+        self.depth_multiplier = integer(self, "depth_multiplier", depth_multiplier, least=1)
         self._ending(activation, use_bias, bias_initializer, bias_regularizer, bias_constraint)
         self.depthwise_initializer = self.named(initializers.get, depthwise_initializer)
         self.depthwise_regularizer = self.named(regularizers.get, depthwise_regularizer)
@@ -333,7 +333,7 @@ class SeparableConv2D(DepthwiseConv2D):
             depthwise_initializer, bias_initializer, depthwise_regularizer, bias_regularizer, activity_regularizer,
             depthwise_constraint, bias_constraint, name=name, trainable=trainable,
         )  # fmt: skip
-        self.filters = integer(str(self), "filters", filters, least=1)
+        self.filters = integer(self, "filters", filters, least=1)
         self.pointwise_initializer = self.named(initializers.get, pointwise_initializer)
         self.pointwise_regularizer = self.named(regularizers.get, pointwise_regularizer)
         self.pointwise_constraint = self.named(constraints.get, pointwise_constraint)

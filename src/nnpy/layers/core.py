@@ -38,9 +38,9 @@ class Dense(Layer):
         trainable: bool = True,
     ):
         super().__init__(name=name, trainable=trainable, activity_regularizer=activity_regularizer)
-        self.units = integer(str(self), "units", units, least=1)
+        self.units = integer(self, "units", units, least=1)
         self.activation = self.named(activations.get, activation)
-        self.use_bias = flag(str(self), "use_bias", use_bias)
+        self.use_bias = flag(self, "use_bias", use_bias)
         self.kernel_initializer = self.named(initializers.get, kernel_initializer)
         self.bias_initializer = self.named(initializers.get, bias_initializer)
         self.kernel_regularizer = self.named(regularizers.get, kernel_regularizer)
@@ -116,8 +116,8 @@ class Dropout(Layer):
         name: str | None = None,
     ):
         super().__init__(name=name)
-        self.rate = real(str(self), "rate", rate, least=0, below=1)
-        self.noise_shape = None if noise_shape is None else open_shape(str(self), "noise_shape", noise_shape)
+        self.rate = real(self, "rate", rate, least=0, below=1)
+        self.noise_shape = None if noise_shape is None else open_shape(self, "noise_shape", noise_shape)
         self.seed = None if seed is None else seeds.checked(str(self), seed)
 
     def check_input(self, input_shape):
@@ -176,7 +176,7 @@ class Lambda(Layer):
         if not isinstance(arguments, Mapping | None):
             raise TypeError(f"{self}: expected arguments to be a dict of names and values, got {shown(arguments)}")
         self.function, self.arguments, self.mask = function, dict(arguments or {}), mask
-        self.output_shape = None if output_shape is None else open_shape(str(self), "output_shape", output_shape)
+        self.output_shape = None if output_shape is None else open_shape(self, "output_shape", output_shape)
         self.supports_masking = mask is not None
 
     def call(self, inputs, mask=None, training=None):

@@ -120,7 +120,7 @@ class SpatialDropout2D(ImageLayer):
         self, rate: float, data_format: str | None = None, seed: int | None = None, *, name: str | None = None
     ):
         super().__init__(name=name)
-        self.rate = real(str(self), "rate", rate, least=0, below=1)
+        self.rate = real(self, "rate", rate, least=0, below=1)
         self.data_format = format_name(self, data_format)
         self.seed = None if seed is None else seeds.checked(str(self), seed)
 

@@ -19,7 +19,7 @@ class InputLayer(Layer):
 
     def __init__(self, shape: Sequence[int | None], *, dtype: str | None = None, name: str | None = None):
         super().__init__(name=name)
-        self.shape = open_shape(str(self), "shape", shape)
+        self.shape = open_shape(self, "shape", shape)
         try:
             self.dtype = np.dtype(dtype or "float32").name
         except TypeError:

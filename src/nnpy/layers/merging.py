@@ -91,7 +91,7 @@ class Concatenate(Layer):
 
     def __init__(self, axis: int = -1, *, name: str | None = None):
         super().__init__(name=name)
-        self.axis = integer(str(self), "axis", axis)
+        self.axis = integer(self, "axis", axis)
         if self.axis == 0:
             raise ValueError(f"{self}: expected axis to be another than 0, the batch, got 0")
 

@@ -29,6 +29,7 @@ _ENTRY = {
     "shapes?": None, "seed?": None,
 }  # fmt: skip
 _WRITTEN = {"class": str, "config": dict, "module?": str}
+_set = object.__setattr__
 _OURS = frozenset({"_first_call", "_found", "_own", "_tied"})
 
 
@@ -78,7 +79,7 @@ class Module(Configurable):
             raise ValueError(f"{kind}: expected a name that is not empty and has no '/', got {name!r}")
         self._named = name is not None
         self.name = name or restoring.name_of(type(self)) or unique_name(snake(kind))
-        self._trainable = flag(str(self), "trainable", trainable)
+        self._trainable = flag(self, "trainable", trainable)
         self.activity_regularizer = self.named(regularizers.get, activity_regularizer)
 
     def _prepare(self) -> None:
@@ -101,10 +102,10 @@ class Module(Configurable):
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(value, Parameter) and not self._hold(name, value):
             return
-        super().__setattr__(name, value)
-
-    def _is_sealed(self) -> bool:
-        return super()._is_sealed() and not self._building
+        if "_sealed" in self.__dict__ and not self._building:
+            super().__setattr__(name, value)
+        else:  # at once: a deep network has tens of thousands
+            _set(self, name, value)
 
     def _attribute(self, name: str, value: Any) -> Any:
         if isinstance(value, Parameter):  # tied, also before the layer has made one of this name
@@ -127,6 +128,8 @@ class Module(Configurable):
         before = self.__dict__.get(name)
         if before is value:
             return True
+        if not self._tied and self._own and self._own[-1][0] is value and not isinstance(before, Parameter):
+            return True  # that it has just made
         own = [parameter for parameter, _ in self._own]
         if name in self._tied and self._building and value in own:  # tied before it was built
             self._check_tie(name, before, value)
@@ -163,14 +166,14 @@ class Module(Configurable):
         ``initializer``: a name, an Initializer, or a function of the shape. ValueError if it returns another shape."""
         self._ensure_name()
         name = name or (f"weight_{len(self._own)}" if self._own else "weight")
-        sizes = checked_shape(str(self), f"the shape of {name}", shape)
+        sizes = checked_shape(self, f"the shape of {name}", shape)
         if (file := restoring.current()) is not None:
             value = file.weight(f"{self}: {name}", sizes, floatx())
         else:
             value = np.array(initializers.get(initializer)(sizes), floatx())
         if value.shape != sizes:
             raise ValueError(f"{self}: expected the initializer of {name} to return shape {sizes}, got {value.shape}")
-        trainable = flag(str(self), "trainable", trainable)
+        trainable = flag(self, "trainable", trainable)
         penalty = regularizers.get(regularizer)
         bound = constraints.get(constraint)
         parameter = Parameter(value, f"{self.name}/{name}", trainable and self._trainable, self, penalty, bound)
@@ -251,7 +254,7 @@ class Module(Configurable):
 
     @trainable.setter
     def trainable(self, value: bool) -> None:
-        value = flag(str(self), "trainable", value)
+        value = flag(self, "trainable", value)
         for layer in self.walk():
             layer._freeze(not value)
 
@@ -341,4 +344,4 @@ class Module(Configurable):
 
     def restore(self, value: dict[str, Any]) -> None:
         """Once all layers of a file are made: whether this one alone is trainable."""
-        self._freeze(not flag(str(self), "trainable", value["trainable"]))
+        self._freeze(not flag(self, "trainable", value["trainable"]))

@@ -24,12 +24,12 @@ class _Normalization(Layer):
         beta_constraint, gamma_constraint,
     ):  # fmt: skip
         several = isinstance(axis, list | tuple)
-        self.axis = [integer(str(self), "axis", one) for one in axis] if several else integer(str(self), "axis", axis)
+        self.axis = [integer(self, "axis", one) for one in axis] if several else integer(self, "axis", axis)
         if self.axis in (0, []) or (isinstance(self.axis, list) and 0 in self.axis):
             raise ValueError(f"{self}: expected axis to be of features, not the batch, got {axis!r}")
-        self.epsilon = real(str(self), "epsilon", epsilon, above=0)
-        self.center = flag(str(self), "center", center)
-        self.scale = flag(str(self), "scale", scale)
+        self.epsilon = real(self, "epsilon", epsilon, above=0)
+        self.center = flag(self, "center", center)
+        self.scale = flag(self, "scale", scale)
         self.beta_initializer = self.named(initializers.get, beta_initializer)
         self.gamma_initializer = self.named(initializers.get, gamma_initializer)
         self.beta_regularizer = self.named(regularizers.get, beta_regularizer)
@@ -137,7 +137,7 @@ class BatchNormalization(_Normalization):
             axis, epsilon, center, scale, beta_initializer, gamma_initializer, beta_regularizer, gamma_regularizer,
             beta_constraint, gamma_constraint,
         )  # fmt: skip
-        self.momentum = real(str(self), "momentum", momentum, least=0, most=1)
+        self.momentum = real(self, "momentum", momentum, least=0, most=1)
         self.moving_mean_initializer = self.named(initializers.get, moving_mean_initializer)
         self.moving_variance_initializer = self.named(initializers.get, moving_variance_initializer)
 
@@ -222,7 +222,7 @@ class GroupNormalization(_Normalization):
         )  # fmt: skip
         if isinstance(self.axis, list):
             raise TypeError(f"{self}: expected axis to be an integer, got {axis!r}")
-        self.groups = -1 if groups == -1 else integer(str(self), "groups", groups, least=1)
+        self.groups = -1 if groups == -1 else integer(self, "groups", groups, least=1)
 
     def check_input(self, input_shape):
         super().check_input(input_shape)

@@ -82,7 +82,7 @@ class _GlobalPooling(ImageLayer):
     def __init__(self, data_format: str | None = None, keepdims: bool = False, *, name: str | None = None):
         super().__init__(name=name)
         self.data_format = format_name(self, data_format)
-        self.keepdims = flag(str(self), "keepdims", keepdims)
+        self.keepdims = flag(self, "keepdims", keepdims)
 
     def apply(self, inputs):
         image = self.as_image(inputs)

@@ -36,10 +36,10 @@ class Reshape(Layer):
         sizes = tuple(target_shape) if isinstance(target_shape, tuple | list) else target_shape
         if isinstance(sizes, tuple) and sizes.count(-1) == 1:
             place = sizes.index(-1)
-            checked_shape(str(self), "target_shape", sizes[:place] + sizes[place + 1 :])
+            checked_shape(self, "target_shape", sizes[:place] + sizes[place + 1 :])
             self.target_shape = sizes
         else:
-            self.target_shape = checked_shape(str(self), "target_shape", sizes)
+            self.target_shape = checked_shape(self, "target_shape", sizes)
 
     def check_input(self, input_shape):
         self.one_input(input_shape)
@@ -63,7 +63,7 @@ class Permute(Layer):
         super().__init__(name=name)
         if not isinstance(dims, tuple | list):
             raise TypeError(f"{self}: expected dims to be a tuple of axes, as (2, 1), got {shown(dims)}")
-        self.dims = [integer(str(self), "dims", axis, least=1) for axis in dims]
+        self.dims = [integer(self, "dims", axis, least=1) for axis in dims]
         if sorted(self.dims) != list(range(1, len(self.dims) + 1)):
             raise ValueError(f"{self}: expected dims to be 1 ... {len(self.dims)} in any order, got {tuple(dims)}")
 
@@ -83,7 +83,7 @@ class RepeatVector(Layer):
 
     def __init__(self, n: int, *, name: str | None = None):
         super().__init__(name=name)
-        self.n = integer(str(self), "n", n, least=1)
+        self.n = integer(self, "n", n, least=1)
 
     def check_input(self, input_shape):
         self.one_input(input_shape)

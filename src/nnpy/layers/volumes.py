@@ -83,17 +83,17 @@ class Conv3D(_Volumes):
         trainable: bool = True,
     ):
         super().__init__(name=name, trainable=trainable, activity_regularizer=activity_regularizer)
-        self.filters = integer(str(self), "filters", filters, least=1)
+        self.filters = integer(self, "filters", filters, least=1)
         self.kernel_size = sizes(self, "kernel_size", kernel_size, 3)
         self.strides = sizes(self, "strides", strides, 3)
         self.padding = padding_name(self, padding)
         self.data_format = format_name(self, data_format)
         self.dilation_rate = sizes(self, "dilation_rate", dilation_rate, 3)
-        self.groups = integer(str(self), "groups", groups, least=1)
+        self.groups = integer(self, "groups", groups, least=1)
         if self.filters % self.groups:
             raise ValueError(f"{self}: expected groups to divide the filters ({self.filters}), got {self.groups}")
         self.activation = self.named(activations.get, activation)
-        self.use_bias = flag(str(self), "use_bias", use_bias)
+        self.use_bias = flag(self, "use_bias", use_bias)
         self.kernel_initializer = self.named(initializers.get, kernel_initializer)
         self.bias_initializer = self.named(initializers.get, bias_initializer)
         self.kernel_regularizer = self.named(regularizers.get, kernel_regularizer)
@@ -225,7 +225,7 @@ class _GlobalPooling3D(_Volumes):
     def __init__(self, data_format: str | None = None, keepdims: bool = False, *, name: str | None = None):
         super().__init__(name=name)
         self.data_format = format_name(self, data_format)
-        self.keepdims = flag(str(self), "keepdims", keepdims)
+        self.keepdims = flag(self, "keepdims", keepdims)
 
     def apply(self, inputs):
         batch, depth, height, width, channels = inputs.sizes

@@ -23,6 +23,8 @@ def pair(owner: Layer, name: str, value: Any, least: int = 1) -> Pair:
 
 def sizes(owner: Layer, name: str, value: Any, rank: int, least: int = 1) -> tuple[int, ...]:
     """``value`` as ``rank`` integers; one number is all of them."""
+    if type(value) is int and least <= value <= _LARGEST:
+        return (value,) * rank
     several = isinstance(value, tuple | list) or (isinstance(value, np.ndarray) and value.ndim > 0)
     given = tuple(value) if several else (value,) * rank
     what = f"an integer >= {least}" + (f" or {rank} of them" if rank > 1 else "")

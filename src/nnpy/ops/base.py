@@ -158,6 +158,10 @@ def broadcast(node: Node, *shapes: Sequence[Size]) -> tuple[Size, ...]:
     """The shape that they have together by NumPy's rule. Raises ValueError where there is none."""
     if shapes.count(shapes[0]) == len(shapes):
         return tuple(shapes[0])
+    if len(shapes) == 2:  # a bias: there may be thousands
+        long, short = shapes if len(shapes[0]) > len(shapes[1]) else reversed(shapes)
+        if tuple(long[len(long) - len(short) :]) == tuple(short):
+            return tuple(long)
     result: list[Size] = []
     for place in range(-max(map(len, shapes)), 0):
         sizes = {shape[place] for shape in shapes if len(shape) >= -place} - {1}
