@@ -380,6 +380,11 @@ def snake(name: str) -> str:
     return "".join(letters)
 
 
+def is_known(group: str, name: str) -> bool:
+    """Whether a class of the group is found by this name."""
+    return plain(name) in _plain.get(group, {})
+
+
 def unknown(what: str, name: str, known: Iterable[str]) -> ValueError:
     """The error for a name that is not known: the closest one, and all of them."""
     import difflib

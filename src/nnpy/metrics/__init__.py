@@ -21,7 +21,7 @@ from nnpy.metrics.accuracies import (
     TopKCategoricalAccuracy,
 )
 from nnpy.metrics.auc import AUC
-from nnpy.metrics.base import Accumulator, FunctionMetric, MeanMetric, Metric
+from nnpy.metrics.base import ALIASES, Accumulator, FunctionMetric, MeanMetric, Metric
 from nnpy.metrics.fscores import F1Score, FBetaScore
 from nnpy.metrics.matrices import (
     BinaryIoU,
@@ -43,6 +43,7 @@ from nnpy.metrics.regression import (
     RootMeanSquaredError,
 )
 from nnpy.metrics.reports import classification_report, confusion_matrix
+from nnpy.metrics.scalar import CUSTOM, custom
 from nnpy.metrics.thresholds import (
     FalseNegatives,
     FalsePositives,
@@ -74,8 +75,10 @@ def get(value: Any) -> Metric:
         value = value.__name__
     if is_function(value):
         return FunctionMetric(value)
+    if isinstance(value, str) and value in CUSTOM:
+        return CUSTOM[value]
     refuse_function("metric", Metric, value, "call(self, y_true, y_pred)")
-    metric = find(Metric, value, {"acc": "Accuracy", "rmse": "RootMeanSquaredError", **losses.ALIASES})
+    metric = find(Metric, value, ALIASES)
     if isinstance(value, str):
         metric.name = value
     return metric
@@ -88,7 +91,8 @@ __all__ = [
     "Metric", "OneHotIoU", "OneHotMeanIoU", "PearsonCorrelation", "Perplexity", "Precision", "PrecisionAtRecall",
     "R2Score", "Recall", "RecallAtPrecision", "RootMeanSquaredError", "SensitivityAtSpecificity",
     "SparseCategoricalAccuracy", "SparseTopKCategoricalAccuracy", "SpecificityAtSensitivity", "Sum",
-    "TopKCategoricalAccuracy", "TrueNegatives", "TruePositives", "classification_report", "confusion_matrix", "get",
+    "TopKCategoricalAccuracy", "TrueNegatives", "TruePositives", "classification_report", "confusion_matrix", "custom",
+    "get",
     *OF_LOSSES,
 ]  # fmt: skip
 

@@ -9,6 +9,8 @@ import numpy as np
 
 from nnpy import ops
 from nnpy.checks import flag, integer, real, shown
+from nnpy.graph import Tensor
+from nnpy.metrics.arrays import checked
 from nnpy.metrics.thresholds import Counts, Thresholded, ratio
 
 _EPSILON = 1e-7  # beyond 0 and 1: everything is above the first threshold, nothing above the last (Keras)
@@ -25,8 +27,14 @@ class AUC(Thresholded):
     go through a sigmoid first; under a loss with ``from_logits=True`` they become probabilities by themselves.
     0 where a truth is absent.
 
+    *Ours:* ``num_thresholds=None`` takes every score as a threshold, which gives the exact area: scikit-learn's
+    ``roc_auc_score``, and for "PR" its ``average_precision_score``. It keeps all scores, so it measures arrays
+    (``update_state``) and is no part of a step: TypeError in ``compile``.
+
     >>> import nnpy as nn
     >>> nn.metrics.AUC(num_thresholds=3)([0, 0, 1, 1], [0, 0.5, 0.3, 0.9])
+    0.75
+    >>> nn.metrics.AUC(num_thresholds=None)([0, 0, 1, 1], [0.101, 0.102, 0.1019, 0.103])
     0.75
     """
 
@@ -34,7 +42,7 @@ class AUC(Thresholded):
 
     def __init__(
         self,
-        num_thresholds: int = 200,
+        num_thresholds: int | None = 200,
         curve: str = "ROC",
         summation_method: str = "interpolation",
         name: str | None = None,
@@ -55,14 +63,16 @@ class AUC(Thresholded):
         if self.summation_method not in methods:
             known = ", ".join(map(repr, methods))
             raise ValueError(f"AUC: expected summation_method to be one of {known}, got {shown(summation_method)}")
-        if thresholds is None:
-            self.thresholds = None
-            self.num_thresholds = integer("AUC", "num_thresholds", num_thresholds, least=2)
-            inner = np.linspace(0, 1, self.num_thresholds)[1:-1]
-        else:
+        self.num_thresholds: int | None = None
+        self.thresholds, inner = None, np.empty(0)
+        if thresholds is not None:
             self.thresholds = sorted(real("AUC", "thresholds", value, least=0, most=1) for value in thresholds)
             self.num_thresholds, inner = len(self.thresholds) + 2, np.asarray(self.thresholds)
+        elif num_thresholds is not None:
+            self.num_thresholds = integer("AUC", "num_thresholds", num_thresholds, least=2)
+            inner = np.linspace(0, 1, self.num_thresholds)[1:-1]
         self._set([-_EPSILON, *inner, 1 + _EPSILON])
+        self._scores: list[tuple[np.ndarray, ...]] = []  # truth, score and weight of every label, where all count
         self.multi_label = flag("AUC", "multi_label", multi_label)
         self.num_labels = None if num_labels is None else integer("AUC", "num_labels", num_labels, least=1)
         if num_labels is not None and not multi_label:
@@ -85,20 +95,62 @@ class AUC(Thresholded):
         made._labels = count if self.multi_label else None
         return made
 
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        if self.num_thresholds is not None:
+            super().update_state(y_true, y_pred, sample_weight)
+            return
+        true, predicted, *weights = checked(self, y_true, y_pred, sample_weight)
+        count = predicted.shape[-1]
+        self.resolve(*(Tensor((None, *each.shape[1:])) for each in (true, predicted)))
+        truth = true[..., None] == np.arange(count) if true.dtype == np.int32 else true > 0.5
+        weight = np.ones(()) if not weights else weights[0].astype(np.float64)
+        weight = weight.reshape(*weight.shape, *[1] * (predicted.ndim - weight.ndim))
+        weight = np.broadcast_to(weight if self._factors is None else weight * self._factors, predicted.shape)
+        labels = count if self.multi_label else 1
+        if self._scores and self._scores[0][0].shape[1] != labels:
+            raise ValueError(f"{self}: expected {self._scores[0][0].shape[1]} labels as before, got {labels}")
+        low = np.where(np.isnan(predicted), -np.inf, predicted)
+        self._scores.append(tuple(each.reshape(-1, labels).copy() for each in (truth, low, weight)))
+
+    def result(self):
+        if self.num_thresholds is not None:
+            return super().result()
+        if not self._scores:
+            raise ValueError(f"{self}: has no value before update_state(y_true, y_pred)")
+        parts = (np.concatenate(each).T for each in zip(*self._scores, strict=True))
+        return self._mean([self._areas(Counts(_histogram(*label)))[0] for label in zip(*parts, strict=True)])
+
+    def reset_state(self):
+        super().reset_state()
+        self._scores = []
+
+    def accumulators(self, output_shape):
+        if self.num_thresholds is None:
+            raise TypeError(
+                f"{self}: num_thresholds=None keeps all scores, which a step cannot: measure arrays, "
+                "metric(y, model.predict(x)), or give compile() a number of thresholds"
+            )
+        return super().accumulators(output_shape)
+
     def update(self, variables, y_true, y_pred, weights=None):
         if self.from_logits and self._link is None:
             y_pred = ops.sigmoid(y_pred)
         return super().update(variables, y_true, y_pred, weights)
 
     def compute(self, totals):
-        areas = self._areas(Counts(totals["counts"]))
+        return self._mean(self._areas(Counts(totals["counts"])))
+
+    def _mean(self, areas: Any) -> float:
+        """That of all labels."""
         if not self.multi_label:
             return float(areas[0])
         weights = np.ones(len(areas)) if self.label_weights is None else np.asarray(self.label_weights)
-        return float(ratio((areas * weights).sum(), weights.sum()))
+        return float(ratio((np.asarray(areas) * weights).sum(), weights.sum()))
 
     def _areas(self, counts: Counts) -> np.ndarray:
         """The area of each label."""
+        if self.curve == "PR" and self.num_thresholds is None:  # no threshold is between two
+            return ((counts.recall[:, :-1] - counts.recall[:, 1:]) * counts.precision[:, :-1]).sum(-1)
         if self.curve == "PR" and self.summation_method == "interpolation":
             return _interpolated(counts)
         if self.curve == "ROC":
@@ -113,6 +165,13 @@ class AUC(Thresholded):
         left, right = y[:, :-1], y[:, 1:]
         heights = {"interpolation": (left + right) / 2, "minoring": np.minimum(left, right)}
         return ((x[:, :-1] - x[:, 1:]) * heights.get(self.summation_method, np.maximum(left, right))).sum(-1)
+
+
+def _histogram(truth: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Weights by score and truth, one threshold below all scores and one on each."""
+    found, place = np.unique(scores, return_inverse=True)
+    size = len(found) + 2
+    return np.bincount(2 * (place + 1) + truth, weights, 2 * size).reshape(1, size, 2)
 
 
 def _interpolated(counts: Counts) -> np.ndarray:

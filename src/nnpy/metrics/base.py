@@ -21,6 +21,8 @@ from nnpy.metrics.arrays import Measured, checked
 from nnpy.ops import effects
 from nnpy.registry import Configurable, snake
 
+ALIASES = {"acc": "Accuracy", "rmse": "RootMeanSquaredError", **losses.ALIASES}
+
 
 @dataclass(frozen=True)
 class Accumulator:

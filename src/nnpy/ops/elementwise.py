@@ -495,9 +495,9 @@ def custom(x: Tensor, forward, derivative) -> Tensor:
     return apply(_CUSTOM, [x], forward=forward, derivative=derivative)
 
 
-def custom_pairs(y_true: Any, y_pred: Tensor, forward, derivative) -> Tensor:
+def custom_pairs(y_true: Any, y_pred: Tensor, forward, derivative=None) -> Tensor:
     """``forward(y_true, y_pred)`` for a scalar Python function that Numba compiles, of two tensors of one shape;
-    ``derivative(y_true, y_pred)`` is that by y_pred."""
+    ``derivative(y_true, y_pred)`` is that by y_pred; without it there is no gradient."""
     target = real(as_tensor("custom", y_true, y_pred))
     return apply(_CUSTOM, [target, real(y_pred)], forward=forward, derivative=derivative)
 

@@ -8,7 +8,7 @@ import pickle
 
 import numpy as np
 import pytest
-from metrictable import DATA, TABLE, expected
+from metrictable import DATA, LABEL_WEIGHTS, TABLE, Row, expected
 
 import nnpy as nn
 from nnpy import losses, metrics
@@ -75,10 +75,7 @@ def test_is_saved_and_copied(row):
         np.testing.assert_array_equal(other(t, p, w), value)
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["accuracies", "auc", "base", "fscores", "matrices", "probabilities", "reductions", "regression", "thresholds"],
-)
+@pytest.mark.parametrize("name", ["accuracies", "auc", "base", "fscores", "matrices", "probabilities", "reductions", "regression", "scalar", "thresholds"])  # fmt: skip
 def test_examples(name):
     found = doctest.testmod(importlib.import_module(f"nnpy.metrics.{name}"))
     assert found.attempted and not found.failed
@@ -183,6 +180,78 @@ def test_no_number_is_not_positive():
     assert metrics.Recall()(t, p) == 0.5
     assert metrics.TopKCategoricalAccuracy(3)([[1, 0], [1, 0]], [[np.nan, 1], [0.0, 1]]) == 0.5
     assert metrics.ExpectedCalibrationError()(t, np.nan_to_num(p)) == pytest.approx((1 + 0.1 + 0.1) / 4)
+
+
+def areas(t, p, w):
+    """The chance that one that is on has a larger score than one that is not; and average precision."""
+    on, off = t > 0.5, t <= 0.5
+    larger = (p[on][:, None] > p[off]) + 0.5 * (p[on][:, None] == p[off])
+    pairs = w[on][:, None] * w[off]
+    precision = [(w * on * (p >= edge)).sum() / (w * (p >= edge)).sum() for edge in p[on]]
+    return (larger * pairs).sum() / pairs.sum(), (w[on] * precision).sum() / w[on].sum()
+
+
+def test_exact_areas():
+    rng = np.random.default_rng(0)
+    t, p, w = rng.random(300) < 0.3, np.round(rng.random(300), 2), rng.random(300) + 0.1
+    for weights in (None, w):
+        roc, pr = areas(t, p, np.ones(300) if weights is None else weights)
+        for curve, wanted in (("ROC", roc), ("PR", pr)):
+            metric = metrics.AUC(None, curve)
+            assert metric(t, p, weights) == pytest.approx(wanted, rel=1e-12)
+            metric.reset_state()
+            for part in (slice(0, 100), slice(100, 100), slice(100, None)):
+                metric.update_state(t[part], p[part], None if weights is None else weights[part])
+            assert metric.result() == pytest.approx(wanted, rel=1e-12)
+    again = metrics.get(metrics.AUC(None, "PR").to_json())
+    assert again(t, -p, w) == pytest.approx(areas(t, -p, w)[1])
+
+
+def test_exact_areas_of_labels_and_classes():
+    t, p, w = DATA["multi-label"]["weighted"]
+    each = [areas(t[:, i], p[:, i], w)[0] for i in range(3)]
+    assert metrics.AUC(None, multi_label=True)(t, p, w) == pytest.approx(np.mean(each))
+    weighted = metrics.AUC(None, multi_label=True, label_weights=LABEL_WEIGHTS)
+    assert weighted(t, p, w) == pytest.approx(np.average(each, weights=LABEL_WEIGHTS))
+    flat = metrics.AUC(None, label_weights=LABEL_WEIGHTS)
+    assert flat(t, p, w) == pytest.approx(areas(t.ravel(), p.ravel(), np.outer(w, LABEL_WEIGHTS).ravel())[0])
+    labels, p, _ = DATA["labels"]["random"]
+    one_hot = np.eye(3)[labels]
+    assert metrics.AUC(None)(labels, p) == pytest.approx(areas(one_hot.ravel(), p.ravel(), np.ones(one_hot.size))[0])
+    for metric in (metrics.AUC(None), metrics.AUC(None, "PR")):
+        assert metric([0, 0], [0.1, 0.2]) == 0
+    assert metrics.AUC(None)([1, 0, 1], [np.nan, 0.1, 0.9]) == 0.5
+    with pytest.raises(TypeError, match=r"AUC 'auc': num_thresholds=None keeps all scores, which a step cannot"):
+        identity((1,), "mse", metrics.AUC(None), False)
+    with pytest.raises(ValueError, match="has no value before update_state"):
+        metrics.AUC(None).result()
+
+
+def within_one(y_true, y_pred):
+    return 1.0 if abs(y_true - y_pred) <= 1 else 0.0
+
+
+def test_custom():
+    """A scalar function: by itself, in a step, weighted, and by its name in files."""
+    metric = metrics.custom(within_one, "max")
+    t, p, w = DATA["numbers"]["weighted"]
+    wanted = expected(Row(None, "", lambda t, p, w: np.average((np.abs(t - p) <= 1).mean(1), weights=w)), t, p, w)
+    assert metric(t, p, w) == pytest.approx(wanted)
+    net = identity((3,), "mse", "within_one", True)
+    assert net.evaluate(p.astype(np.float32), t, 7, 0, sample_weight=w)[1] == pytest.approx(wanted, abs=1e-6)
+    assert metric.direction == "max" and metrics.get(json.loads(json.dumps(metric.to_json()))) is metric
+    with pytest.raises(TypeError, match="to be saved it needs a name of its own"):
+        metrics.custom(lambda y_true, y_pred: y_pred).to_json()
+    with pytest.raises(ValueError, match=r"metrics.custom\(mse\): 'mse' is the name of another metric"):
+        metrics.custom(within_one, name="mse")
+    with pytest.raises(ValueError, match="expected direction to be 'max', 'min' or None, got 'up'"):
+        metrics.custom(within_one, "up")
+    with pytest.raises(TypeError, match=r"metrics.custom\(<lambda>\): expected the function to take"):
+        metrics.custom(lambda x: x)
+    stored = metric.to_json()
+    stored["config"]["name"] = "gone"
+    with pytest.raises(ValueError, match=r"unknown custom metric 'gone'; call metrics\.custom"):
+        metrics.get(stored)
 
 
 REFUSED = [
