@@ -45,7 +45,6 @@ _RENAMED = {"lr": "learning_rate", "nb_epoch": "epochs", "p": "rate"}
 # What Keras has and this version has not: names that are right, and near others that mean something else.
 _ELSEWHERE = frozenset(
     """circle categorical_generalized_cross_entropy
-    adafactor lamb muon
     glu threshold sparsemax sparse_plus sparse_sigmoid
     lstm gru simple_rnn rnn lstm_cell gru_cell simple_rnn_cell conv_lstm1d conv_lstm2d bidirectional time_distributed
     masking embedding attention additive_attention multi_head_attention group_query_attention rms_normalization

@@ -71,6 +71,7 @@ class Optimizer(Configurable):
 
     group = "optimizer"
     _at_first: tuple[str, ...] = ()  # arguments that count before the first step alone
+    _at_the_end = False  # updates come after all gradients, as a graph that finds these in their flat buffer
 
     def __init__(
         self,
@@ -105,8 +106,11 @@ class Optimizer(Configurable):
         self.gradient_accumulation_steps = optional(
             integer, kind, "gradient_accumulation_steps", gradient_accumulation_steps, least=2
         )
-        self.name = name or snake(kind)
-        self.changes = 0  # how often attributes were set
+        self._prepare(name)
+
+    def _prepare(self, name: str | None) -> None:
+        self.name = name or snake(type(self).__name__)
+        self._changes = 0
         self._slots: WeakKeyDictionary[Store, dict[str, np.ndarray]] = WeakKeyDictionary()
         self._swapped: WeakSet[Store] = WeakSet()  # where averages and weights have changed places
         self._undecayed: tuple[WeakSet[Parameter], re.Pattern[str] | None] = (WeakSet(), None)
@@ -120,7 +124,12 @@ class Optimizer(Configurable):
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
         if not name.startswith("_"):
-            self.__dict__["changes"] = self.__dict__.get("changes", 0) + 1
+            self._changes = self.__dict__.get("_changes", 0) + 1
+
+    @property
+    def changes(self) -> int:
+        """How often attributes were set."""
+        return self._changes
 
     def _argument(self, name: str, value: Any) -> Any:
         if name in (*self._at_first, "use_ema", "gradient_accumulation_steps") and self._slots:
@@ -190,6 +199,16 @@ class Optimizer(Configurable):
         """The row of ``nncore.rules`` that its settings ask for."""
         raise NotImplementedError(f"{type(self).__name__}: an optimizer must define rule")
 
+    @property
+    def rule_columns(self) -> tuple[str, ...]:
+        """The names of the numbers that its step reads."""
+        return RULES[self.rule].columns
+
+    @property
+    def rule_slots(self) -> tuple[str, ...]:
+        """The names of the slots that its step reads and writes."""
+        return RULES[self.rule].slots
+
     def numbers(self, rates: np.ndarray, first_step: int) -> dict[str, Any]:
         """Columns of the rule beside rate and decay, by name: a number, or one for each step from ``first_step`` on, of
         which ``rates`` are the learning rates."""
@@ -198,7 +217,7 @@ class Optimizer(Configurable):
     @property
     def blocks(self) -> dict[str, tuple[str, ...]]:
         """The names of the columns, by what reads them: the rule ("update"), and the options that are on."""
-        blocks = {"update": RULES[self.rule].columns}
+        blocks = {"update": self.rule_columns}
         if self._decays_apart:
             blocks["undecayed"] = blocks["update"]
         options = {
@@ -245,7 +264,7 @@ class Optimizer(Configurable):
     def kept(self) -> tuple[str, ...]:
         """The names of what it keeps for each weight: the slots of the rule, then others."""
         options = {"gradient_accumulator": self.gradient_accumulation_steps, "moving_average": self.use_ema}
-        return (*RULES[self.rule].slots, *(name for name, is_on in options.items() if is_on))
+        return (*self.rule_slots, *(name for name, is_on in options.items() if is_on))
 
     def slots(self, store: Store) -> dict[str, np.ndarray]:
         """The optimizer's state for a store, by name: flat arrays of the store's layout."""
@@ -282,13 +301,15 @@ class Optimizer(Configurable):
 
     def before_run(self, store: Store) -> None:
         """Before steps run: the weights become those that gradients are taken at."""
+        if store in self._swapped:  # an evaluation with averages was interrupted
+            self.show_averages(store, False)
 
     def after_run(self, store: Store) -> None:
         """After steps: the weights become those that predict, evaluate and save shall see."""
 
     def _rule_slots(self, store: Store) -> list[np.ndarray]:
         slots = self.slots(store)
-        return [slots[name] for name in RULES[self.rule].slots]
+        return [slots[name] for name in self.rule_slots]
 
     def slot_shape(self, slot: str, parameter: Parameter) -> tuple[int, ...] | None:
         """Of a slot's part for a parameter, of no more elements than that has; None where it has none."""
@@ -323,9 +344,6 @@ class Optimizer(Configurable):
         if self.ema_overwrite_frequency:
             made.append(sweep(parameters, self, store, store.values, slots["moving_average"], "overwrite"))
         return made
-
-    #: updates come after all gradients, as a graph that finds these in their flat buffer
-    _at_the_end = False
 
     def _updates_of(self, parameters: list[Parameter], store: Store, flat: np.ndarray) -> list[Node]:
         """The updates by gradients that are in ``flat``, which is cleared if it is a slot."""
@@ -418,7 +436,7 @@ class Optimizer(Configurable):
     def leave_undecayed(self, variables: Sequence[Parameter], pattern: re.Pattern[str] | None = None) -> None:
         """What ``exclude_from_weight_decay`` says."""
         self._undecayed = (WeakSet(variables), pattern)
-        self.changes += 1
+        self._changes += 1
 
     def decays(self, parameter: Parameter) -> bool:
         """Whether weight decay, if there is any, takes of a parameter."""

@@ -163,7 +163,7 @@ class Watch:
         return f": {what} is not finite; likely causes are {rate} or inputs that are not scaled"
 
     def _rate(self) -> str:
-        rate = float(self.model.optimizer.rates(self.model.training.update, 1)[0])
+        rate = float(self.model.optimizer.learning_rate)
         return f"a learning rate ({rate:g}) that is too high"
 
     def _look(self, samples: Samples, rows: Any) -> str:

@@ -44,21 +44,27 @@ class StopAt(nn.Callback):
             raise Stop
 
 
-OPTIONS = [
-    dict(gradient_accumulation_steps=4),
-    dict(AVERAGES, ema_overwrite_frequency=5),
-    dict(gradient_accumulation_steps=2, global_clipnorm=0.5, **AVERAGES),
+MADE = [
+    lambda: nn.Adam(1e-2, gradient_accumulation_steps=4),
+    lambda: nn.Adam(1e-2, **AVERAGES, ema_overwrite_frequency=5),
+    lambda: nn.Adam(1e-2, gradient_accumulation_steps=2, global_clipnorm=0.5, **AVERAGES),
+    lambda: nn.Lamb(1e-2),
+    lambda: nn.Adafactor(1e-1, gradient_accumulation_steps=2),
+    lambda: nn.Muon(1e-2, exclude_layers=["last"], **AVERAGES),
+    lambda: nn.Lookahead(nn.SGD(0.1, 0.9, **AVERAGES), sync_period=4),
+    lambda: nn.Lookahead("muon", sync_period=4),
 ]
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("make", MADE, ids=lambda make: repr(make()))
 @pytest.mark.parametrize("step", [6, 9, 22])
-def test_a_run_that_was_interrupted_goes_on_to_the_same_bits(tmp_path, options, step):
-    whole = network(nn.Adam(1e-2, **options))
+def test_a_run_that_was_interrupted_goes_on_to_the_same_bits(tmp_path, make, step):
+    whole = network(make())
     whole.fit(X, Y, **FIT)
+    assert whole.history.history["loss"][-1] < whole.history.history["loss"][0]
     with pytest.raises(Stop):
-        network(nn.Adam(1e-2, **options)).fit(X, Y, callbacks=[BackupAndRestore(tmp_path, 1), StopAt(step)], **FIT)
-    again = network(nn.Adam(1e-2, **options))
+        network(make()).fit(X, Y, callbacks=[BackupAndRestore(tmp_path, 1), StopAt(step)], **FIT)
+    again = network(make())
     again.fit(X, Y, callbacks=BackupAndRestore(tmp_path, 1), **FIT)
     assert bits(again.get_weights()) == bits(whole.get_weights()) and bits(averages(again)) == bits(averages(whole))
 
@@ -219,6 +225,120 @@ def test_weights_are_left_undecayed_by_name_or_themselves():
         np.testing.assert_allclose(weight, before * (0.9 if decays else 1.0), rtol=1e-6)
 
 
+def test_training_goes_on_from_weights_after_an_evaluation_that_was_interrupted():
+    class Fail(nn.Callback):
+        def on_test_batch_begin(self, batch, logs=None):
+            raise Stop
+
+    net, plain = network(nn.SGD(0.1, **AVERAGES)), network(nn.SGD(0.1, **AVERAGES))
+    for model in (net, plain):
+        model.train_on_batch(X, Y)
+        model.train_on_batch(X, Y)
+    with pytest.raises(Stop):
+        net.evaluate(X, Y, verbose=0, callbacks=[nn.SwapEMAWeights(), Fail()])
+    assert bits(net.get_weights()) != bits(plain.get_weights())
+    for model in (net, plain):
+        model.train_on_batch(X, Y)
+    assert bits(net.get_weights()) == bits(plain.get_weights()) and bits(averages(net)) == bits(averages(plain))
+
+
 def test_swapping_needs_averages():
     with pytest.raises(ValueError, match="SwapEMAWeights: expected an optimizer with use_ema=True, got SGD"):
         network("sgd").fit(X, Y, callbacks=nn.SwapEMAWeights(), **FIT)
+
+
+# Those that need whole weights
+
+
+def test_what_adafactor_keeps_of_a_matrix_is_its_rows_and_columns(tmp_path):
+    net = network(nn.Adafactor(0.1))
+    net.fit(X, Y, **FIT)
+    shapes = {(slot, weight.name): array.shape for (slot, weight), array in net.engine.slot_views().items()}
+    assert {slot: shape for (slot, name), shape in shapes.items() if name == net.weights[0].name} == {
+        "rows": (6,), "columns": (8,),
+    }  # fmt: skip
+    assert {slot for slot, name in shapes if name == net.weights[1].name} == {"velocity"}
+    again = nn.load_model(net.save(tmp_path / "model.safetensors"))
+    for model in (net, again):
+        model.fit(X, Y, **{**FIT, "epochs": 4}, initial_epoch=3)
+    assert bits(net.get_weights()) == bits(again.get_weights())
+
+
+def test_muon_keeps_second_moments_of_what_adam_takes():
+    net = network(nn.Muon(0.01, exclude_layers=["last"]))
+    net.fit(X, Y, **FIT)
+    kept = {(slot, weight.name.replace("hidden", "h")) for slot, weight in net.engine.slot_views()}
+    assert ("velocity", net.weights[0].name.replace("hidden", "h")) not in kept and len(kept) == 7
+
+
+def test_a_step_of_muon_has_singular_values_near_one():
+    net = network(nn.Muon(1.0, rms_rate=None, weight_decay=None, momentum=0.0, exclude_layers=["last"]))
+    before = net.get_weights()[0]
+    net.fit(X, Y, batch_size=90, verbose=0)
+    values = np.linalg.svd(net.get_weights()[0] - before, compute_uv=False)
+    assert (values > 0.6).all() and (values < 1.25).all()
+
+
+def test_lamb_without_a_norm_takes_adams_step():
+    net = network(nn.Lamb(0.01))
+    net.set_weights([np.zeros_like(w) for w in net.get_weights()])
+    adam = network(nn.Adam(0.01))
+    adam.set_weights(net.get_weights())
+    for model in (net, adam):
+        model.fit(X, Y, batch_size=90, verbose=0)
+    for a, b in zip(net.get_weights(), adam.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    assert net.get_weights()[-1].any()
+
+
+def test_settings_of_what_is_in_lookahead_are_its_own():
+    ahead = nn.Lookahead(nn.SGD(0.1, 0.9), sync_period=3)
+    ahead.learning_rate, ahead.weight_decay, ahead.use_ema = 0.2, 0.5, True
+    inner = ahead.optimizer
+    assert (inner.learning_rate, inner.weight_decay, inner.use_ema, ahead.kept) == (
+        0.2, 0.5, True, ("momentum", "moving_average", "slow"),
+    )  # fmt: skip
+    changes = ahead.changes
+    inner.momentum = 0.5
+    assert ahead.changes > changes and ahead.compiled != nn.Lookahead(nn.SGD(0.1, 0.9), 3).compiled
+    again = nn.optimizers.get(ahead.to_json())
+    assert repr(again) == repr(ahead) and again.optimizer.weight_decay == 0.5
+    net = network(ahead)
+    net.fit(X, Y, **FIT)
+    assert ahead.iterations == inner.iterations == 27
+    with pytest.raises(AttributeError, match="Lookahead: sync_period cannot be set once training has begun"):
+        ahead.sync_period = 5
+    ahead.slow_step_size = 1.0  # the next step goes by it
+
+
+def test_slow_weights_of_a_layer_that_thaws_in_the_midst_of_a_period_begin_there():
+    net = network(nn.Lookahead(nn.SGD(1e-9), sync_period=4))
+    start = net.get_weights()
+    net.layers[0].trainable = False
+    net.fit(X, Y, batch_size=45, verbose=0)
+    net.layers[0].trainable = True
+    net.fit(X, Y, batch_size=45, verbose=0)
+    for a, b in zip(net.get_weights(), start, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "make, error, text",
+    [
+        (lambda: nn.Lookahead("sgdd"), ValueError, "unknown optimizer 'sgdd'"),
+        (lambda: nn.Lookahead(nn.Lookahead("sgd")), ValueError, "Lookahead: expected an optimizer without weights of"),
+        (lambda: nn.Lookahead("schedule_free_adamw"), ValueError, "Lookahead: expected an optimizer without weights"),
+        (lambda: nn.Lookahead("sgd", 0), ValueError, "Lookahead: expected sync_period to be a positive integer, got 0"),
+        (lambda: nn.Lookahead("sgd", 5, 1.5), ValueError, "Lookahead: expected slow_step_size to be .* got 1.5"),
+        (lambda: nn.Muon(exclude_layers="last"), TypeError, "Muon: expected exclude_layers to be a list of strings"),
+        (lambda: nn.Muon(exclude_layers=["["]), ValueError, "Muon: expected exclude_layers to be regular expressions"),
+        (lambda: nn.Muon(ns_steps=0), ValueError, "Muon: expected ns_steps"),
+        (lambda: nn.Muon(rms_rate=0), ValueError, "Muon: expected rms_rate"),
+        (lambda: nn.Adafactor(beta_2_decay=0.8), ValueError, "Adafactor: expected beta_2_decay to be .* < 0, got 0.8"),
+        (lambda: nn.Adafactor(clip_threshold=0), ValueError, "Adafactor: expected clip_threshold"),
+        (lambda: nn.Lamb(beta_2=1), ValueError, "Lamb: expected beta_2"),
+    ],
+)
+def test_refuses_of_its_own(make, error, text):
+    with pytest.raises(error, match=text):
+        make()

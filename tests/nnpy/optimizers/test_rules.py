@@ -131,6 +131,28 @@ def run_schedule_free(w, rate, beta_1=0.9, beta_2=0.999, epsilon=1e-8, warmup=0,
         yield x
 
 
+def run_lamb(w, rate, beta_1=0.9, beta_2=0.999, epsilon=1e-7, weight_decay=0.0):
+    m = v = t = 0
+    while True:
+        g, t = gradient(w), t + 1
+        m, v = beta_1 * m + (1 - beta_1) * g, beta_2 * v + (1 - beta_2) * g**2
+        u = m / (1 - beta_1**t) / (np.sqrt(v / (1 - beta_2**t)) + epsilon)
+        w = w - rate * weight_decay * w
+        w = w - rate * np.linalg.norm(w) / np.linalg.norm(u) * u
+        yield w
+
+
+def run_adafactor(w, rate, power=-0.8, epsilon_1=1e-30, epsilon_2=1e-3, clip=1.0, relative=True):
+    v = t = 0
+    while True:
+        g, t = gradient(w), t + 1
+        v = (1 - t**power) * v + t**power * (g**2 + epsilon_1)
+        u = g / np.sqrt(v)
+        now = min(rate, t**-0.5) if relative else rate
+        w = w - now * max(epsilon_2, np.sqrt((w**2).mean())) * u / max(1, np.sqrt((u**2).mean()) / clip)
+        yield w
+
+
 class Row(NamedTuple):
     """``ours``: (class, arguments), as Keras's where ``keras``; ``torch``: its class and arguments, if it has the same
     formula; ``float32``: how far rounding takes it in the table's 100 steps."""
@@ -178,6 +200,15 @@ TABLE = [
         dict(rate=0.1, l1=0.1, l2=0.05, shrinkage=0.02, beta=0.3)),
     Row("Ftrl", dict(learning_rate=0.1, learning_rate_power=-0.7, initial_accumulator_value=0.3), run_ftrl,
         dict(rate=0.1, power=-0.7, start=0.3)),
+    # of matrices see test_steps
+    Row("Lamb", dict(learning_rate=0.02), run_lamb, dict(rate=0.02)),
+    Row("Lamb", dict(learning_rate=0.02, beta_2=0.9, weight_decay=0.1), run_lamb,
+        dict(rate=0.02, beta_2=0.9, weight_decay=0.1)),
+    Row("Adafactor", dict(learning_rate=0.03), run_adafactor, dict(rate=0.03)),
+    Row("Adafactor", dict(learning_rate=0.03, relative_step=False, beta_2_decay=-0.5, clip_threshold=0.5),
+        run_adafactor, dict(rate=0.03, relative=False, power=-0.5, clip=0.5), keras=False),
+    Row("Muon", dict(learning_rate=0.02, adam_weight_decay=0.1, adam_lr_ratio=0.5), run_adam,
+        dict(rate=0.01, weight_decay=0.2)),
     Row("ScheduleFreeAdamW", dict(learning_rate=0.02), run_schedule_free, dict(rate=0.02)),
     Row("ScheduleFreeAdamW", dict(learning_rate=0.02, beta_1=0.8, warmup_steps=10, weight_decay=0.1),
         run_schedule_free, dict(rate=0.02, beta_1=0.8, warmup=10, weight_decay=0.1), keras=False),
@@ -373,7 +404,7 @@ def test_same_bits_at_any_thread_count(row):
 
 
 def test_every_optimizer_is_in_the_table():
-    classes = {name for name in optimizers.__all__ if name[0].isupper()} - {"Optimizer"}
+    classes = {name for name in optimizers.__all__ if name[0].isupper()} - {"Optimizer", "Lookahead"}
     assert {row.name for row in TABLE} == classes
 
 

@@ -3,6 +3,7 @@ is installed: one table. Options that all have: decay, clipping, accumulation, a
 
 import inspect
 import zlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -48,7 +49,72 @@ def adagrad(optimizer, shape):
         new = w - rate * g / np.sqrt(a + optimizer.epsilon)
 
 
-FORMULAS = {"SGD": sgd, "Adam": adam, "AdamW": adam, "Adagrad": adagrad}
+def norm(x):
+    return np.sqrt((x**2).sum())
+
+
+def lamb(optimizer, shape):
+    m, v, t, new = np.zeros(shape), np.zeros(shape), 0, None
+    b1, b2 = optimizer.beta_1, optimizer.beta_2
+    while True:
+        w, g, rate = yield new
+        t += 1
+        m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g**2
+        u = m / (1 - b1**t) / (np.sqrt(v / (1 - b2**t)) + optimizer.epsilon)
+        new = w - rate * (norm(w) / norm(u) if norm(w) > 0 and norm(u) > 0 else 1) * u
+
+
+def adafactor(optimizer, shape):
+    t, new, matrix = 0, None, len(shape) > 1
+    rows, columns, v = 0.0, 0.0, np.zeros(shape)
+    rms = lambda x: np.sqrt((x**2).mean())  # noqa: E731
+    while True:
+        w, g, rate = yield new
+        t += 1
+        keep, squares = 1 - t**optimizer.beta_2_decay, g**2 + optimizer.epsilon_1
+        rate = min(rate, t**-0.5) if optimizer.relative_step else rate
+        if matrix:
+            rows = keep * rows + (1 - keep) * squares.mean(-1)
+            columns = keep * columns + (1 - keep) * squares.mean(-2)
+            v = (rows / rows.mean(-1, keepdims=True))[..., None] * columns[..., None, :]
+        else:
+            v = keep * v + (1 - keep) * squares
+        u = g / np.sqrt(v)
+        new = w - rate * max(optimizer.epsilon_2, rms(w)) * u / max(1, rms(u) / optimizer.clip_threshold)
+
+
+def muon(optimizer, shape):
+    m, new = np.zeros(shape), None
+    while True:
+        w, g, rate = yield new
+        m = optimizer.momentum * m + g
+        x = g + optimizer.momentum * m if optimizer.nesterov else m
+        x = x / (norm(x) + 1e-7)
+        for _ in range(optimizer.ns_steps):
+            a = x @ x.T
+            x = optimizer.muon_a * x + (optimizer.muon_b * a + optimizer.muon_c * a @ a) @ x
+        new = w - rate * x * (1 if optimizer.rms_rate is None else np.sqrt(max(shape)) * optimizer.rms_rate)
+
+
+def muon_or_adam(optimizer, shape):
+    """Parameters of two axes whose name is not excluded are the matrices of the table: (7, 5) alone, with "head"."""
+    if shape == (7, 5):
+        return muon(optimizer, shape)
+    return scaled(adam(SimpleNamespace(beta_1=optimizer.adam_beta_1, beta_2=optimizer.adam_beta_2,
+                                       epsilon=optimizer.epsilon), shape), optimizer.adam_lr_ratio)  # fmt: skip
+
+
+def scaled(rule, ratio):
+    new = next(rule)
+    while True:
+        w, g, rate = yield new
+        new = rule.send((w, g, rate * ratio))
+
+
+FORMULAS = {
+    "SGD": sgd, "Adam": adam, "AdamW": adam, "Adagrad": adagrad, "Lamb": lamb, "Adafactor": adafactor,
+    "Muon": muon_or_adam,
+}  # fmt: skip
 # (class, arguments, names that decay leaves alone)
 TABLE = [
     ("SGD", dict(learning_rate=0.05), ()),
@@ -63,8 +129,23 @@ TABLE = [
     ("AdamW", dict(learning_rate=0.01, weight_decay=0.1, gradient_accumulation_steps=3, use_ema=True, ema_momentum=0.8,
                    ema_overwrite_frequency=5, global_clipnorm=1.0), ("kernel",)),
     ("Adagrad", dict(learning_rate=0.05, epsilon=1e-5, weight_decay=0.1), ()),
+    ("Lamb", dict(learning_rate=0.02), ()),
+    ("Lamb", dict(learning_rate=0.02, weight_decay=0.1, clipnorm=0.5, gradient_accumulation_steps=2), ("bias",)),
+    ("Adafactor", dict(learning_rate=0.5), ()),
+    ("Adafactor", dict(learning_rate=0.01, beta_2_decay=-0.6, clip_threshold=0.8, epsilon_2=1e-2, weight_decay=0.1,
+                       use_ema=True), ("kernel",)),
+    ("Muon", dict(learning_rate=0.02, exclude_layers=["head"]), ()),
+    ("Muon", dict(learning_rate=0.02, exclude_layers=["h.ad"], nesterov=False, ns_steps=3, adam_lr_ratio=0.5,
+                  weight_decay=0.1, adam_weight_decay=0.05, global_clipnorm=2.0, gradient_accumulation_steps=3,
+                  use_ema=True), ("bias",)),
+    ("Muon", dict(learning_rate=0.02, exclude_layers=["head"], rms_rate=None, weight_decay=None, clipvalue=0.3,
+                  adam_weight_decay=None), ()),
+    ("Lookahead", dict(optimizer=to_json(optimizers.SGD(0.05, 0.9, weight_decay=0.1))), ("bias",)),
+    ("Lookahead", dict(optimizer=to_json(optimizers.Adam(0.02, gradient_accumulation_steps=2, use_ema=True,
+                                                         global_clipnorm=1.0)), sync_period=4, slow_step_size=0.3), ()),
+    ("Lookahead", dict(optimizer=to_json(optimizers.Lamb(0.02, weight_decay=0.1)), sync_period=1), ()),
 ]  # fmt: skip
-IDS = [f"{kind}-{'-'.join(k for k in given if k != 'learning_rate')}" for kind, given, _ in TABLE]
+IDS = [f"{kind}-{'-'.join(key for key in given if key != 'learning_rate')}" for kind, given, _ in TABLE]
 
 
 def made(kind, given, undecayed, of=optimizers):
@@ -104,6 +185,7 @@ def train(optimizer, values, gradients, dtype="float64"):
 
 def plain(optimizer, undecayed, values, gradients):
     """The same by the formulas."""
+    ahead, optimizer = optimizer, getattr(optimizer, "optimizer", optimizer)
     rules = [FORMULAS[type(optimizer).__name__](optimizer, value.shape) for value in values]
     for rule in rules:
         next(rule)
@@ -114,17 +196,26 @@ def plain(optimizer, undecayed, values, gradients):
         if (step + 1) % each == 0:
             rate = optimizer.rates(step // each, 1)[0]
             clipped = clip(optimizer, [t / each for t in total])
-            total = [np.zeros_like(value) for value in values]
+            total, update = [np.zeros_like(value) for value in values], step // each
+            if ahead is not optimizer and update % ahead.sync_period == 0:
+                slow = [value.copy() for value in w]
             for i, (rule, g) in enumerate(zip(rules, clipped, strict=True)):
                 if not any(name in NAMES[i] for name in undecayed):
-                    w[i] = w[i] - rate * (optimizer.weight_decay or 0) * w[i]
+                    w[i] = w[i] - rate * decay_of(optimizer, i) * w[i]
                 w[i] = rule.send((w[i], g, rate))
+            if ahead is not optimizer and (update + 1) % ahead.sync_period == 0:
+                w = [s + ahead.slow_step_size * (value - s) for s, value in zip(slow, w, strict=True)]
         if optimizer.use_ema:
             keep = optimizer.ema_momentum if step // each else 0
             averages = [keep * a + (1 - keep) * b for a, b in zip(averages, w, strict=True)]
             if optimizer.ema_overwrite_frequency and (step // each + 1) % optimizer.ema_overwrite_frequency == 0:
                 w = [a.copy() for a in averages]
     return w, averages if optimizer.use_ema else []
+
+
+def decay_of(optimizer, i):
+    by_adam = type(optimizer).__name__ == "Muon" and i > 0
+    return (optimizer.adam_weight_decay if by_adam else optimizer.weight_decay) or 0
 
 
 def clip(optimizer, gradients):
@@ -153,6 +244,8 @@ def test_values_of_the_formulas(kind, given, undecayed, dtype):
 @pytest.mark.parametrize("kind, given, undecayed", TABLE, ids=IDS)
 def test_values_of_keras(kind, given, undecayed):
     keras = pytest.importorskip("keras")
+    if not hasattr(keras.optimizers, kind):
+        pytest.skip(f"Keras has no {kind}")
     values, gradients = data()
     ours = made(kind, given, undecayed)
     arguments = set(inspect.signature(getattr(keras.optimizers, kind).__init__).parameters)
