@@ -29,17 +29,21 @@ _plain: dict[str, dict[str, type[Configurable]]] = {}  # the same by ``plain`` n
 T = TypeVar("T", bound="Configurable")
 
 
-class Configurable(Sealed):
+class ChecksArguments:
+    """What names an unknown keyword of its constructor, and the one that may have been meant, in its TypeError."""
+
+    def __new__(cls, *arguments: Any, **options: Any) -> Self:
+        refuse_arguments(cls, options)
+        return super().__new__(cls)
+
+
+class Configurable(ChecksArguments, Sealed):
     """Something whose constructor arguments say all about it. ``group``: the kind of thing it is ("loss").
 
     What the arguments said cannot be set anew, unless the class says what that does: steps may be compiled of it."""
 
     group: ClassVar[str] = ""
     key: ClassVar[str] = ""  # what the class is known by in its group
-
-    def __new__(cls, *arguments: Any, **options: Any) -> Self:
-        refuse_arguments(cls, options)
-        return super().__new__(cls)
 
     def __init_subclass__(cls, **options):
         super().__init_subclass__(**options)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, Self
+from typing import Any
 
 from nnpy.checks import shown
 from nnpy.hints import advise
-from nnpy.registry import refuse_arguments
+from nnpy.registry import ChecksArguments
 from nnpy.sealed import Sealed
 
 Logs = dict[str, float]
@@ -40,7 +40,7 @@ def cannot_show(error: Exception) -> None:
         advise(f"stdout cannot be written to ({error}): the work goes on without a word")
 
 
-class Callback(Sealed):
+class Callback(ChecksArguments, Sealed):
     """Subclass it and override what you need. ``self.model``: the model, ``self.params``: what fit was told.
 
     Steps run in compiled stretches of about 50 ms. Where a callback overrides a hook of batches, a stretch is one step;
@@ -55,10 +55,6 @@ class Callback(Sealed):
         for name in dir(cls):
             if name.startswith("on_") and callable(getattr(cls, name)):
                 check_hook(cls.__name__, name)
-
-    def __new__(cls, *arguments: Any, **options: Any) -> Self:
-        refuse_arguments(cls, options)
-        return super().__new__(cls)
 
     def __init__(self) -> None:
         self.model: Any = None

@@ -54,6 +54,10 @@ class _Convolution(ImageLayer):
     def check_image(self, input_shape):
         if self.built and input_shape[-1] != self.channels:
             raise ValueError(f"{self}: built for {self.channels} channels, got {input_shape}")
+        self.check_window(input_shape)
+
+    def check_window(self, input_shape: Any) -> None:
+        """ValueError if not one window fits."""
         self._fits(self.window(input_shape), self._image(input_shape))
 
     def make(self, input_shape):

@@ -9,11 +9,12 @@ from __future__ import annotations
 from math import ceil
 from typing import Any, NamedTuple
 
-from nnpy import activations, constraints, initializers, ops, regularizers
-from nnpy.checks import flag, integer
-from nnpy.graph import Parameter, Tensor
+from nnpy import ops
+from nnpy.graph import Tensor
+from nnpy.layers.convolutional import Conv2D
 from nnpy.layers.images import Cropping2D, SpatialDropout2D, UpSampling2D, ZeroPadding2D
-from nnpy.layers.windows import ImageLayer, format_name, padding_name, sizes
+from nnpy.layers.pooling import _GlobalPooling, _Pooling
+from nnpy.layers.windows import ImageLayer
 from nnpy.ops.geometry import Pair, Window
 
 
@@ -53,79 +54,18 @@ class _Volumes(ImageLayer):
         return found
 
 
-class Conv3D(_Volumes):
+class Conv3D(_Volumes, Conv2D):
     """activation(x convolved with kernel + bias): (batch, depth, height, width, channels) -> (batch, frames, rows,
     columns, filters); kernel (depth, height, width, channels / groups, filters). Sizes are a number, or three.
 
     Arguments and errors else as Conv2D.
     """
 
-    def __init__(
-        self,
-        filters: int,
-        kernel_size: Any,
-        strides: Any = 1,
-        padding: str = "valid",
-        data_format: str | None = None,
-        dilation_rate: Any = 1,
-        groups: int = 1,
-        activation: Any = None,
-        use_bias: bool = True,
-        kernel_initializer: Any = "auto",
-        bias_initializer: Any = "zeros",
-        kernel_regularizer: Any = None,
-        bias_regularizer: Any = None,
-        activity_regularizer: Any = None,
-        kernel_constraint: Any = None,
-        bias_constraint: Any = None,
-        *,
-        name: str | None = None,
-        trainable: bool = True,
-    ):
-        super().__init__(name=name, trainable=trainable, activity_regularizer=activity_regularizer)
-        self.filters = integer(self, "filters", filters, least=1)
-        self.kernel_size = sizes(self, "kernel_size", kernel_size, 3)
-        self.strides = sizes(self, "strides", strides, 3)
-        self.padding = padding_name(self, padding)
-        self.data_format = format_name(self, data_format)
-        self.dilation_rate = sizes(self, "dilation_rate", dilation_rate, 3)
-        self.groups = integer(self, "groups", groups, least=1)
-        if self.filters % self.groups:
-            raise ValueError(f"{self}: expected groups to divide the filters ({self.filters}), got {self.groups}")
-        self.activation = self.named(activations.get, activation)
-        self.use_bias = flag(self, "use_bias", use_bias)
-        self.kernel_initializer = self.named(initializers.get, kernel_initializer)
-        self.bias_initializer = self.named(initializers.get, bias_initializer)
-        self.kernel_regularizer = self.named(regularizers.get, kernel_regularizer)
-        self.bias_regularizer = self.named(regularizers.get, bias_regularizer)
-        self.kernel_constraint = self.named(constraints.get, kernel_constraint)
-        self.bias_constraint = self.named(constraints.get, bias_constraint)
-        self.bias: Parameter | None = None
-
-    def check_image(self, input_shape):
-        if self.built and input_shape[-1] != self.channels:
-            raise ValueError(f"{self}: built for {self.channels} channels, got {input_shape}")
-        if input_shape[-1] % self.groups:
-            raise ValueError(f"{self}: expected channels that groups ({self.groups}) divides, got {input_shape}")
+    def check_window(self, input_shape):
         self._lie(input_shape)
 
     def _lie(self, input_shape: Any) -> list[_Axis]:
         return self._axes(input_shape, self.kernel_size, self.strides, self.padding, self.dilation_rate)
-
-    def make(self, input_shape):
-        self.channels = input_shape[-1]
-        initializer = self.kernel_initializer
-        if isinstance(initializer, initializers.Auto):
-            initializer = initializer.suited(self.activation.name)
-        self.kernel = self.add_weight(
-            (*self.kernel_size, self.channels // self.groups, self.filters), initializer, "kernel",
-            regularizer=self.kernel_regularizer, constraint=self.kernel_constraint,
-        )  # fmt: skip
-        if self.use_bias:
-            self.bias = self.add_weight(
-                (self.filters,), self.bias_initializer, "bias", regularizer=self.bias_regularizer,
-                constraint=self.bias_constraint,
-            )  # fmt: skip
 
     def apply(self, inputs):
         depth, rows, columns = self._lie(inputs.shape)
@@ -151,8 +91,7 @@ class Conv3D(_Volumes):
         left = count * each - y.shape[1]  # rows of the last frame that no window has
         y = ops.pad(y, ((0, 0), (0, left), (0, 0), (0, 0))) if left else y
         y = ops.reshape(y, (batch, count, each, columns.places, self.filters))[:, :, : rows.places]
-        y = y if self.bias is None else ops.add(y, self.bias)
-        return self.activation(y)
+        return self.end(y)
 
     def _as_channels(self, taps: list[Tensor]) -> Tensor:
         """Each group's channels of all taps side by side."""
@@ -164,26 +103,7 @@ class Conv3D(_Volumes):
         return ops.concatenate([parts[tap][group] for group in range(self.groups) for tap in range(len(taps))], -1)
 
 
-class _Pooling3D(_Volumes):
-    """``pool_size``, ``strides``: a number, or three; strides None: those of pool_size."""
-
-    function: Any = None
-
-    def __init__(
-        self,
-        pool_size: Any = 2,
-        strides: Any = None,
-        padding: str = "valid",
-        data_format: str | None = None,
-        *,
-        name: str | None = None,
-    ):
-        super().__init__(name=name)
-        self.pool_size = sizes(self, "pool_size", pool_size, 3)
-        self.strides = self.pool_size if strides is None else sizes(self, "strides", strides, 3)
-        self.padding = padding_name(self, padding)
-        self.data_format = format_name(self, data_format)
-
+class _Pooling3D(_Volumes, _Pooling):
     def check_image(self, input_shape):
         self._axes(input_shape, self.pool_size, self.strides, self.padding)
 
@@ -219,14 +139,7 @@ class AveragePooling3D(_Pooling3D):
     function = staticmethod(ops.average_pool)
 
 
-class _GlobalPooling3D(_Volumes):
-    function: Any = None
-
-    def __init__(self, data_format: str | None = None, keepdims: bool = False, *, name: str | None = None):
-        super().__init__(name=name)
-        self.data_format = format_name(self, data_format)
-        self.keepdims = flag(self, "keepdims", keepdims)
-
+class _GlobalPooling3D(_Volumes, _GlobalPooling):
     def apply(self, inputs):
         batch, depth, height, width, channels = inputs.sizes
         image = ops.reshape(inputs, (batch, depth, height * width, channels))

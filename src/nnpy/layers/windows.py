@@ -148,7 +148,7 @@ class ImageLayer(Layer):
 
     def as_given(self, image: Tensor) -> Tensor:
         """Back again."""
-        return image if self.rank == 2 else ops.squeeze(image, 1)
+        return ops.squeeze(image, 1) if self.rank == 1 else image
 
     def _image(self, shape: Sequence[Any]) -> Pair:
         """Height and width of an input shape."""

@@ -55,15 +55,16 @@ from nnpy.ops.elementwise import (
     tanh,
     where,
 )
+from nnpy.ops.filled import full, full_like, ones_like, zeros_like
 from nnpy.ops.geometry import Window
+from nnpy.ops.gradients import stop_gradient
 from nnpy.ops.group_norm import group_norm
 from nnpy.ops.indexing import getitem, one_hot, take
 from nnpy.ops.linear import matmul
 from nnpy.ops.losses import binary_correct, correct, mean_squared_error, sigmoid_crossentropy, softmax_crossentropy
-from nnpy.ops.more import full, full_like, norm, ones_like, stop_gradient, zeros_like
 from nnpy.ops.normalization import batch_norm, layer_norm
 from nnpy.ops.pool import average_pool, channel_dropout, max_pool, place, repeat_pixels
-from nnpy.ops.reduce import argmax, argmin, cumsum, logsumexp, max, min, prod, std, var
+from nnpy.ops.reduce import argmax, argmin, cumsum, logsumexp, max, min, norm, prod, std, var
 from nnpy.ops.shape import (
     concatenate,
     expand_dims,

@@ -12,6 +12,7 @@ from nnpy.graph import Tensor, apply
 from nnpy.ops import elementwise as e
 from nnpy.ops.base import Operation
 from nnpy.ops.broadcasting import GRADIENTS, REDUCTIONS, Reduce, count, mean, reduce_over, reduced, reduction
+from nnpy.ops.broadcasting import sum as total
 from nnpy.ops.constants import as_tensor
 from nnpy.ops.indexing import to_real
 from nnpy.ops.shape import normal_axis, reshape_sizes
@@ -175,3 +176,15 @@ def cumsum(x: Tensor, axis: int | None = None, reverse: bool = False, exclusive:
         x, axis = reshape_sizes(x, (count(x),)), 0
     axis = normal_axis("cumsum", axis, x.rank)
     return apply(_CUMSUM, [x], axis=axis, reverse=bool(reverse), exclusive=bool(exclusive))
+
+
+def norm(x: Tensor, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Tensor:
+    """The vector norm over ``axis`` (None: of all elements): ord 2 or None, 1, or inf. ValueError for another one. At
+    0 the gradient is 0, one of the subgradients, as PyTorch's; Keras gives NaN there for ord 2."""
+    if ord in (None, 2, "fro", "euclidean"):
+        return e.root(total(e.square(x), axis, keepdims))
+    if ord == 1:
+        return total(e.abs(x), axis, keepdims)
+    if ord == float("inf"):
+        return max(e.abs(x), axis, keepdims)
+    raise ValueError(f"norm: expected ord to be None, 1, 2 or inf, got {ord!r}")
