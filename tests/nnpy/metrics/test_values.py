@@ -75,7 +75,11 @@ def test_is_saved_and_copied(row):
         np.testing.assert_array_equal(other(t, p, w), value)
 
 
-@pytest.mark.parametrize("name", ["accuracies", "auc", "base", "fscores", "matrices", "probabilities", "reductions", "regression", "scalar", "thresholds"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    ["accuracies", "auc", "base", "fscores", "matrices", "probabilities", "reductions", "regression", "scalar",
+     "thresholds"],
+)  # fmt: skip
 def test_examples(name):
     found = doctest.testmod(importlib.import_module(f"nnpy.metrics.{name}"))
     assert found.attempted and not found.failed
