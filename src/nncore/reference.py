@@ -223,10 +223,12 @@ def layer_norm_parameter_grad(dy, x, mean, rstd):
 # sums and norms
 
 
-def accumulate(totals, values, weights=None):
-    """totals (float64 [2]) + (sum of values, sum of weights or number of rows)."""
+def accumulate(totals, values, weights=None, finite=None):
+    """totals (float64 [2]) + (sum of values, sum of weights or number of rows); with ``finite`` (float64 [1]) also that
+    one, plus 1 where the new sum is finite."""
     weight = len(values) if weights is None else weights.sum(dtype=np.float64)
-    return totals + np.array([values.sum(dtype=np.float64), weight])
+    totals = totals + np.array([values.sum(dtype=np.float64), weight])
+    return totals if finite is None else (totals, finite + np.isfinite(totals[0]))
 
 
 def square_sums(x):

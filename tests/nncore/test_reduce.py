@@ -261,6 +261,17 @@ def test_accumulate(run, rng, dtype, isa, rows, weighted, every_thread_count):
     np.testing.assert_allclose(every_thread_count(compute)[0], expected, rtol=1e-13, atol=1e-12)
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_accumulate_counts_the_steps_before_one_that_is_not_finite(run, dtype, isa, bad):
+    totals, finite = np.zeros(2), np.array([3.0])
+    for value in (1.0, 2.0, bad, 1.0):
+        values = np.array([1.0, value], dtype)
+        expected = reference.accumulate(totals, values, finite=finite)
+        run("accumulate", dtype=dtype, isa=isa, totals=totals, values=values, rows=2, finite=finite)
+        np.testing.assert_equal((totals, finite), expected)
+    assert finite == [5.0]
+
+
 @pytest.mark.parametrize("count", [0, 1, 15, 17, CHUNK - 1, CHUNK, CHUNK + 1, 6 * CHUNK + 21])
 def test_norm_and_clipping(run, rng, dtype, isa, count, every_thread_count):
     x = rng.standard_normal(count).astype(dtype)

@@ -34,7 +34,7 @@ _EXAMPLES = {
     "Sequential": _STACK, "SumLoss": ([nn.losses.get("mse"), nn.losses.get("mae")],), "layer/Activation": ("relu",),
     "activation/Activation": nn.activations.leaky_relu,
 }  # fmt: skip
-_CODE = {"Lambda", "FunctionLoss", "FunctionMetric", "CustomActivation"}  # functions, which JSON cannot hold
+_CODE = {"Lambda", "FunctionLoss", "FunctionMetric", "CustomActivation", "CustomLoss", "CustomMetric"}  # functions, which JSON cannot hold
 _VALUES = (
     None, 3, -1, "x", "", [], {}, 1e30, float("nan"), 10**400, [1, 2], {"a": 1}, "dense", True, [[[]]], (1, 2), set(),
     {"class": "layer/Dense", "config": {}}, {"class": "array", "config": 3}, {"class": "tuple", "config": None},

@@ -333,17 +333,21 @@ cdef void reduce(const Op* op, int thread, int threads) noexcept nogil:
 
 
 # ---- sums in double ----
-# p: totals (double[2]), values, weights. n: rows
+# p: totals (double[2]), values, weights, finite (double). n: rows
 cdef void accumulate(const Op* op, int thread, int threads) noexcept nogil:
-    """totals[0] += sum(values); totals[1] += sum(weights), or rows. Thread 0 alone: a batch is small."""
+    """totals[0] += sum(values); totals[1] += sum(weights), or rows. finite += 1 as long as totals[0] is: it tells how many
+    steps there were before the first that was not. Thread 0 alone: a batch is small."""
     cdef double* totals = <double*>op.p[0]
     cdef const real* values = <const real*>op.p[1]
     cdef const real* weights = <const real*>op.p[2]
+    cdef double* finite = <double*>op.p[3]
     cdef int64_t rows = op.n[0]
     if thread > 0:
         return
     totals[0] += sum_doubles(values, rows)
     totals[1] += sum_doubles(weights, rows) if weights != NULL else <double>rows
+    if finite != NULL and totals[0] - totals[0] == 0:
+        finite[0] += 1
 
 
 cdef inline double sum_doubles(const real* x, int64_t count) noexcept nogil:

@@ -169,7 +169,7 @@ SIGNATURES = {
     "average_pool_grad": _signature("pool", "dx! dy steps?", _POOL, "scale"),
     "place": _signature("pool", "y! x", "batch height width c oh ow top left"),
     # metrics, clipping
-    "accumulate": _signature("reduce", "totals! values weights?", "rows"),
+    "accumulate": _signature("reduce", "totals! values weights? finite!?", "rows"),
     "square_sums": _signature("reduce", "partials! x", "count"),
     "clip_scale": _signature("reduce", "scale! partials norm!?", "count", "clip"),
     # optimizers over the flat parameter buffer

@@ -87,7 +87,8 @@ class _Assign(_Effect):
 
 
 class _Accumulate(_Effect):
-    """``variable``, float64 of shape (2,): += (sum of the values, sum of the weights, or how many values there are)."""
+    """``variable``, float64 of shape (2,): += (sum of the values, sum of the weights, or how many values there are).
+    ``finite``, None or float64 of shape (1,): += 1 as long as the variable's sum is finite."""
 
     name = "accumulate"
 
@@ -100,11 +101,13 @@ class _Accumulate(_Effect):
         return []
 
     def mutated(self, node):
-        return [node.attributes["variable"]]
+        return [v for v in (node.attributes["variable"], node.attributes["finite"]) if v is not None]
 
     def lower(self, item, low):
         values, *weights = item.node.inputs
-        given = {"weights": weights[0]} if weights else {}
+        given: dict[str, Any] = {"weights": weights[0]} if weights else {}
+        if item.node.attributes["finite"] is not None:
+            given["finite"] = item.node.attributes["finite"].value
         rows = low.count(values)
         low.call("accumulate", totals=item.node.attributes["variable"].value, values=values, rows=rows, work=1, **given)
 
@@ -192,10 +195,14 @@ def assign(variable: Variable, value: Any) -> Node:
     return record(make(_ASSIGN, [as_tensor("assign", value)], variable=variable))
 
 
-def accumulate(variable: Variable, values: Tensor, weights: Tensor | None = None) -> Node:
+def accumulate(
+    variable: Variable, values: Tensor, weights: Tensor | None = None, finite: Variable | None = None
+) -> Node:
     """``variable`` (float64, (2,)) += (sum of ``values``, sum of ``weights``); without weights each counts 1, with them
-    the values have been multiplied by theirs already."""
-    return make(_ACCUMULATE, [values] if weights is None else [values, weights], variable=variable)
+    the values have been multiplied by theirs already. ``finite`` (float64, (1,)) counts the steps before the first that
+    makes the sum NaN or infinite."""
+    inputs = [values] if weights is None else [values, weights]
+    return make(_ACCUMULATE, inputs, variable=variable, finite=finite)
 
 
 def accumulate_confusion(

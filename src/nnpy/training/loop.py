@@ -19,7 +19,7 @@ from nnpy.training.binding import Rates
 from nnpy.training.evaluation import BATCH, evaluate_data, limit, ran_out, refuse_batch_size, validation
 from nnpy.training.progress import ProgbarLogger, check_verbose
 from nnpy.training.samples import Samples, batches, prepare
-from nnpy.training.watch import Stretch, Watch
+from nnpy.training.watch import Stretch, Watch, tell_of_batch
 
 if TYPE_CHECKING:
     from nnpy.model import Model
@@ -329,8 +329,11 @@ def _one_step(model: Model, samples: Samples, totals: np.ndarray, moved: Callabl
 def train_on_batch(model: Model, x: Any, y: Any, sample_weight: Any, class_weight: Any) -> dict[str, float]:
     samples = prepare(model, x, y, sample_weight, class_weight)
     totals = np.zeros_like(model.engine.totals["train"])
-    _one_step(model, samples.at_step(model.training.draw), totals, lambda steps, rows: None)
-    return model.engine.logs("train", totals)
+    samples = samples.at_step(model.training.draw)
+    _one_step(model, samples, totals, lambda steps, rows: None)
+    logs = model.engine.logs("train", totals)
+    tell_of_batch(model, samples, logs["loss"])
+    return logs
 
 
 def _validation_epochs(frequency: int | Iterable[int]) -> Callable[[int], bool]:

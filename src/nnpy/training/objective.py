@@ -20,7 +20,8 @@ from nnpy.ops import effects
 if TYPE_CHECKING:
     from nnpy.training.settings import Head
 
-_MEAN = {"mean": Accumulator((2,))}
+# Of a loss: the mean, and how many steps there were before the first after which it was NaN or infinite.
+_LOSS = {"mean": Accumulator((2,)), "finite": Accumulator((1,))}
 _PENALTY = ("", "penalty")
 
 
@@ -91,9 +92,9 @@ class Plan:
     def __post_init__(self) -> None:
         self.tracked = list(_tracked(self.heads))
         of = {
-            **{(head.name, "loss"): _MEAN for head in self.heads},
+            **{(head.name, "loss"): _LOSS for head in self.heads},
             **{t.key: t.metric.accumulators(_head(self.heads, t).output.shape) for t in self.tracked},
-            _PENALTY: _MEAN,
+            _PENALTY: _LOSS,
         }
         self.totals = {"train": Totals(of), "test": Totals(of)}
 
@@ -104,6 +105,15 @@ class Plan:
         loss = _mean(totals[_PENALTY], 0.0) + sum(head.weight * means[head.name] for head in self.heads)
         several = {f"{name}_loss": value for name, value in means.items()} if len(self.heads) > 1 else {}
         return {"loss": loss, **several, **{t.label: t.metric.compute(totals[t.key]) for t in self.tracked}}
+
+
+    def finite_steps(self, mode: str, flat: np.ndarray) -> int:
+        """How many steps had a finite loss before the first that had not."""
+        totals = self.totals[mode].views(flat)
+        counted = [totals[head.name, "loss"] for head in self.heads]
+        if totals[_PENALTY]["mean"][1]:  # there is one
+            counted.append(totals[_PENALTY])
+        return int(min(each["finite"][0] for each in counted))
 
 
 def _mean(totals: Mapping[str, np.ndarray], empty: float = 0.0) -> float:
@@ -185,13 +195,13 @@ class Objective:
         made: list[Node] = []
         heads = {head.name: place for place, head in enumerate(self.heads)}
         for head, (rows, valid) in zip(self.heads, self._rows, strict=True):
-            where = variables[head.name, "loss"]["mean"]
+            where = variables[head.name, "loss"]
             if valid is None and head.loss.reduction in ("sum_over_batch_size", "mean"):
-                made.append(effects.accumulate(where, rows))
+                made.append(effects.accumulate(where["mean"], rows, finite=where["finite"]))
             else:
                 made.append(_each_sample(where, self.losses[head.name], rows))
         if penalty is not None:
-            made.append(_each_sample(variables[_PENALTY]["mean"], penalty, self._rows[0][0]))
+            made.append(_each_sample(variables[_PENALTY], penalty, self._rows[0][0]))
         for tracked in self.plan.tracked:
             place = heads[tracked.key[0]]
             head, target, (rows, valid) = self.heads[place], self.targets[place], self._rows[place]
@@ -203,9 +213,10 @@ class Objective:
         return made
 
 
-def _each_sample(where: Variable, scalar: Tensor, rows: Tensor) -> Node:
+def _each_sample(where: Mapping[str, Variable], scalar: Tensor, rows: Tensor) -> Node:
     """A scalar counts once for each sample of the batch."""
-    return effects.accumulate(where, ops.broadcast_to(ops.reshape(scalar, (1,)), rows.sizes[:1]))
+    values = ops.broadcast_to(ops.reshape(scalar, (1,)), rows.sizes[:1])
+    return effects.accumulate(where["mean"], values, finite=where["finite"])
 
 
 def _valid(head: Head, target: Tensor, rows: Tensor) -> Tensor | None:

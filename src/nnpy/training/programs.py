@@ -85,6 +85,7 @@ class Programs:
         self._programs: OrderedDict[tuple, Ready] = OrderedDict()
         self._arena: np.ndarray | None = None
         self.next_copy = 0.0  # when Watch may take one
+        self.lost = False  # whether the last train_on_batch had a loss that is not finite
 
     def goes_on_from(self, before: Programs | None) -> bool:
         """Whether the optimizer knows what it knew."""

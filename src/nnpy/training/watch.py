@@ -1,9 +1,10 @@
 """Watch: a loss that becomes NaN or infinite is told at once, with the step, the layer and the likely cause.
 
-Steps run many at a time, and after a bad one all weights are NaN. So copies of the weights and the optimizer's slots
-are taken now and then, seldom enough to cost less than a hundredth of the time that a model trains, be it in one long
-fit or in many short ones; from the last copy the steps are done again, one by one, up to the bad one, before which the
-network is looked at. Where no copy is there, or too many batches came since, the warning tells of a stretch of steps.
+The compiled step itself counts the steps before the first bad one. Steps run many at a time, and after a bad one all
+weights are NaN. So copies of the weights and the optimizer's slots are taken now and then, seldom enough to cost less
+than a hundredth of the time that a model trains, be it in one long fit or in many short ones; from the last copy the
+steps are done again, one by one, up to the bad one, before which the network is looked at. Where no copy is there, or
+too many batches came since, the warning names what is bad after the steps.
 """
 
 from __future__ import annotations
@@ -100,10 +101,12 @@ class Watch:
         self._stretches.append(stretch)
         found = self._find() if self._valid else None
         if found is None:
-            last = stretch.number + stretch.steps
-            where = f"step {last}" if stretch.steps == 1 else f"one of the steps {stretch.number + 1} to {last}"
-            found = f"in {where} of epoch {self.model.training.number + 1}{self._of_weights()}"
-            found = f"{'NaN' if math.isnan(loss) else 'infinite'} {found}"
+            training = self.model.training
+            assert training.totals is not None
+            step = self.model.engine.plan.finite_steps("train", training.totals) + 1
+            where = f"step {min(step, training.batch)} of epoch {training.number + 1}"
+            rows = stretch.rows(max(0, min(step, training.batch) - 1 - stretch.number))
+            found = f"{_value(loss)} in {where}: {_afterwards(self.model, stretch.samples, rows)}"
         advise(f"{self.model}: the loss became {found} (TerminateOnNaN() ends such a run)")
 
     def _keep(self, stretch: Stretch) -> None:
@@ -148,37 +151,24 @@ class Watch:
                         self._put(start)
                         training.draw = draw
                         look = self._look(stretch.samples, stretch.rows(step))
-                        value = "NaN" if math.isnan(loss) else "infinite"
-                        return f"{value} in step {stretch.number + step + 1} of epoch {training.number + 1}: {look}"
+                        where = f"step {stretch.number + step + 1} of epoch {training.number + 1}"
+                        return f"{_value(loss)} in {where}: {look}"
             return None
         finally:
             training.update, training.draw, training.epoch = place
             self._put(after)
 
-    def _of_weights(self) -> str:
-        """The layer whose weights are no numbers any more, where nothing else is known."""
-        bad = [p.name for p in self.model.engine.parameters if not np.isfinite(p.value).all()]
-        rate = self._rate()
-        what = bad[0] if bad else "the loss"
-        return f": {what} is not finite; likely causes are {rate} or inputs that are not scaled"
-
-    def _rate(self) -> str:
-        rate = float(self.model.optimizer.learning_rate)
-        return f"a learning rate ({rate:g}) that is too high"
-
     def _look(self, samples: Samples, rows: Any) -> str:
         """What is the first in the network that is not finite, and why that may be."""
         engine = self.model.engine
-        kinds = [tensor.kind for tensor in self.model.structure.inputs]
-        unscaled = _unscaled("inputs", samples.inputs, kinds, rows)
-        unscaled = unscaled or _unscaled("targets", samples.targets, [h.loss.target_kind for h in engine.heads], rows)
+        unscaled, rate = _unscaled(self.model, samples, rows), _rate(self.model)
         with np.errstate(all="ignore"):
             for parameter in engine.parameters:
                 if not np.isfinite(parameter.value).all():
                     what = f"{parameter.name} is {_kind(parameter.value)} since the step before"
-                    return f"{what}; likely causes are its gradient (a root of 0?) or {unscaled or self._rate()}"
+                    return f"{what}; likely causes are its gradient (a root of 0?) or {unscaled or rate}"
             weights = max((_largest(p.value) for p in engine.parameters), default=0.0)
-            grown = f"{self._rate()}, as weights have grown to {weights:.3g}" if weights > _GROWN else ""
+            grown = f"{rate}, as weights have grown to {weights:.3g}" if weights > _GROWN else ""
             known = " and ".join(cause for cause in (unscaled, grown) if cause)
             outputs = self._activations(samples, rows)
             for name, value in outputs.items():
@@ -186,7 +176,7 @@ class Watch:
                     why = known or "a log, root or quotient of 0 in it"
                     return f"layer {name!r} gives {_kind(value)}; the likely cause is {why}"
             name, value = next(reversed(outputs.items()))
-            why = known or (self._rate() if _largest(value) > _GROWN else "a log, root or quotient of 0 in it")
+            why = known or (rate if _largest(value) > _GROWN else "a log, root or quotient of 0 in it")
         return f"all layers give finite numbers, and the loss of layer {name!r} is not; the likely cause is {why}"
 
     def _activations(self, samples: Samples, rows: Any) -> dict[str, np.ndarray]:
@@ -211,7 +201,42 @@ class Watch:
         return {name: np.array(executable.value(final[tensor])) for name, tensor in named.items()}
 
 
-def _unscaled(what: str, arrays: Sequence[Any], kinds: Sequence[str], rows: Any) -> str:
+def tell_of_batch(model: Model, samples: Samples, loss: float) -> None:
+    """Of ``train_on_batch``, once for each time that its loss stops to be finite."""
+    engine = model.engine
+    lost, engine.lost = engine.lost, not math.isfinite(loss)
+    if engine.lost and not lost:
+        where = f"step {model.training.update}, in train_on_batch"
+        advise(f"{model}: the loss became {_value(loss)} in {where}: {_afterwards(model, samples, slice(None))}")
+
+
+def _afterwards(model: Model, samples: Samples, rows: Any) -> str:
+    """The weight that is no number any more, and the likely cause, after the step."""
+    with np.errstate(all="ignore"):
+        bad = [p.name for p in model.engine.parameters if not np.isfinite(p.value).all()]
+        unscaled = _unscaled(model, samples, rows)
+    what = f"{bad[0]} is not finite after it" if bad else "the weights are finite after it"
+    causes = unscaled or (f"{_rate(model)}, inputs that are not scaled" if bad else "inputs that are not scaled")
+    return f"{what}; likely causes are {causes} or a log, root or quotient of 0"
+
+
+def _value(loss: float) -> str:
+    return "NaN" if math.isnan(loss) else "infinite"
+
+
+def _rate(model: Model) -> str:
+    rate = float(model.optimizer.learning_rate)
+    return f"a learning rate ({rate:g}) that is too high"
+
+
+def _unscaled(model: Model, samples: Samples, rows: Any) -> str:
+    """What is given to the model that is larger than it can be meant, or nothing."""
+    kinds = [tensor.kind for tensor in model.structure.inputs]
+    heads = [head.loss.target_kind for head in model.engine.heads]
+    return _too_large("inputs", samples.inputs, kinds, rows) or _too_large("targets", samples.targets, heads, rows)
+
+
+def _too_large(what: str, arrays: Sequence[Any], kinds: Sequence[str], rows: Any) -> str:
     pairs = zip(arrays, kinds, strict=True)
     found = [_largest(array[rows]) for array, kind in pairs if isinstance(array, np.ndarray) and kind == "real"]
     largest = max(found, default=0.0)

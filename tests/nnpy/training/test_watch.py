@@ -50,8 +50,9 @@ def first_bad_step(make, x, y):
     order = nn.seeds.stream("shuffle", 0, net.settings.seed).permutation(len(x))
     for number, row in enumerate(range(0, len(x), 32), 1):
         rows = order[row : row + 32]
-        if not np.isfinite(net.train_on_batch(x[rows], y[rows])):
-            return number
+        with warnings.catch_warnings(action="ignore"):
+            if not np.isfinite(net.train_on_batch(x[rows], y[rows])):
+                return number
     raise AssertionError("the loss stays finite")
 
 
@@ -122,10 +123,49 @@ def test_training_is_the_same_with_and_without_a_look(monkeypatch):
 
 
 def test_without_a_copy_the_steps_and_the_weights_are_told(monkeypatch):
+    """The step exactly: the compiled step has counted them."""
     monkeypatch.setattr(watch, "_MOST", 0)
-    net = deep(1e4)
+    step, net = first_bad_step(lambda: deep(1e4), X, Y), deep(1e4)
     (line,) = told(lambda: net.fit(X, Y, epochs=2, verbose=0))
-    assert re.search(r"in (one of the steps \d+ to|step) \d+ of epoch 1: a/kernel is not finite; likely causes are", line)
+    assert f"in step {step} of epoch 1: a/kernel is not finite after it; likely causes are a learning rate" in line
+
+
+@pytest.mark.parametrize("bad", [0, 7, 8, 15])
+@pytest.mark.parametrize("kind", ["rows", "mean", "penalty", "two outputs"])
+def test_the_step_is_exact_without_a_copy(bad, kind, monkeypatch):
+    """Of whichever part the loss has; later steps may be finite again."""
+    monkeypatch.setattr(watch, "_MOST", 0)
+    x, y = np.ones((16, 4), "f4"), np.ones((16, 2), "f4")
+    (x if kind == "penalty" else y)[bad] = 3e38
+
+    class Penalty(nn.Layer):
+        def call(self, x):
+            self.add_loss(nn.ops.mean(nn.ops.square(x)))
+            return x * 0.0
+
+    source = nn.Input((4,))
+    first = nn.Dense(2, name="a")(Penalty()(source) if kind == "penalty" else source)
+    net = nn.Model(source, [first, nn.Dense(2, name="b")(source * 0.0)] if kind == "two outputs" else first)
+    loss = nn.losses.MeanSquaredError(reduction="mean" if kind == "mean" else "sum_over_batch_size")
+    net.compile(nn.SGD(0.0), loss)
+    targets = [y * 0.0, y] if kind == "two outputs" else y
+    (line,) = told(lambda: net.fit(x, targets, batch_size=1, epochs=2, shuffle=False, verbose=0))
+    assert f" infinite in step {bad + 1} of epoch 1: " in line or f" NaN in step {bad + 1} of epoch 1: " in line
+    assert "of up to 3e+38, that are not scaled" in line
+
+
+def test_a_loss_that_is_lost_is_told_of_batches_by_hand():
+    """Once until it is finite again."""
+    net = deep(1e-3)
+    bad = Y[:32] * 1e30
+    assert told(lambda: net.train_on_batch(X[:32], Y[:32])) == []
+    (line,) = told(lambda: net.train_on_batch(X[:32], bad))
+    assert re.match(r"Sequential 'net': the loss became infinite in step 2, in train_on_batch: the weights are finite", line)
+    assert "targets, of up to" in line
+    assert told(lambda: [net.train_on_batch(X[:32], Y[:32]) for _ in range(3)]) == []
+    net.set_weights(deep(1e-3).get_weights())
+    assert told(lambda: net.train_on_batch(X[:32], Y[:32])) == []
+    assert len(told(lambda: net.train_on_batch(X[:32], bad))) == 1
 
 
 def test_many_short_fits_take_no_more_copies_than_a_long_one(monkeypatch):
