@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -205,7 +205,7 @@ class Model(Network):
         validation_split: float = 0.0,
         validation_data: Any = None,
         shuffle: bool = True,
-        class_weight: Mapping[int, float] | None = None,
+        class_weight: Any = None,
         sample_weight: Any = None,
         initial_epoch: int = 0,
         steps_per_epoch: int | None = None,
@@ -221,10 +221,12 @@ class Model(Network):
         outputs: a list or dict), of any real dtype; read where they are, never changed. Or ``x`` alone: an iterable of
         batches ``(x, y)`` or ``(x, y, sample_weight)``. ``batch_size``: 32 if None; a last, smaller one is a step too.
         ``validation_split``: this last part of the samples is held out. ``shuffle``: a new order every epoch, from the
-        seed. ``steps_per_epoch``: an epoch ends after so many, and the next goes on through the data from there.
-        ``resume``: a file of ``BackupAndRestore``, whose run goes on, bit for bit. All data is checked before work
-        starts: TypeError or ValueError names what was expected and what came. Ctrl-C raises KeyboardInterrupt within
-        about 0.1 s (or one step); the model stays usable, ``model.history`` is what there was.
+        seed. ``class_weight``: a dict {class: weight}, or "balanced", n / (k * count) of n targets of k classes; of
+        labels one for each, of several outputs a dict or list of these. ``steps_per_epoch``: an epoch ends after so
+        many, and the next goes on through the data from there. ``resume``: a file of ``BackupAndRestore``, whose run
+        goes on, bit for bit. All data is checked before work starts: TypeError or ValueError names what was expected
+        and what came. Ctrl-C raises KeyboardInterrupt within about 0.1 s (or one step); the model stays usable,
+        ``model.history`` is what there was.
         """
         from nnpy.training.loop import fit
 

@@ -34,6 +34,7 @@ class Loss(Configurable):
 
     group = "loss"
     target_kind = "real"
+    weighs_labels = False  # whether a row's loss is the mean of those of its outputs, which ``of_labels`` gives
     of_batch = False  # whether ``call`` gives what the whole batch has together, in the place of the losses of rows
     reduction: str = "sum_over_batch_size"
 

@@ -44,6 +44,14 @@ class BinaryCrossentropy(_Crossentropy):
         logits, targets = (last(self, self.axis, tensor) for tensor in (self.logits(y_pred), y_true))
         return ops.sigmoid_crossentropy(logits, targets, self.label_smoothing)
 
+    @property
+    def weighs_labels(self) -> bool:  # type: ignore[override]
+        return self.axis == -1
+
+    def of_labels(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        """The loss of every output, (batch, ..., labels)."""
+        return self.call(ops.expand_dims(y_true, -1), ops.expand_dims(y_pred, -1))
+
     def logits(self, y_pred: Tensor) -> Tensor:
         """What the sigmoid of is the prediction."""
         if self.from_logits:

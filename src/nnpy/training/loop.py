@@ -14,11 +14,12 @@ from nnpy.callbacks.base import CallbackList, as_list
 from nnpy.callbacks.history import History
 from nnpy.checks import flag
 from nnpy.data import inputs as adapt
+from nnpy.data.weights import refuse_balanced
 from nnpy.hints import advise
 from nnpy.training.binding import Rates
 from nnpy.training.evaluation import BATCH, evaluate_data, limit, ran_out, refuse_batch_size, validation
 from nnpy.training.progress import ProgbarLogger, check_verbose
-from nnpy.training.samples import Samples, batches, prepare
+from nnpy.training.samples import Samples, batches, prepare, weighed
 from nnpy.training.watch import Stretch, Watch, tell_of_batch
 
 if TYPE_CHECKING:
@@ -157,6 +158,7 @@ def _plan(
 def _stream(model: Model, plan: Plan, x: Any, y: Any, sample_weight: Any, validation_data: Any) -> Data:
     if y is not None or sample_weight is not None or plan.validation_split:
         raise TypeError("fit: expected neither y, sample_weight nor validation_split where x is an iterable of batches")
+    refuse_balanced(plan.class_weight, "where x is an iterable of batches")
     if "batch_size" in plan.given:
         refuse_batch_size("batch_size", x)
     if hasattr(x, "__next__") and plan.epochs - plan.initial_epoch > 1 and not plan.limited:
@@ -193,16 +195,16 @@ def _check_validation(plan: Plan, held: Any) -> None:
 
 
 def _arrays(model: Model, plan: Plan, x: Any, y: Any, sample_weight: Any, validation_data: Any) -> Data:
-    samples = prepare(model, x, y, sample_weight, plan.class_weight)
+    samples = prepare(model, x, y, sample_weight)
     position = adapt.split_position(plan.validation_split, samples.count)
     data = Data(samples)
     if position < samples.count:
         if validation_data is not None:
             raise ValueError("fit: expected either validation_split or validation_data, got both")
-        # Classes are weighed in training alone, as with validation_data.
-        whole = samples if plan.class_weight is None else prepare(model, x, y, sample_weight)
-        data = Data(samples.part(0, position), held=whole.part(position, samples.count))
+        data = Data(samples.part(0, position), held=samples.part(position, samples.count))
     assert data.samples is not None
+    # Classes are counted and weighed in training alone, as with validation_data.
+    data.samples = weighed(model, data.samples, plan.class_weight)
     plan.steps = limit(plan.steps, data.samples.count, plan.batch, "steps_per_epoch")
     return data
 
@@ -327,6 +329,7 @@ def _one_step(model: Model, samples: Samples, totals: np.ndarray, moved: Callabl
 
 
 def train_on_batch(model: Model, x: Any, y: Any, sample_weight: Any, class_weight: Any) -> dict[str, float]:
+    refuse_balanced(class_weight, "of a batch")
     samples = prepare(model, x, y, sample_weight, class_weight)
     totals = np.zeros_like(model.engine.totals["train"])
     samples = samples.at_step(model.training.draw)

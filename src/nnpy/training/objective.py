@@ -160,14 +160,18 @@ class Objective:
             weight = Tensor(head.output.sizes[:rank], None, f"{head.name}/sample_weight") if rank else None
             if head.loss.reduction == "none":
                 raise ValueError(f"loss {head.loss}: expected a reduction, 'none' leaves nothing to make small")
-            values = _checked(head.loss, head.loss.call(target, head.output), head.output)
+            self.targets.append(target)
+            self.weights.append(weight)
+            if weight is not None and rank > len(head.rows):  # of each label of a row
+                labels = head.loss.of_labels(target, head.output)  # type: ignore[attr-defined]
+                values, weight = ops.mean(ops.multiply(labels, weight), axis=-1), None
+            else:
+                values = _checked(head.loss, head.loss.call(target, head.output), head.output)
             rows = head.loss.spread(values, head.output)
             valid = _valid(head, target, rows)
             scalar = head.loss.reduced(values, head.output, weight, valid)
             if weight is not None:
                 rows = ops.multiply(rows, like(weight, rows))
-            self.targets.append(target)
-            self.weights.append(weight)
             self._rows.append((rows, valid))
             self.losses[head.name] = scalar
             parts.append(ops.multiply(scalar, head.weight))

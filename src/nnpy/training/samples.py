@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,7 +12,15 @@ import numpy as np
 from nnpy.data import inputs as adapt
 from nnpy.data.images import Images, Transform
 from nnpy.data.inputs import describe
-from nnpy.data.weights import check_sample_weight, of_labels, of_one_hot
+from nnpy.data.weights import (
+    check_sample_weight,
+    classes_of_outputs,
+    of_each_label,
+    of_labels,
+    of_one_hot,
+    says_labels,
+)
+from nnpy.forms import within
 from nnpy.graph import concrete
 from nnpy.losses import CategoricalCrossentropy
 
@@ -105,9 +114,9 @@ def prepare(model: Model, x: Any, y: Any, sample_weight: Any = None, class_weigh
     for head, target, value, label in zip(heads, targets, given, labels, strict=True):
         if head.loss.target_kind == "real":  # finite in its own dtype, but is it in the model's?
             adapt.check_finite(target, model.dtype, label, value)
-    weights = _weights(heads, targets, count, sample_weight, class_weight)
+    weights = _weights(heads, targets, count, sample_weight)
     _check_finite(model, arrays, x)
-    return Samples(count, arrays, targets, weights)
+    return weighed(model, Samples(count, arrays, targets, weights), class_weight)
 
 
 def _array_of(value: Any, name: str) -> np.ndarray | Images:
@@ -152,30 +161,34 @@ def _check_finite(model: Model, arrays: list[np.ndarray | Images], x: Any) -> No
         adapt.check_finite(array.x if isinstance(array, Images) else array, model.dtype, f"Input {name!r}", value)
 
 
-def _weights(
-    heads: list[Head], targets: list[np.ndarray], count: int, sample_weight: Any, class_weight: Any
-) -> list[np.ndarray | None]:
+def _weights(heads: list[Head], targets: list[np.ndarray], count: int, sample_weight: Any) -> list[np.ndarray | None]:
     names = [head.name for head in heads]
-    weights: list[np.ndarray | None] = [None] * len(heads)
-    if sample_weight is not None:
-        labels = [f"sample_weight[{name!r}]" for name in names] if len(heads) > 1 else ["sample_weight"]
-        each = isinstance(sample_weight, Mapping) or (len(heads) > 1 and isinstance(sample_weight, (list, tuple)))
-        given = (
-            adapt.distribute(sample_weight, names, [1] * len(heads), "sample_weight")
-            if each
-            else [sample_weight] * len(heads)
-        )
-        weights = [
-            None if value is None else adapt.readable(check_sample_weight(value, count, _rows(head, target), label))
-            for value, head, target, label in zip(given, heads, targets, labels, strict=True)
-        ]
-    if class_weight is not None:
-        if len(heads) > 1:
-            raise ValueError(
-                f"class_weight: expected a model with one output, this one has {len(heads)}; use sample_weight"
-            )
-        weights = [_of_classes(class_weight, heads[0], targets[0], weights[0])]
-    return weights
+    if sample_weight is None:
+        return [None] * len(heads)
+    labels = [f"sample_weight[{name!r}]" for name in names] if len(heads) > 1 else ["sample_weight"]
+    each = isinstance(sample_weight, Mapping) or (len(heads) > 1 and isinstance(sample_weight, (list, tuple)))
+    given = (
+        adapt.distribute(sample_weight, names, [1] * len(heads), "sample_weight")
+        if each
+        else [sample_weight] * len(heads)
+    )
+    return [
+        None if value is None else adapt.readable(check_sample_weight(value, count, _rows(head, target), label))
+        for value, head, target, label in zip(given, heads, targets, labels, strict=True)
+    ]
+
+
+def weighed(model: Model, samples: Samples, class_weight: Any) -> Samples:
+    """Samples that weigh by their classes too. Raises TypeError or ValueError for what does not fit the targets."""
+    if class_weight is None:
+        return samples
+    heads = model.settings.resolve(model)
+    weights = []
+    given = classes_of_outputs(class_weight, [head.name for head in heads])
+    for value, head, target, before in zip(given, heads, samples.targets, samples.weights, strict=True):
+        with within(f"output {head.name!r}") if len(heads) > 1 else nullcontext():
+            weights.append(before if value is None else _of_classes(value, head, target, before))
+    return Samples(samples.count, samples.inputs, samples.targets, weights)
 
 
 def _rows(head: Head, target: np.ndarray) -> list[int | None]:
@@ -185,13 +198,22 @@ def _rows(head: Head, target: np.ndarray) -> list[int | None]:
 
 
 def _of_classes(class_weight: Any, head: Head, target: np.ndarray, given: np.ndarray | None) -> np.ndarray:
-    """The rows' weights by their classes, times those that were ``given``."""
+    """The rows' weights by their classes, times those that were ``given``; or those of all labels of the rows."""
     classes = head.output.shape[-1] if head.output.rank > 1 else None
+    single = target.ndim == 1 or target.shape[-1] == 1
     if head.loss.target_kind == "index":
         ignored = getattr(head.loss, "ignore_class", None)
         factors = of_labels(class_weight, target, None if classes == 1 else classes, ignored)
-    elif target.ndim == 1 or target.shape[-1] == 1:
+    elif single:
+        if isinstance(class_weight, list | tuple) and len(class_weight) == 1:
+            (class_weight,) = class_weight
         factors = of_labels(class_weight, target.reshape(target.shape[:-1] or target.shape), 2)
+    elif says_labels(class_weight, head.loss.weighs_labels):
+        _check_labels(head)
+        factors = of_each_label(class_weight, target)
+        if given is not None:
+            factors = factors * given.reshape(*given.shape, *[1] * (factors.ndim - given.ndim))
+        return np.ascontiguousarray(factors)
     else:
         factors = of_one_hot(class_weight, target, soft=isinstance(head.loss, CategoricalCrossentropy))
     rank = len(head.rows)
@@ -205,6 +227,17 @@ def _of_classes(class_weight: Any, head: Head, target: np.ndarray, given: np.nda
         factors, given = (a.reshape(*a.shape, *[1] * (rank - a.ndim)) for a in (factors, given))
         factors = factors * given
     return np.ascontiguousarray(factors)
+
+
+def _check_labels(head: Head) -> None:
+    """ValueError where labels cannot have weights of their own."""
+    text = f"class_weight: weights of each label of {head.name!r} expect"
+    if not head.loss.weighs_labels:
+        raise ValueError(f"{text} a loss of labels, as BinaryCrossentropy, with its axis -1, got {head.loss}")
+    if head.loss.reduction == "mean_with_sample_weight":
+        raise ValueError(f"{text} a reduction that does not divide by weights, got {head.loss.reduction!r}")
+    if head.weighted:
+        raise ValueError(f"{text} metrics in the place of weighted_metrics, which weigh rows, got {head.weighted[0]}")
 
 
 def batches(stream: Any, model: Model, what: str, class_weight: Any = None) -> Iterator[Samples]:

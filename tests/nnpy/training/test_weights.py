@@ -203,3 +203,145 @@ def test_each_output_has_weights_of_its_own_rows(double, rng):
     assert value == pytest.approx(expected, rel=1e-9)
     with pytest.raises(ValueError, match=r"sample_weight\['whole'\]: expected shape \(5,\), one weight a sample, got"):
         net.evaluate(x, y, sample_weight=weights[::-1], verbose=0)
+
+
+# several outputs, labels, "balanced"
+
+LABELS = np.array([[0, 1, 1], [0, 0, 1], [1, 0, 1], [0, 0, 0], [0, 1, 1], [0, 0, 1]], "f4")
+PER_LABEL = [{0: 1.0, 1: 5.0}, None, {0: 3.0}]
+
+
+def counted(y):
+    """scikit-learn's n / (k * count), written out for each label of a column."""
+    found, place, counts = np.unique(y, return_inverse=True, return_counts=True)
+    return (len(y) / (len(found) * counts))[place]
+
+
+def of_labels(y, weights):
+    return np.stack([[(w or {}).get(int(v), 1.0) for v in y[:, j]] for j, w in enumerate(weights)], 1)
+
+
+@pytest.mark.parametrize("from_logits", [False, True])
+@pytest.mark.parametrize("reduction, total", [("sum_over_batch_size", np.mean), ("sum", np.sum)])
+@pytest.mark.parametrize(
+    "class_weight, weights",
+    [
+        (PER_LABEL, of_labels(LABELS, PER_LABEL)),
+        ({0: {0: 1.0, 1: 5.0}, 2: {0: 3.0}}, of_labels(LABELS, PER_LABEL)),
+        ("balanced", np.stack([counted(column) for column in LABELS.T], 1)),
+        ({1: "balanced"}, np.stack([np.ones(6), counted(LABELS[:, 1]), np.ones(6)], 1)),
+    ],
+    ids=["list", "dict", "balanced", "balanced one"],
+)
+def test_weights_of_each_label(double, rng, from_logits, reduction, total, class_weight, weights):
+    """The loss and the step: of a row the mean of its labels' weighted losses."""
+    x, given = rng.standard_normal((6, 4)), np.arange(1.0, 7.0)
+    loss = nn.losses.BinaryCrossentropy(from_logits=from_logits, reduction=reduction)
+    net = compiled([nn.Input((4,)), nn.Dense(3, activation=None if from_logits else "sigmoid")], loss)
+    kernel, bias = net.get_weights()
+    p = 1 / (1 + np.exp(-(x @ kernel + bias)))
+    weights = weights * given[:, None]
+    history = net.fit(x, LABELS, batch_size=6, class_weight=class_weight, sample_weight=given, verbose=0)
+    values = -np.log(np.where(LABELS == 1, p, 1 - p)) * weights
+    assert history.history["loss"][0] == pytest.approx(total(values.mean(1)), rel=1e-9)
+    slope = (p - LABELS) * weights / 3 / (6 if total is np.mean else 1)
+    np.testing.assert_allclose(net.get_weights()[0], kernel - 0.1 * (x.T @ slope), rtol=1e-7, atol=1e-9)
+
+
+BALANCED = {
+    "labels": (3, "sparse_categorical_crossentropy", np.array([0, 0, 2, 0, 1, 0])),
+    "one-hot": (3, "categorical_crossentropy", np.eye(3)[[0, 0, 2, 0, 1, 0]]),
+    "binary": (1, "binary_crossentropy", np.array([0, 0, 1, 0, 0, 0])),
+    "a class that is absent": (3, "sparse_categorical_crossentropy", np.array([0, 0, 2, 0, 2, 0])),
+}
+
+
+@pytest.mark.parametrize("units, loss, y", BALANCED.values(), ids=BALANCED)
+def test_balanced_weights_are_those_of_scikit_learn(double, rng, units, loss, y):
+    x, classes = rng.standard_normal((6, 4)), y.argmax(1) if y.ndim > 1 else y
+    nets = [compiled([nn.Input((4,)), nn.Dense(units, activation="sigmoid" if units == 1 else "softmax")], loss) for _ in "ab"]
+    nets[1].set_weights(nets[0].get_weights())
+    nets[0].fit(x, y, class_weight="balanced", verbose=0)
+    nets[1].fit(x, y, sample_weight=counted(classes), verbose=0)
+    for one, other in zip(*(net.get_weights() for net in nets), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_balanced_counts_what_is_trained_on_alone(double, rng):
+    x, y = rng.standard_normal((8, 4)), np.array([0, 0, 1, 0, 1, 1, 1, 1])
+    nets = [compiled([nn.Input((4,)), nn.Dense(1, activation="sigmoid")], "binary_crossentropy") for _ in "ab"]
+    nets[1].set_weights(nets[0].get_weights())
+    nets[0].fit(x, y, class_weight="balanced", validation_split=0.5, shuffle=False, verbose=0)
+    nets[1].fit(x[:4], y[:4], sample_weight=counted(y[:4]), shuffle=False, verbose=0)
+    for one, other in zip(*(net.get_weights() for net in nets), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def two_outputs():
+    source = nn.Input((4,))
+    outputs = [nn.Dense(3, activation="softmax", name="kind")(source), nn.Dense(1, activation="sigmoid", name="rare")(source)]
+    net = nn.Model(source, outputs, seed=0)
+    net.compile(nn.SGD(0.1), ["sparse_categorical_crossentropy", "binary_crossentropy"])
+    return net
+
+
+KIND, RARE = np.array([0, 1, 2, 0, 0, 0]), np.array([0, 0, 0, 0, 1, 0])
+OF_KIND, OF_RARE = np.where(KIND == 0, 0.5, 1.0), np.where(RARE == 1, 9.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    "class_weight, weights",
+    [
+        ({"kind": {0: 0.5}, "rare": {1: 9.0}}, [OF_KIND, OF_RARE]),
+        ({"rare": {1: 9.0}}, [None, OF_RARE]),
+        ([{0: 0.5}, {1: 9.0}], [OF_KIND, OF_RARE]),
+        ([None, "balanced"], [None, counted(RARE)]),
+        ("balanced", [counted(KIND), counted(RARE)]),
+    ],
+)
+def test_class_weights_of_several_outputs(double, rng, class_weight, weights):
+    x, nets = rng.standard_normal((6, 4)), [two_outputs(), two_outputs()]
+    nets[1].set_weights(nets[0].get_weights())
+    one = nets[0].fit(x, [KIND, RARE], class_weight=class_weight, shuffle=False, verbose=0).history
+    other = nets[1].fit(x, [KIND, RARE], sample_weight=weights, shuffle=False, verbose=0).history
+    assert one == other
+    for a, b in zip(*(net.get_weights() for net in nets), strict=True):
+        np.testing.assert_array_equal(a, b)
+    if "balanced" not in str(class_weight):
+        nets[0].fit(iter([(x, [KIND, RARE])]), class_weight=class_weight, verbose=0)
+
+
+def labels_net(loss="binary_crossentropy", **options):
+    return compiled([nn.Input((4,)), nn.Dense(3, activation="sigmoid")], loss, **options)
+
+
+def fit_labels(class_weight, loss="binary_crossentropy", **options):
+    return lambda: labels_net(loss, **options).fit(np.ones((6, 4)), LABELS, class_weight=class_weight, verbose=0)
+
+
+def fit_two(class_weight):
+    return lambda: two_outputs().fit(np.ones((6, 4)), [KIND, RARE], class_weight=class_weight, verbose=0)
+
+
+@pytest.mark.parametrize(
+    "run, text",
+    [
+        (fit_two({0: 1.0}), r"class_weight: expected a dict by the names of outputs \(kind, rare\), or a list in their order"),
+        (fit_two([{0: 1.0}]), r"class_weight: expected a dict by the names of outputs"),
+        (fit_two({"kin": {0: 1.0}}), r"expected classes \(numbers\) or names of outputs \(kind, rare\) as keys, got 'kin'"),
+        (fit_two({"kind": {7: 1.0}}), r"output 'kind': class_weight: expected classes 0 to 2 as keys, got 7"),
+        (fit_two({"kind": 3}), r"output 'kind': class_weight: expected a dict {class: weight} or 'balanced', got 3"),
+        (fit_labels([{0: 1.0}]), r"class_weight: expected 3 items, one for each label, got 1"),
+        (fit_labels({3: {0: 1.0}}), r"class_weight: expected labels 0 to 2 as keys, got 3"),
+        (fit_labels({1: {2: 1.0}}), r"label 1: class_weight: expected classes 0 to 1 as keys, got 2"),
+        (fit_labels("balance"), r"class_weight: expected a dict {class: weight} or 'balanced', got 'balance'"),
+        (fit_labels({1: {1: 2.0}}, "mse"), r"weights of each label of 'dense.*' expect a loss of labels, as BinaryCrossentropy.* got Mean"),
+        (fit_labels("balanced", weighted_metrics=["binary_accuracy"]), r"weights of each label .* in the place of weighted_metrics"),
+        (fit_labels("balanced", nn.losses.BinaryCrossentropy(reduction="mean_with_sample_weight")), r"got 'mean_with_sample_weight'"),
+        (lambda: labels_net().train_on_batch(np.ones((6, 4)), LABELS, class_weight="balanced"), r"weights of classes of a batch, got 'balanced', which counts all"),
+        (lambda: labels_net().fit(iter([(np.ones((6, 4)), LABELS)]), class_weight=["balanced"] * 3), r"where x is an iterable of batches, got 'balanced'"),
+    ],
+)  # fmt: skip
+def test_class_weights_that_do_not_fit_are_refused(run, text):
+    with pytest.raises((TypeError, ValueError), match=text):
+        run()
