@@ -74,6 +74,13 @@ def optional(check: Callable[..., T], owner: Any, name: str, value: Any, **bound
     return None if value is None else check(owner, name, value, **bounds)
 
 
+def several(owner: Any, name: str, value: Any) -> list[Any]:
+    """What is in a list, a tuple or an array. TypeError for anything else."""
+    if not isinstance(value, list | tuple | range) and getattr(value, "ndim", 0) != 1:
+        raise TypeError(f"{owner}: expected {name} to be a list, got {shown(value)}")
+    return list(value)
+
+
 def path(owner: Any, name: str, value: Any) -> Path:
     """``value``, a string, bytes or an ``os.PathLike``, as a Path. TypeError for anything else."""
     if not isinstance(value, str | bytes | os.PathLike):

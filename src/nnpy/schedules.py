@@ -5,13 +5,13 @@ Steps count optimizer updates from 0. Pass a schedule as ``learning_rate``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from nnpy.catalogue import offer
-from nnpy.checks import flag, integer, real, shown
+from nnpy.checks import flag, integer, real, several
 from nnpy.registry import Configurable, find
 
 
@@ -99,11 +99,9 @@ class PiecewiseConstantDecay(Schedule):
     """
 
     def __init__(self, boundaries: Sequence[int], values: Sequence[float]):
-        for name, value in (("boundaries", boundaries), ("values", values)):
-            if not isinstance(value, Iterable):
-                raise TypeError(f"PiecewiseConstantDecay: expected {name} to be a list of numbers, got {shown(value)}")
-        self.boundaries = [self._steps("boundaries", boundary, least=0) for boundary in boundaries]
-        self.values = [self._rate("values", value) for value in values]
+        who = "PiecewiseConstantDecay"
+        self.boundaries = [self._steps("boundaries", n, least=0) for n in several(who, "boundaries", boundaries)]
+        self.values = [self._rate("values", value) for value in several(who, "values", values)]
         if len(self.values) != len(self.boundaries) + 1:
             raise ValueError(
                 f"PiecewiseConstantDecay: expected one value more than boundaries, got {len(self.values)} values and "

@@ -34,7 +34,7 @@ _EXAMPLES = {
     "Sequential": _STACK, "SumLoss": ([nn.losses.get("mse"), nn.losses.get("mae")],), "layer/Activation": ("relu",),
     "activation/Activation": nn.activations.leaky_relu,
 }  # fmt: skip
-_CODE = {"Lambda", "FunctionLoss", "FunctionMetric", "CustomActivation", "CustomLoss", "CustomMetric"}  # functions, which JSON cannot hold
+_CODE = {"Lambda", "FunctionLoss", "FunctionMetric", "CustomActivation", "CustomLoss", "CustomMetric"}  # of functions
 _VALUES = (
     None, 3, -1, "x", "", [], {}, 1e30, float("nan"), 10**400, [1, 2], {"a": 1}, "dense", True, [[[]]], (1, 2), set(),
     {"class": "layer/Dense", "config": {}}, {"class": "array", "config": 3}, {"class": "tuple", "config": None},
@@ -50,9 +50,9 @@ def example(group, name, cls):
     if given is not None:
         return cls(*given) if isinstance(given, tuple) else given
     needed = len(registry._required(cls.__init__))
-    for value in (3, 0.5):  # numbers do for most
+    for arguments in ([3] * needed, [0.5] * needed, [3, [0, 1]][:needed]):  # they do for most
         with contextlib.suppress(TypeError, ValueError):
-            return cls(*[value] * needed)
+            return cls(*arguments)
     raise AssertionError(f"{name}: expected arguments for one among _EXAMPLES")
 
 

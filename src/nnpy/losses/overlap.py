@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from nnpy import ops
-from nnpy.checks import integer, real
+from nnpy.checks import integer, real, several
 from nnpy.losses.base import EPSILON, Loss, within_one
 
 
@@ -21,9 +21,9 @@ class _Overlap(Loss):
             found = None if axis is None else integer(who, "axis", axis)
             self.of_batch = found in (None, 0)
             return found
-        several = tuple(integer(who, "axis", each) for each in axis)
-        self.of_batch = 0 in several
-        return several
+        axes = tuple(integer(who, "axis", each) for each in several(who, "axis", axis))
+        self.of_batch = 0 in axes
+        return axes
 
     def _sum(self, x: Any) -> Any:
         return ops.sum(x, axis=self.axis)

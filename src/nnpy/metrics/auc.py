@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nnpy import ops
-from nnpy.checks import flag, integer, real, shown
+from nnpy.checks import flag, integer, real, several, shown
 from nnpy.graph import Tensor
 from nnpy.metrics.arrays import checked
 from nnpy.metrics.thresholds import Counts, Thresholded, ratio
@@ -66,7 +66,8 @@ class AUC(Thresholded):
         self.num_thresholds: int | None = None
         self.thresholds, inner = None, np.empty(0)
         if thresholds is not None:
-            self.thresholds = sorted(real("AUC", "thresholds", value, least=0, most=1) for value in thresholds)
+            given = several("AUC", "thresholds", thresholds)
+            self.thresholds = sorted(real("AUC", "thresholds", value, least=0, most=1) for value in given)
             self.num_thresholds, inner = len(self.thresholds) + 2, np.asarray(self.thresholds)
         elif num_thresholds is not None:
             self.num_thresholds = integer("AUC", "num_thresholds", num_thresholds, least=2)
@@ -79,7 +80,8 @@ class AUC(Thresholded):
             raise ValueError(f"AUC: expected num_labels to be None without multi_label=True, got {num_labels}")
         self.label_weights = None
         if label_weights is not None:
-            self.label_weights = [real("AUC", "label_weights", value, least=0) for value in label_weights]
+            given = several("AUC", "label_weights", label_weights)
+            self.label_weights = [real("AUC", "label_weights", value, least=0) for value in given]
             if self.num_labels not in (None, len(self.label_weights)):
                 raise ValueError(f"AUC: expected {num_labels} label_weights, got {len(self.label_weights)}")
             if not multi_label:
