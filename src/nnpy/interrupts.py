@@ -6,12 +6,14 @@ A signal handler's exception is raised wherever the main thread is. There Python
 
 from __future__ import annotations
 
+import functools
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
+F = TypeVar("F", bound=Callable[..., Any])
 _lost: list[BaseException] = []
 
 
@@ -36,6 +38,17 @@ def kept() -> Iterator[None]:
     finally:
         sys.unraisablehook = before
         _lost.clear()  # another error has come of it, or the same
+
+
+def keeping(function: F) -> F:
+    """A function in which no KeyboardInterrupt is lost."""
+
+    @functools.wraps(function)
+    def call(*arguments: Any, **options: Any) -> Any:
+        with kept():
+            return function(*arguments, **options)
+
+    return call  # type: ignore[return-value]
 
 
 def check() -> None:

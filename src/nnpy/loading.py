@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnpy import registry, restoring, seeds
+from nnpy import interrupts, registry, restoring, seeds
 from nnpy.checks import flag, integer
 from nnpy.checks import path as checked_path
 from nnpy.forms import UnknownClass, reason
@@ -53,6 +53,7 @@ class File(TensorFile):
         self.slots = [name for name in self.entries if name.startswith(SLOT)]
 
 
+@interrupts.keeping
 @keywords
 def load_model(
     path: str | bytes | os.PathLike, custom_objects: Mapping[str, type] | None = None, compile: bool = True
@@ -168,6 +169,7 @@ def _read_slots(model: Model, file: File, names: dict[Parameter, str], known: se
         place[...] = file.read(name)
 
 
+@interrupts.keeping
 def load_weights(model: Model, path: str | bytes | os.PathLike) -> None:
     """``Model.load_weights``. Weights are found by the names that the user gave their layers, else by their places in
     the graph (``matching``); a warning names those that were found by position alone."""

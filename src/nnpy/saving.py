@@ -14,7 +14,7 @@ from weakref import WeakSet
 
 import numpy as np
 
-from nnpy import tensors
+from nnpy import interrupts, tensors
 from nnpy.checks import path as checked_path
 from nnpy.files import write_whole
 from nnpy.forms import reason
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from nnpy.model import Model
 
 
+@interrupts.keeping
 def save(model: Model, path: str | bytes | os.PathLike) -> Path:
     """``Model.save``. Raises TypeError for what JSON cannot hold (code: a subclass's ``call``, a function as schedule),
     ValueError for a model that is not built or a path that does not end in .safetensors, OSError for a full disk."""
@@ -110,6 +111,7 @@ def state_of(model: Model) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     return arrays, value
 
 
+@interrupts.keeping
 def save_weights(model: Model, path: str | bytes | os.PathLike) -> Path:
     """``Model.save_weights``."""
     path = _checked(path)

@@ -1,5 +1,6 @@
 """Ctrl-C that comes where Python would lose it."""
 
+import os
 import signal
 import sys
 import threading
@@ -45,6 +46,57 @@ def test_control_c_in_the_callback_of_a_weak_reference_is_not_lost(kind):
     assert sys.unraisablehook is before and not net.training.thread
     if kind != "last":
         assert net.training.update < 8  # at once, not when all is over
+    net.fit(x, x[:, :1], verbose=0)
+
+
+class Losing:
+    """Data, or a path, of which each use loses one."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def __array__(self, *_, **__):
+        lose()
+        return self.value
+
+    def __fspath__(self):
+        lose()
+        return str(self.value)
+
+
+os.PathLike.register(Losing)
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda net, x, path: net.train_on_batch(Losing(x), x[:, :1]),
+        lambda net, x, path: net.test_on_batch(Losing(x), x[:, :1]),
+        lambda net, x, path: net.predict_on_batch(Losing(x)),
+        lambda net, x, path: net.predict(Losing(x)),
+        lambda net, x, path: net.evaluate(Losing(x), x[:, :1], verbose=0),
+        lambda net, x, path: net.fit(Losing(x), x[:, :1], verbose=0),
+        lambda net, x, path: net.save(Losing(path)),
+        lambda net, x, path: net.save_weights(Losing(path)),
+        lambda net, x, path: net.load_weights(Losing(path)),
+        lambda net, x, path: nn.load_model(Losing(path)),
+    ],
+    ids=[
+        "train_on_batch", "test_on_batch", "predict_on_batch", "predict", "evaluate", "fit", "save", "save_weights",
+        "load_weights", "load_model",
+    ],
+)  # fmt: skip
+def test_none_is_lost_in_other_calls(run, tmp_path):
+    x, path = np.ones((8, 3), "f4"), tmp_path / "net.safetensors"
+    net = nn.Sequential([nn.Input((3,)), nn.Dense(1)])
+    net.compile("sgd", "mse")
+    net.save(path)
+    before = sys.unraisablehook
+    with pytest.raises(KeyboardInterrupt):
+        run(net, x, path)
+    assert sys.unraisablehook is before
+    net.load_weights(path)  # whole
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
     net.fit(x, x[:, :1], verbose=0)
 
 

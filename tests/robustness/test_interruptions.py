@@ -37,7 +37,7 @@ def test_interruptions(long, tmp_path, monkeypatch):
     came, printed, before = [], [], sys.unraisablehook
 
     def note(unraisable):
-        """Outside of fit, evaluate and predict, Python prints one that comes while a weak reference's callback runs."""
+        """Between two calls Python prints one that comes while a weak reference's callback runs."""
         if isinstance(unraisable.exc_value, KeyboardInterrupt):
             printed.append(unraisable)
         else:

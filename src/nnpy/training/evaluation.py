@@ -25,6 +25,7 @@ BATCH = 32  # Keras' batch size where none is given
 _FAST = 64  # shapes that the short way to predict is kept for
 
 
+@interrupts.keeping
 def evaluate(
     model: Model,
     x: Any,
@@ -44,8 +45,7 @@ def evaluate(
         refuse_batch_size("batch_size", data)
     calls = CallbackList(as_list(callbacks), model, {"batch_size": batch})
     start = time.perf_counter()
-    with interrupts.kept():
-        logs = evaluate_data(model, data, batch, steps, calls)
+    logs = evaluate_data(model, data, batch, steps, calls)
     if shown:
         say(f"evaluate  {format_logs(logs)}  {time.perf_counter() - start:.1f} s")
     return logs
@@ -140,6 +140,7 @@ def limit(steps: int | None, samples: int, batch: int, name: str) -> int:
     return steps
 
 
+@interrupts.keeping
 def predict(
     model: Model,
     x: Any,
@@ -156,14 +157,13 @@ def predict(
         refuse_batch_size("batch_size", x)
     calls.call("on_predict_begin", None)
     start = time.perf_counter()
-    with interrupts.kept():
-        if adapt.is_stream(x):
-            results = _predict_stream(model, adapt.in_order(x), steps, calls)
-        else:
-            arrays = prepare_inputs(model, x)
-            results = _predict_arrays(model, arrays, batch, limit(steps, len(arrays[0]), batch, "steps"), calls)
-            if batch_size is None and type(x) is np.ndarray and len(x) <= BATCH and _same(arrays[0], x):
-                _remember(model, x)
+    if adapt.is_stream(x):
+        results = _predict_stream(model, adapt.in_order(x), steps, calls)
+    else:
+        arrays = prepare_inputs(model, x)
+        results = _predict_arrays(model, arrays, batch, limit(steps, len(arrays[0]), batch, "steps"), calls)
+        if batch_size is None and type(x) is np.ndarray and len(x) <= BATCH and _same(arrays[0], x):
+            _remember(model, x)
     calls.call("on_predict_end", None)
     if shown:
         seconds = time.perf_counter() - start
@@ -216,11 +216,13 @@ def _predict_stream(model: Model, stream: Any, steps: int | None, calls: Callbac
     return [np.concatenate(results) for results in zip(*parts, strict=True)]
 
 
+@interrupts.keeping
 def test_on_batch(model: Model, x: Any, y: Any, sample_weight: Any) -> dict[str, float]:
     samples = prepare(model, x, y, sample_weight)
     return evaluate_samples(model, samples, samples.count, 1)
 
 
+@interrupts.keeping
 def predict_on_batch(model: Model, x: Any) -> Any:
     arrays = prepare_inputs(model, x)
     return model.structure.packed(model.engine.predict(arrays, len(arrays[0]), 1))

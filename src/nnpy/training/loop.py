@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnpy import interrupts
 from nnpy.callbacks.base import CallbackList, as_list
 from nnpy.callbacks.history import History
 from nnpy.checks import flag
@@ -57,6 +58,7 @@ class Data:
     held: Any = None
 
 
+@interrupts.keeping
 def fit(
     model: Model, x: Any, y: Any, *, callbacks: Any, validation_data: Any, sample_weight: Any, **options: Any
 ) -> History:
@@ -328,6 +330,7 @@ def _one_step(model: Model, samples: Samples, totals: np.ndarray, moved: Callabl
     engine.train(samples, samples.count, totals, rates, moved=moved)
 
 
+@interrupts.keeping
 def train_on_batch(model: Model, x: Any, y: Any, sample_weight: Any, class_weight: Any) -> dict[str, float]:
     refuse_balanced(class_weight, "of a batch")
     samples = prepare(model, x, y, sample_weight, class_weight)

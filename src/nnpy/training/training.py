@@ -11,7 +11,7 @@ from weakref import WeakSet
 
 import numpy as np
 
-from nnpy import interrupts, seeds
+from nnpy import seeds
 from nnpy.callbacks.base import CallbackList
 from nnpy.callbacks.history import History
 
@@ -74,8 +74,7 @@ class Training:
                 raise ValueError(f"{who}: expected initial_epoch={self.number}, where training stands, got {first}")
             self.ended = self.stop and self._resumed is not None
             self.callbacks, self.history, self.stop = callbacks, history, self.ended
-            with interrupts.kept():
-                yield
+            yield
         finally:
             self.thread = 0
             self.ended, self._resumed = False, None
