@@ -93,8 +93,23 @@ def within(where: str) -> Iterator[None]:
     except RecursionError:
         raise TooDeep(f"{where}: its configuration is nested too deep") from None
     except (TypeError, ValueError) as error:
-        kind = next(kind for kind in (UnknownClass, ValueError, TypeError) if isinstance(error, kind))
-        raise kind(f"{where}: {error}") from error
+        raise _at(where, error) from error
+
+
+@contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Errors that do not say ``name`` begin with it."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        if name in str(error):
+            raise
+        raise _at(name, error) from error
+
+
+def _at(where: str, error: Exception) -> Exception:
+    kind = next(kind for kind in (UnknownClass, ValueError, TypeError) if isinstance(error, kind))
+    return kind(f"{where}: {error}")
 
 
 @contextmanager

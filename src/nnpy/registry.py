@@ -113,7 +113,8 @@ class Configurable(ChecksArguments, Sealed):
         if missing := [name for name in _required(cls.__init__) if name not in made]:
             names = ", ".join(made) or "nothing"
             raise TypeError(f"{cls.__name__}: expected a configuration with {', '.join(missing)}, got one of {names}")
-        return cls(**made)
+        with forms.naming(cls.__name__):
+            return cls(**made)
 
     @classmethod
     def from_entry(cls, value: dict[str, Any]) -> Self:

@@ -49,8 +49,8 @@ def example(group, name, cls):
     given = _EXAMPLES.get(f"{group}/{name}", _EXAMPLES.get(name))
     if given is not None:
         return cls(*given) if isinstance(given, tuple) else given
-    needed = len(registry._required(cls.__init__))
-    for arguments in ([3] * needed, [0.5] * needed, [3, [0, 1]][:needed]):  # they do for most
+    needed = len(registry._required(cls.__init__))  # what is tried does for most
+    for arguments in ([3] * needed, [0.5] * needed, [3, [0, 1]][:needed], [nn.SGD()], [nn.Dense(2)]):
         with contextlib.suppress(TypeError, ValueError):
             return cls(*arguments)
     raise AssertionError(f"{name}: expected arguments for one among _EXAMPLES")
