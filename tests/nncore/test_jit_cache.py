@@ -17,9 +17,11 @@ from nncore import Op, Program, new_state
 from nncore.jit import gradient_kernel, scalar_kernel
 slope = {slope}
 def f(x): return slope * x / (1 + math.exp(-x))
+def g(t, x): return slope * x * math.exp(-t * t)
 x = np.linspace(-3, 3, 101).astype("{dtype}")
-for make, inputs in ((scalar_kernel, [x]), (gradient_kernel, [x + 1, x])):
-    kernel, y = make(f, dtype="{dtype}"), np.zeros_like(x)
+for make, inputs in ((scalar_kernel, [x]), (gradient_kernel, [x + 1, x]), (gradient_kernel, [x + 1, x, x - 1])):
+    arity = len(inputs) - (make is gradient_kernel)
+    kernel, y = make(f if arity == 1 else g, arity, "{dtype}"), np.zeros_like(x)
     Program([Op.custom("f", kernel.address, writes=[y], reads=inputs, sizes=[101], keep=kernel)], new_state()).run()
     print(y.tobytes().hex())
 print("numba" in sys.modules)
