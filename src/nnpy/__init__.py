@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         LambdaCallback,
         LearningRateScheduler,
         ModelCheckpoint,
+        ReduceLROnPlateau,
         SwapEMAWeights,
         TerminateOnNaN,
     )
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from nnpy.graph import Parameter, Tensor
     from nnpy.hints import AdviceWarning
     from nnpy.insight.explain import explain
+    from nnpy.insight.learning_rate import find_learning_rate
     from nnpy.layers import (
         ELU,
         Activation,
@@ -145,13 +147,13 @@ __all__ = [
     "GlobalMaxPooling3D", "GroupNormalization", "History", "Identity", "Input", "Lamb", "Lambda", "LambdaCallback",
     "Layer", "LayerNormalization", "LeakyReLU", "LearningRateScheduler", "Lion", "Lookahead", "MaxPool1D", "MaxPool2D",
     "MaxPool3D", "MaxPooling1D", "MaxPooling2D", "MaxPooling3D", "Maximum", "Minimum", "Model", "ModelCheckpoint",
-    "Multiply", "Muon", "Nadam", "PReLU", "Parameter", "Permute", "RMSprop", "ReLU", "RepeatVector", "Reshape",
-    "Residual", "ScheduleFreeAdamW", "SeparableConv2D", "Sequential", "Softmax", "SpatialDropout1D", "SpatialDropout2D",
-    "SpatialDropout3D", "Subtract", "SwapEMAWeights", "Tensor", "TerminateOnNaN", "UpSampling1D", "UpSampling2D",
-    "UpSampling3D", "ZeroPadding1D", "ZeroPadding2D", "ZeroPadding3D", "activations", "callbacks", "config",
-    "constraints", "data", "explain", "floatx", "get_num_threads", "get_seed", "initializers", "layers", "load_model",
-    "losses", "metrics", "models", "ops", "optimizers", "regularizers", "schedules", "set_floatx", "set_num_threads",
-    "set_seed",
+    "Multiply", "Muon", "Nadam", "PReLU", "Parameter", "Permute", "RMSprop", "ReLU", "ReduceLROnPlateau",
+    "RepeatVector", "Reshape", "Residual", "ScheduleFreeAdamW", "SeparableConv2D", "Sequential", "Softmax",
+    "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "Subtract", "SwapEMAWeights", "Tensor",
+    "TerminateOnNaN", "UpSampling1D", "UpSampling2D", "UpSampling3D", "ZeroPadding1D", "ZeroPadding2D", "ZeroPadding3D",
+    "activations", "callbacks", "config", "constraints", "data", "explain", "find_learning_rate", "floatx",
+    "get_num_threads", "get_seed", "initializers", "layers", "load_model", "losses", "metrics", "models", "ops",
+    "optimizers", "regularizers", "schedules", "set_floatx", "set_num_threads", "set_seed",
 ]  # fmt: skip
 
 offer(
@@ -160,6 +162,6 @@ offer(
     homes=(
         "nnpy.config", "nnpy.hints", "nnpy.seeds", "nncore", "nnpy.graph", "nnpy.layers", "nnpy.optimizers",
         "nnpy.sequential",  # of Model too, whose from_config may meet a Sequential
-        "nnpy.callbacks", "nnpy.loading", "nnpy.insight.explain",
+        "nnpy.callbacks", "nnpy.loading", "nnpy.insight.explain", "nnpy.insight.learning_rate",
     ),
 )  # fmt: skip

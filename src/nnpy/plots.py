@@ -8,6 +8,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from nnpy.checks import path as checked_path
 from nnpy.hints import optional
 
@@ -66,6 +68,25 @@ def curves(history: Mapping[str, Sequence[float]], epochs: Sequence[int], best: 
         axis.set_title(name)
         axis.set_xlabel("epoch")
         axis.grid(alpha=0.3)
+    return made
+
+
+def range_test(
+    rates: np.ndarray, losses: np.ndarray, smoothed: np.ndarray, suggestion: float | None
+) -> Any:
+    """Losses by learning rate, on a scale of powers of ten, with the rate that is suggested."""
+    made, (axis,) = figure()
+    axis.plot(rates, losses, color="lightgrey", label="loss")
+    axis.plot(rates, smoothed, label="smoothed")
+    low, high = np.nanmin(smoothed), smoothed[0]
+    if suggestion is not None:
+        axis.axvline(suggestion, color="tab:red", linestyle="--", label=f"{suggestion:.2g}")
+        axis.set_ylim(low - 0.1 * abs(high - low), high + 0.5 * abs(high - low))  # divergence would hide the rest
+    axis.set_xscale("log")
+    axis.set_xlabel("learning rate")
+    axis.set_ylabel("loss")
+    axis.legend()
+    axis.grid(alpha=0.3)
     return made
 
 

@@ -6,6 +6,7 @@ Steps count optimizer updates from 0. Pass a schedule as ``learning_rate``.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,11 @@ class Schedule(Configurable):
 
 
 class ExponentialDecay(Schedule):
-    """initial * decay_rate^(step / decay_steps); ``staircase``: the exponent rounded down."""
+    """initial * decay_rate^(step / decay_steps); ``staircase``: the exponent rounded down.
+
+    >>> nn.schedules.ExponentialDecay(0.1, 1000, 0.5)(2000)
+    0.025
+    """
 
     def __init__(self, initial_learning_rate: float, decay_steps: int, decay_rate: float, staircase: bool = False):
         self.initial_learning_rate = self._rate("initial_learning_rate", initial_learning_rate)
@@ -54,7 +59,11 @@ class ExponentialDecay(Schedule):
 
 
 class InverseTimeDecay(Schedule):
-    """initial / (1 + decay_rate * step / decay_steps); ``staircase``: the quotient rounded down."""
+    """initial / (1 + decay_rate * step / decay_steps); ``staircase``: the quotient rounded down.
+
+    >>> nn.schedules.InverseTimeDecay(0.1, 1000, 0.5)(2000)
+    0.05
+    """
 
     def __init__(self, initial_learning_rate: float, decay_steps: int, decay_rate: float, staircase: bool = False):
         self.initial_learning_rate = self._rate("initial_learning_rate", initial_learning_rate)
@@ -70,7 +79,11 @@ class InverseTimeDecay(Schedule):
 class PolynomialDecay(Schedule):
     """From initial to end in ``decay_steps`` as (1 - step / decay_steps)^power, then end.
 
-    ``cycle``: instead, decay_steps grows to the next multiple that is not passed: the rate jumps up and falls again."""
+    ``cycle``: instead, decay_steps grows to the next multiple that is not passed: the rate jumps up and falls again.
+
+    >>> nn.schedules.PolynomialDecay(0.1, 1000, 0.0, power=2.0)(500)
+    0.025
+    """
 
     def __init__(
         self,
@@ -96,6 +109,9 @@ class PiecewiseConstantDecay(Schedule):
     """values[0] up to and including step boundaries[0], then values[1] up to boundaries[1], and so on.
 
     ValueError unless boundaries rise and there is one value more than boundaries.
+
+    >>> nn.schedules.PiecewiseConstantDecay([1000, 2000], [0.1, 0.01, 0.001])(1500)
+    0.01
     """
 
     def __init__(self, boundaries: Sequence[int], values: Sequence[float]):
@@ -118,6 +134,9 @@ class CosineDecay(Schedule):
     """Half a cosine from initial to ``alpha`` * initial in ``decay_steps`` (Loshchilov & Hutter, ICLR 2017).
 
     With ``warmup_target``: first a straight line from initial to the target in ``warmup_steps``, then from the target.
+
+    >>> nn.schedules.CosineDecay(0.0, 1000, warmup_target=0.1, warmup_steps=100)(50)
+    0.05
     """
 
     def __init__(
@@ -150,7 +169,11 @@ class CosineDecay(Schedule):
 
 class CosineDecayRestarts(Schedule):
     """Cosine decay again and again (Loshchilov & Hutter, ICLR 2017): period i takes first_decay_steps * t_mul^i steps
-    and starts at initial * m_mul^i; each falls to ``alpha`` * initial."""
+    and starts at initial * m_mul^i; each falls to ``alpha`` * initial.
+
+    >>> nn.schedules.CosineDecayRestarts(0.1, 100)(100)
+    0.1
+    """
 
     def __init__(
         self,
@@ -180,7 +203,11 @@ class CosineDecayRestarts(Schedule):
 
 class LinearWarmup(Schedule):
     """A straight line from ``start`` to ``learning_rate`` in ``warmup_steps``, then ``learning_rate``: a number, or a
-    schedule, whose steps count from the end of the warm-up (Goyal et al. 2017). (Ours.)"""
+    schedule, whose steps count from the end of the warm-up (Goyal et al., arXiv:1706.02677). (Ours.)
+
+    >>> nn.schedules.LinearWarmup(nn.schedules.ExponentialDecay(0.1, 100, 0.5), 50)(150)
+    0.05
+    """
 
     def __init__(self, learning_rate: float | Schedule, warmup_steps: int, start: float = 0.0):
         scheduled = isinstance(learning_rate, Schedule)
@@ -197,9 +224,16 @@ class LinearWarmup(Schedule):
 
 
 class OneCycle(Schedule):
-    """One cycle of ``total_steps`` (Smith & Topin 2018), by half cosines: from max / div_factor up to
-    ``max_learning_rate`` in the first ``warmup`` share of the steps, then down to the first rate / final_div_factor,
-    where it stays. (Ours; torch's OneCycleLR.)"""
+    """One cycle of ``total_steps`` (Smith & Topin, "Super-Convergence", arXiv:1708.07120), as torch's OneCycleLR.
+
+    From max / div_factor up to ``max_learning_rate`` in the first ``warmup`` share of the steps (torch's pct_start),
+    then down to the first rate / final_div_factor, where it stays. ``three_phase``, as in the paper: down to the first
+    rate in as many steps as up, then on to the last. ``anneal``: by half cosines ("cos") or straight lines ("linear").
+    (Ours.)
+
+    >>> nn.schedules.OneCycle(0.1, 1000, div_factor=10.0)(299)
+    0.1
+    """
 
     def __init__(
         self,
@@ -208,21 +242,76 @@ class OneCycle(Schedule):
         warmup: float = 0.3,
         div_factor: float = 25.0,
         final_div_factor: float = 1e4,
+        anneal: str = "cos",
+        three_phase: bool = False,
     ):
         self.max_learning_rate = self._rate("max_learning_rate", max_learning_rate)
         self.total_steps = self._steps("total_steps", total_steps, least=2)
         self.warmup = real("OneCycle", "warmup", warmup, above=0, below=1)
         self.div_factor = real("OneCycle", "div_factor", div_factor, least=1)
         self.final_div_factor = real("OneCycle", "final_div_factor", final_div_factor, least=1)
+        self.anneal = _one_of("OneCycle", "anneal", anneal, ("cos", "linear"))
+        self.three_phase = flag("OneCycle", "three_phase", three_phase)
+        if self.three_phase and 2 * self.warmup > 1:
+            raise ValueError(f"OneCycle: expected warmup to be at most 0.5 with three_phase, got {warmup}")
 
     def at(self, steps):
         top, first = self.max_learning_rate, self.max_learning_rate / self.div_factor
-        last = first / self.final_div_factor
-        end = self.total_steps - 1
+        last, end = first / self.final_div_factor, self.total_steps - 1.0
         peak = max(0.0, self.warmup * self.total_steps - 1)  # a warm-up of less than a step: start at the top
-        up = 0.5 * (1 - np.cos(np.pi * np.minimum(steps / max(peak, 1e-9), 1)))
-        down = 0.5 * (1 + np.cos(np.pi * np.clip((steps - peak) / (end - peak), 0, 1)))
-        return np.where(steps < peak, first + (top - first) * up, last + (top - last) * down)
+        corners = [(0.0, first), (peak, top), (end, last)]
+        if self.three_phase:
+            corners.insert(2, (min(end, max(peak, 2 * self.warmup * self.total_steps - 2)), first))
+        rates = np.full(steps.shape, last)
+        for (begin, before), (until, after) in reversed(list(pairwise(corners))):
+            share = np.clip((steps - begin) / max(until - begin, 1e-9), 0, 1)
+            share = 0.5 * (1 - np.cos(np.pi * share)) if self.anneal == "cos" else share
+            rates = np.where(steps < until, before + (after - before) * share, rates)
+        return rates
+
+
+class CyclicLR(Schedule):
+    """Up and down between two rates, again and again, in straight lines (Smith, "Cyclical Learning Rates", WACV 2017),
+    as torch's CyclicLR.
+
+    ``step_size_up`` steps up and ``step_size_down`` (None: as many) down. ``mode``: "triangular"; "triangular2", where
+    each cycle is half as high as the one before; "exp_range", where the height is times ``gamma``^step. (Ours.)
+
+    >>> nn.schedules.CyclicLR(0.001, 0.006, step_size_up=2000)(2000)
+    0.006
+    """
+
+    def __init__(
+        self,
+        base_learning_rate: float,
+        max_learning_rate: float,
+        step_size_up: int = 2000,
+        step_size_down: int | None = None,
+        mode: str = "triangular",
+        gamma: float = 1.0,
+    ):
+        self.base_learning_rate = self._rate("base_learning_rate", base_learning_rate)
+        self.max_learning_rate = self._rate("max_learning_rate", max_learning_rate)
+        self.step_size_up = self._steps("step_size_up", step_size_up)
+        self.step_size_down = None if step_size_down is None else self._steps("step_size_down", step_size_down)
+        self.mode = _one_of("CyclicLR", "mode", mode, ("triangular", "triangular2", "exp_range"))
+        self.gamma = real("CyclicLR", "gamma", gamma, above=0, most=1)
+        if self.gamma != 1 and self.mode != "exp_range":
+            raise ValueError(f"CyclicLR: expected mode='exp_range' beside gamma, got {mode!r}")
+
+    def at(self, steps):
+        up, down = self.step_size_up, self.step_size_down or self.step_size_up
+        cycle = np.floor(steps / (up + down))
+        place = steps - cycle * (up + down)
+        height = np.where(place <= up, place / up, (up + down - place) / down)
+        fades = {"triangular": 1.0, "triangular2": 0.5**cycle, "exp_range": self.gamma**steps}
+        return self.base_learning_rate + (self.max_learning_rate - self.base_learning_rate) * height * fades[self.mode]
+
+
+def _one_of(owner: str, name: str, value: Any, choices: tuple[str, ...]) -> str:
+    if value not in choices:
+        raise ValueError(f"{owner}: expected {name} to be {' or '.join(map(repr, choices))}, got {value!r}")
+    return value
 
 
 def get(value: Any) -> Schedule:
@@ -231,8 +320,8 @@ def get(value: Any) -> Schedule:
 
 
 __all__ = [
-    "CosineDecay", "CosineDecayRestarts", "ExponentialDecay", "InverseTimeDecay", "LinearWarmup", "OneCycle",
-    "PiecewiseConstantDecay", "PolynomialDecay", "Schedule", "get",
+    "CosineDecay", "CosineDecayRestarts", "CyclicLR", "ExponentialDecay", "InverseTimeDecay", "LinearWarmup",
+    "OneCycle", "PiecewiseConstantDecay", "PolynomialDecay", "Schedule", "get",
 ]  # fmt: skip
 
 offer(__name__, __all__)

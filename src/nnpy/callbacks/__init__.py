@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from nnpy.callbacks.history import History
     from nnpy.callbacks.logs import CSVLogger, TerminateOnNaN
     from nnpy.callbacks.monitors import EarlyStopping, ModelCheckpoint
-    from nnpy.callbacks.rates import LearningRateScheduler
+    from nnpy.callbacks.rates import LearningRateScheduler, ReduceLROnPlateau
     from nnpy.callbacks.tensorboard import TensorBoard
     from nnpy.callbacks.timer import Timer
     from nnpy.training.progress import ProgbarLogger
@@ -26,6 +26,7 @@ __all__ = [
     "LearningRateScheduler",
     "ModelCheckpoint",
     "ProgbarLogger",
+    "ReduceLROnPlateau",
     "SwapEMAWeights",
     "TensorBoard",
     "TerminateOnNaN",

@@ -238,14 +238,15 @@ class Optimizer(Configurable):
             return {"keep": 1.0 - fresh, "fresh": fresh}
         return {**found, "decay": 0.0} if block == "undecayed" else found
 
-    def columns(self, first_step: int, count: int) -> np.ndarray:
+    def columns(self, first_step: int, count: int, rate: float | None = None) -> np.ndarray:
         """The columns of all blocks, float64 [count, columns], for ``count`` steps from ``first_step`` on: what the
-        state's cell RATES points to. With ``gradient_accumulation_steps`` several steps are of one update. Raises
-        ValueError as ``rates``."""
+        state's cell RATES points to. With ``gradient_accumulation_steps`` several steps are of one update. ``rate``: in
+        the place of its own. Raises ValueError as ``rates``."""
         each = self.gradient_accumulation_steps or 1
         of = np.arange(first_step, first_step + count) // each  # the update that a step belongs to
         first, last = first_step // each, int(of[-1]) if count else first_step // each
-        rates, steps = self.rates(first, last - first + 1), np.arange(first, last + 1)
+        steps = np.arange(first, last + 1)
+        rates = self.rates(first, len(steps)) if rate is None else np.full(len(steps), rate)
         found = {"rate": rates, "decay": rates * (self.weight_decay or 0.0), **self.numbers(rates, first)}
         table = np.empty((len(steps), sum(map(len, self.blocks.values()))))
         places = iter(range(table.shape[1]))
@@ -295,6 +296,14 @@ class Optimizer(Configurable):
         for name, slot in self.slots(store).items():
             slot[:] = 0
             self._begin(name, slot, store)
+
+    def has_slots(self, store: Store) -> bool:
+        """Whether it knows something of a store's weights."""
+        return store in self._slots
+
+    def forget(self, store: Store) -> None:
+        """Know nothing of a store's weights any more; steps that were compiled for them do not fit then."""
+        self._slots.pop(store, None)
 
     def begin(self, name: str, slot: np.ndarray, store: Store) -> None:
         """Write what ``slot``, all 0, holds before the first step."""

@@ -12,6 +12,7 @@ from nncore import Op, Program, new_state
 from nncore.memory import LOCAL, RATES
 from nncore.rules import RULES
 from nnpy.checks import integer, real
+from nnpy.graph import Parameter
 from nnpy.optimizers.base import Optimizer, Options, Rate
 from nnpy.parameters import Store
 
@@ -62,7 +63,8 @@ class ScheduleFreeAdamW(Optimizer):
         self.epsilon = real(kind, "epsilon", epsilon, above=0)
         self.warmup_steps = integer(kind, "warmup_steps", warmup_steps, least=0)
         self._sums = (-1, 0, 0.0, 0.0)  # the changes, a step, the largest rate before it and the sum of the weights
-        self._swaps: WeakKeyDictionary[Store, dict[tuple[str, int], Callable[[], Any]]] = WeakKeyDictionary()
+        self._running: WeakKeyDictionary[Store, tuple[Parameter, ...]] = WeakKeyDictionary()
+        self._swaps: WeakKeyDictionary[Store, dict[Any, Callable[[], Any]]] = WeakKeyDictionary()
 
     @property
     def rule(self):
@@ -109,27 +111,28 @@ class ScheduleFreeAdamW(Optimizer):
         return np.divide(tops**2, totals, out=np.zeros_like(tops), where=totals > 0)
 
     def before_run(self, store):
+        self._running[store] = tuple(p for p in store.parameters if p in store.trained and p.trainable)
         self._swap(store, "schedule_free_begin")
 
     def after_run(self, store):
         self._swap(store, "schedule_free_rest")
 
     def _swap(self, store: Store, rule: str) -> None:
-        """Every trained weight, by a rule whose only number is what takes y to x, in units of z - y."""
+        """Every weight that is trained, by a rule whose first number is what takes y to x, in units of z - y."""
         slots, made = self.slots(store), self._swaps.setdefault(store, {})
-        key = rule, id(slots["fast"])  # which is held by what is made for it
+        key = rule, id(slots["fast"]), self._running[store]  # the array is held by what is made for it
         if key not in made:
             made[key] = self._made(store, rule, slots)
         made[key]()
 
     def _made(self, store: Store, rule: str, slots: dict[str, np.ndarray]) -> Callable[[], Any]:
-        state, table = new_state(), np.array([[1 - 1 / self.beta_1, _NEAR[store.dtype.name]]])
-        table = table[:, : len(RULES[rule].columns)].copy()
+        numbers = {"back": 1 - 1 / self.beta_1, "near": _NEAR[store.dtype.name]}
+        state, table = new_state(), np.array([[numbers[name] for name in RULES[rule].columns]])
         state[RATES] = table.ctypes.data
         ops = [
             Op("update", rule=rule, dtype=store.dtype.name, w=store.values[first:last], g=store.gradients[first:last],
                count=last - first, slot_0=slots["fast"][first:last], slot_1=slots["taken"][first:last], state=state)
-            for first, last in store.stretches(store.trained)
+            for first, last in store.stretches(self._running[store])
         ]  # fmt: skip
         program = Program(ops, state)
 

@@ -241,6 +241,8 @@ def _epochs(model: Model, plan: Plan, data: Data, calls: CallbackList, progress:
                 model, data.held, plan.validation_batch, plan.validation_steps, calls, "validation_data"
             )
             logs.update((f"val_{name}", value) for name, value in values.items())
+        if model.optimizer.schedule is not None:
+            logs["learning_rate"] = model.optimizer.learning_rate
         calls.call("on_epoch_end", number, logs)
         if training.stop:
             break

@@ -221,6 +221,11 @@ class Programs:
             self._programs.clear()
         return self._arena
 
+    def forget_steps(self) -> None:
+        """What was compiled to train is made again: the optimizer's slots are others."""
+        for key in [key for key in self._programs if key[0] == "train"]:
+            del self._programs[key]
+
     def compiled(self, mode: str, batch: int, samples: Samples, without: Collection[str] = ()) -> Executable:
         """A step's Program, not kept: to be looked at."""
         store = self.claim() if mode == "train" else self.readable()

@@ -67,7 +67,9 @@ class ProgbarLogger(Callback):
         if self._display is not None and now - self._shown > REFRESH:
             self._shown = now
             speed = step_time((now - self._began) / max(1, batch + 1 - self._first))
-            self._show(self._display.update, batch + 1, logs or {}, speed)
+            optimizer = self.model.optimizer
+            rate = {} if optimizer.schedule is None else {"learning_rate": optimizer.learning_rate}
+            self._show(self._display.update, batch + 1, {**(logs or {}), **rate}, speed)
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         line = epoch_line(epoch, self.params["epochs"], logs or {}, self.seconds, self.samples, self.steps)

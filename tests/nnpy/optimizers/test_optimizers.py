@@ -215,6 +215,13 @@ SCHEDULES = [
      [0.05, 0.055, 0.075, 0.1, 0.05, 0.1 * 0.5**5.4]),
     (schedules.OneCycle(1.0, 11, 6 / 11, 10.0, 10.0),
      [0.1, 0.1 + 0.45 * (1 - math.cos(math.pi / 5)), 1.0, 0.01, 0.01, 0.01]),
+    (schedules.OneCycle(1.0, 20, 0.3, 10.0, 10.0, "linear"),
+     [0.1, 0.28, 1.0, 0.64642857, 0.29285714, 0.01]),
+    (schedules.OneCycle(1.0, 20, 0.3, 10.0, 10.0, "linear", True),
+     [0.1, 0.28, 1.0, 0.1, 0.05, 0.01]),
+    (schedules.CyclicLR(0.1, 1.1, 5, 10), [0.1, 0.3, 1.1, 0.6, 0.1, 0.9]),
+    (schedules.CyclicLR(0.1, 1.1, 5, mode="triangular2"), [0.1, 0.3, 1.1, 0.1, 0.6, 0.175]),
+    (schedules.CyclicLR(0.1, 1.1, 5, 5, "exp_range", 0.9), [0.1, 0.28, 0.69049, 0.1, 0.30589113, 0.1 + 0.6 * 0.9**37]),
 ]  # fmt: skip
 
 
@@ -226,6 +233,65 @@ def test_schedules(schedule, expected):
     np.testing.assert_allclose(schedule.rates(10, 5), rates[10:15], rtol=1e-15)
     assert schedule(15) == rates[15]
     np.testing.assert_array_equal(from_json(to_json(schedule)).rates(0, 40), rates)
+
+
+# What Keras and torch have of them: its class, and arguments where they have other names.
+TORCH = {
+    "OneCycleLR": [
+        ((1.0, 60), dict(max_lr=1.0, total_steps=60)),
+        ((1.0, 60, 0.2, 10.0, 100.0, "linear", True),
+         dict(max_lr=1.0, total_steps=60, pct_start=0.2, div_factor=10.0, final_div_factor=100.0,
+              anneal_strategy="linear", three_phase=True)),
+        ((1.0, 60, 0.4, 10.0, 100.0, "cos", True),
+         dict(max_lr=1.0, total_steps=60, pct_start=0.4, div_factor=10.0, final_div_factor=100.0, three_phase=True)),
+    ],
+    "CyclicLR": [
+        ((0.1, 1.0, 7, 5), dict(base_lr=0.1, max_lr=1.0, step_size_up=7, step_size_down=5)),
+        ((0.1, 1.0, 7, None, "triangular2"), dict(base_lr=0.1, max_lr=1.0, step_size_up=7, mode="triangular2")),
+        ((0.1, 1.0, 7, 3, "exp_range", 0.97),
+         dict(base_lr=0.1, max_lr=1.0, step_size_up=7, step_size_down=3, mode="exp_range", gamma=0.97)),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TORCH)
+def test_schedules_against_torch(name):
+    torch = pytest.importorskip("torch")
+    for ours, theirs in TORCH[name]:
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+        extra = {"cycle_momentum": False}
+        schedule = getattr(torch.optim.lr_scheduler, name)(optimizer, **theirs, **extra)
+        rates = []
+        for _ in range(60):
+            rates.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            if len(rates) < 60:
+                schedule.step()
+        mine = {"OneCycleLR": schedules.OneCycle, "CyclicLR": schedules.CyclicLR}[name](*ours)
+        np.testing.assert_allclose(mine.rates(0, 60), rates, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("schedule, expected", [row for row in SCHEDULES if "Warmup" not in str(row[0])], ids=str)
+def test_schedules_against_keras(schedule, expected):
+    keras = pytest.importorskip("keras")
+    made = getattr(keras.optimizers.schedules, type(schedule).__name__, None)
+    if made is None:
+        pytest.skip("Keras has none")
+    theirs = made(**{name: value for name, value in schedule.get_config().items() if name != "name"})
+    wanted = [float(keras.ops.convert_to_numpy(theirs(step))) for step in range(60)]
+    np.testing.assert_allclose(schedule.rates(0, 60), wanted, rtol=2e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", [name for name in schedules.__all__ if name[0].isupper() and name != "Schedule"])
+def test_examples_of_schedules(name):
+    import doctest
+
+    import nnpy as nn
+
+    tests = doctest.DocTestFinder(recurse=False).find(getattr(schedules, name), name, globs={"nn": nn})
+    assert sum(len(test.examples) for test in tests) >= 1
+    for test in tests:
+        assert doctest.DocTestRunner().run(test).failed == 0
 
 
 BAD = [
@@ -248,6 +314,11 @@ BAD = [
     (lambda: schedules.PiecewiseConstantDecay([1], [0.1]), ValueError, "expected one value more than boundaries"),
     (lambda: schedules.PiecewiseConstantDecay([2, 1], [1, 2, 3]), ValueError, "expected boundaries to rise"),
     (lambda: schedules.OneCycle(1.0, 10, 1.0), ValueError, "OneCycle: expected warmup"),
+    (lambda: schedules.OneCycle(1.0, 10, anneal="line"), ValueError, "expected anneal to be 'cos' or 'linear', got"),
+    (lambda: schedules.OneCycle(1.0, 10, 0.6, three_phase=True), ValueError, "warmup to be at most 0.5 .* got 0.6"),
+    (lambda: schedules.CyclicLR(0.1, 1.0, 0), ValueError, "CyclicLR: expected step_size_up to be a positive int"),
+    (lambda: schedules.CyclicLR(0.1, 1.0, mode="square"), ValueError, "CyclicLR: expected mode to be 'triangular' or"),
+    (lambda: schedules.CyclicLR(0.1, 1.0, gamma=0.9), ValueError, "CyclicLR: expected mode='exp_range' beside gamma"),
 ]  # fmt: skip
 
 
