@@ -9,7 +9,7 @@ from nnpy import forms, ops
 from nnpy.checks import scalar_function, shown
 from nnpy.losses.base import Loss
 from nnpy.losses.functions import ALIASES, CLASSES
-from nnpy.ops.elementwise import custom_pairs
+from nnpy.ops.scalar import custom_pairs
 from nnpy.registry import plain
 
 Scalar = Callable[[float, float], float]

@@ -8,7 +8,7 @@ from typing import Any
 from nnpy import forms, ops
 from nnpy.checks import scalar_function, shown
 from nnpy.metrics.base import ALIASES, MeanMetric
-from nnpy.ops.elementwise import custom_pairs
+from nnpy.ops.scalar import custom_pairs
 from nnpy.registry import is_known, plain
 
 #: by name, what ``custom`` made: a file has no code, only the name

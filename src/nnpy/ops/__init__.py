@@ -17,7 +17,6 @@ from nnpy.ops.elementwise import (
     ceil,
     clip,
     cos,
-    custom,
     divide,
     dropout,
     equal,
@@ -65,6 +64,7 @@ from nnpy.ops.losses import binary_correct, correct, mean_squared_error, sigmoid
 from nnpy.ops.normalization import batch_norm, layer_norm
 from nnpy.ops.pool import average_pool, channel_dropout, max_pool, place, repeat_pixels
 from nnpy.ops.reduce import argmax, argmin, cumsum, logsumexp, max, min, norm, prod, std, var
+from nnpy.ops.scalar import custom
 from nnpy.ops.shape import (
     concatenate,
     expand_dims,
