@@ -8,8 +8,9 @@ import math
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -17,10 +18,8 @@ from nnpy import checks, seeds
 from nnpy.checks import flag, integer, shown
 from nnpy.data.archives import Archive, told_of
 from nnpy.data.images import Images
+from nnpy.data.workers import Task, Workers
 from nnpy.hints import optional
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future, ThreadPoolExecutor
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
 # Of those alone: others that Pillow knows start programs (Ghostscript for EPS), whatever a file's name ends in.
@@ -105,9 +104,11 @@ class ImageFolder:
     def load(self) -> tuple[np.ndarray, np.ndarray]:
         """All images and labels: (samples, height, width, channels) of uint8, (samples,) of int64."""
         x = np.empty((len(self.files), *self.image_size, self.channels), np.uint8)
-        with self._pool() as pool:
-            for task in self._tasks(pool, x, range(len(self.files))):
-                task.result()
+        workers = Workers(self._most())
+        try:
+            workers.give(self._tasks(x, range(len(self.files))))()
+        finally:
+            workers.stop()
         return x, self.labels.copy()
 
     def __iter__(self) -> Iterator[tuple[Images, np.ndarray]]:
@@ -128,41 +129,36 @@ class ImageFolder:
     def _batches(self, order: np.ndarray) -> Iterator[tuple[Images, np.ndarray]]:
         count, batch = len(order), self.batch_size
         starts = iter(range(0, count, batch))
-        running: deque[tuple[np.ndarray, np.ndarray, list[Future]]] = deque()
-        pool, process = self._pool(), os.getpid()
+        running: deque[tuple[np.ndarray, np.ndarray, Task]] = deque()
+        workers = Workers(self._most())
 
         def begin(start: int | None) -> None:
             if start is not None:
                 rows = order[start : start + batch]
                 x = np.empty((len(rows), *self.image_size, self.channels), np.uint8)
-                running.append((rows, x, self._tasks(pool, x, rows)))
+                running.append((rows, x, workers.give(self._tasks(x, rows))))
 
         try:
             for _ in range(_AHEAD):
                 begin(next(starts, None))
             while running:
-                if process != os.getpid():
+                if not workers.here:
                     raise RuntimeError(
                         "ImageFolder: expected a pass to be read where it began; a forked process has no such threads"
                     )
-                rows, x, tasks = running.popleft()
-                for task in tasks:
-                    task.result()
+                rows, x, wait = running.popleft()
+                wait()
                 begin(next(starts, None))
                 yield Images(x, **self.options).numbered(rows), self.labels[rows]
         finally:
-            pool.shutdown(cancel_futures=True)
+            workers.stop()
 
-    def _workers(self) -> int:
+    def _most(self) -> int:
+        """How many threads decode."""
         return 1 if math.prod(self.image_size) < _SMALL else min(32, os.cpu_count() or 1)
 
-    def _pool(self) -> ThreadPoolExecutor:
-        from concurrent.futures import ThreadPoolExecutor
-
-        return ThreadPoolExecutor(self._workers())
-
-    def _tasks(self, pool: ThreadPoolExecutor, x: np.ndarray, rows: Sequence[int] | np.ndarray) -> list[Future]:
-        """Threads that decode the files at ``rows`` into x."""
+    def _tasks(self, x: np.ndarray, rows: Sequence[int] | np.ndarray) -> list[Task]:
+        """What decodes the files at ``rows`` into x, a few each."""
 
         def decode(first: int) -> None:
             for place in range(first, min(first + _TASK, len(x))):
@@ -175,7 +171,7 @@ class ImageFolder:
                     )
                 x[place] = image
 
-        return [pool.submit(decode, first) for first in range(0, len(x), _TASK)]
+        return [partial(decode, first) for first in range(0, len(x), _TASK)]
 
     def _decode(self, file: str, size: tuple[int, ...] | None) -> np.ndarray:
         """(height, width, channels)"""

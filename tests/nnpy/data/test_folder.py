@@ -1,9 +1,11 @@
 """Folders and zip files of images, and batches that are prepared in other threads."""
 
 import _thread
+import itertools
 import os
 import signal
 import struct
+import sys
 import threading
 import time
 import warnings
@@ -468,3 +470,38 @@ def test_fit_without_shuffling_reads_a_folder_in_order(folder):
         given, options = (given, {"batch_size": 4}) if isinstance(given, tuple) else ((given,), {})
         results.append(model.fit(*given, epochs=2, shuffle=False, verbose=0, **options).history["loss"])
     np.testing.assert_allclose(results[1:], results[:1] * 2, rtol=1e-5)
+
+
+def test_an_interruption_at_any_line_leaves_no_lock_taken(folder):
+    """Ctrl-C is raised between two lines of whatever Python code the reader runs, at each of them in turn: all threads
+    end, and the folder is read again."""
+    data = ImageFolder(folder, batch_size=8, shuffle=False)
+
+    def read(last, over):
+        lines = itertools.count()
+
+        def trace(frame, event, _):
+            if event == "line" and next(lines) == last:
+                raise KeyboardInterrupt
+            return trace
+
+        sys.settrace(trace)
+        try:
+            for _ in data:
+                pass
+            data.load()
+            over.append(True)
+        except KeyboardInterrupt:
+            over.append(False)
+        finally:
+            sys.settrace(None)
+
+    for last in itertools.count():
+        over = []
+        thread = threading.Thread(target=read, args=(last, over), daemon=True)
+        thread.start()
+        thread.join(30)
+        assert over, f"interrupted at line {last} it hangs"
+        if over[0]:
+            break
+    assert last > 50
