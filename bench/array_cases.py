@@ -5,7 +5,7 @@ import numpy as np
 import nncore
 from bench.case import Case, empty, normal, rng
 from nncore import reference_arrays
-from nncore.products import room
+from nncore.products import workspace
 from nncore.reductions import reduce_sizes
 from nncore.strides import copy_arguments
 
@@ -33,7 +33,7 @@ def _products():
         ((out, of_heads), (scores, of_table), (v, of_heads), DEPTH, TIME),
         ((out, of_heads), (scores, turned_table), (v, of_heads), DEPTH, TIME),
     ):
-        share = room(n, depth)
+        share = workspace(n, depth)
         sizes = dict(m=TIME, n=n, k=depth, outer=BATCH, inner=HEADS, ldc=c[1]["row"], share=share)
         for name, (_, steps) in (("a", a), ("b", b), ("c", c)):
             sizes |= {f"{name}_outer": steps["outer"], f"{name}_inner": steps["inner"]}
@@ -41,7 +41,7 @@ def _products():
                 sizes |= {f"rs_{name}": steps["row"], f"cs_{name}": steps["column"]}
         left, right, result = (_matrices(*operand) for operand in (a, b, c))
         yield Case(
-            "gemm_batched", dict(c=c[0], a=a[0], b=b[0], room=empty(share * nncore.get_num_threads()), **sizes),
+            "gemm_batched", dict(c=c[0], a=a[0], b=b[0], workspace=empty(share * nncore.get_num_threads()), **sizes),
             lambda left=left, right=right, result=result: np.matmul(left, right, out=result),
             work=2 * BATCH * HEADS * TIME * n * depth,
         )  # fmt: skip

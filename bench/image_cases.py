@@ -74,7 +74,7 @@ def _convolutions():
     yield Case(
         "winograd",
         dict(
-            y=y, x=x, w=numbers, room=empty(share), share=share, oi=SIDE, oj=SIDE, k=FILTERS, pt=1, pl=1, bands=1,
+            y=y, x=x, w=numbers, workspace=empty(share), share=share, oi=SIDE, oj=SIDE, k=FILTERS, pt=1, pl=1, bands=1,
             **_IMAGE,
         ),
         lambda: reference_images.conv(x, w, places, **before), work=work,
@@ -84,8 +84,8 @@ def _convolutions():
     yield Case(
         "winograd_weight_sums",
         dict(
-            sums=sums, x=x, dy=dy, room=empty(share), share=share, oi=SIDE, oj=SIDE, k=FILTERS, pt=1, pl=1, chunks=2,
-            bands=1, **_IMAGE,
+            sums=sums, x=x, dy=dy, workspace=empty(share), share=share, oi=SIDE, oj=SIDE, k=FILTERS, pt=1, pl=1,
+            chunks=2, bands=1, **_IMAGE,
         ),
         lambda: reference_images.conv_weight_grad(x, dy, (3, 3), **before), work=work,
     )  # fmt: skip
@@ -180,7 +180,7 @@ def _normalizations():
     images, gradients = (a.reshape(BATCH, SIDE * SIDE, CHANNELS) for a in (x, dy))
     of_groups = [normal(BATCH, groups) for _ in range(2)]
     norm = dict(batch=BATCH, pixels=SIDE * SIDE, cols=CHANNELS, groups=groups, gamma=gamma)
-    kept = dict(mean=of_groups[0].copy(), rstd=of_groups[1].copy(), room=empty(3 * CHANNELS))
+    kept = dict(mean=of_groups[0].copy(), rstd=of_groups[1].copy(), workspace=empty(3 * CHANNELS))
     yield Case(
         "group_norm", dict(y=z, x=x, beta=beta, share=2 * CHANNELS, epsilon=1e-3, **kept, **norm),
         lambda: reference_images.group_norm(images, groups, gamma, beta, 1e-3),
@@ -194,7 +194,7 @@ def _normalizations():
     yield Case(
         "channel_dropout",
         dict(
-            y=z, x=x, state=state, room=empty(CHANNELS), batch=BATCH, pixels=SIDE * SIDE, cols=CHANNELS, index=1,
+            y=z, x=x, state=state, workspace=empty(CHANNELS), batch=BATCH, pixels=SIDE * SIDE, cols=CHANNELS, index=1,
             share=CHANNELS, rate=0.2, scale=1.25,
         ),
         lambda: reference_images.channel_dropout(

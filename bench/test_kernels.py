@@ -78,7 +78,7 @@ def _rows():
     for cols in (10, COLS):
         x, y = normal(ROWS, cols), normal(ROWS, cols)
         soft, out = reference.softmax(x), empty(x.shape)
-        loss, hits = empty(ROWS), empty(ROWS)
+        loss, correct = empty(ROWS), empty(ROWS)
         labels = rng.integers(0, cols, ROWS).astype(np.int32)
         shape, of_loss = dict(rows=ROWS, cols=cols), dict(loss=loss, dx=out, x=x, scale=1 / ROWS)
         for name, arguments, given in (
@@ -86,7 +86,7 @@ def _rows():
             ("softmax_grad", dict(dx=out, dy=y, y=soft), (y, soft)),
             ("log_softmax", dict(y=out, x=x), (x,)),
             ("log_softmax_grad", dict(dx=out, dy=y, y=soft), (y, soft)),
-            ("softmax_crossentropy", of_loss | dict(hits=hits, labels=labels), (x, labels)),
+            ("softmax_crossentropy", of_loss | dict(correct=correct, labels=labels), (x, labels)),
             ("binary_crossentropy", of_loss | dict(targets=soft), (x, soft)),
             ("mean_squared_error", of_loss | dict(targets=y), (x, y)),
         ):

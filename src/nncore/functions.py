@@ -121,7 +121,6 @@ plain("scale_shift", v * p + q)
 plain("power", power(v, p))  # 1 ULP
 plain("maximum", where((v > p) | ~equal(v, v), v, p))  # NaN if either is
 plain("minimum", where((p > v) | ~equal(v, v), v, p))
-plain("max_mask", where(p >= q, v, 0))  # the gradient of maximum by the argument p
 plain("select", where(unequal(v, 0), p, q))
 
 # ---- comparisons: 1 or 0; NaN is unequal to everything, and neither greater nor less ----

@@ -148,7 +148,7 @@ class Op:
             rows = None
             if width := widths.get(pointer.name):
                 size = itemsize if pointer.dtype is None else pointer.itemsize
-                rows = Rows(memory.address, width * size, count if pointer.name != "room" else 0)
+                rows = Rows(memory.address, width * size, count if pointer.name != "workspace" else 0)
             self.pointers.append(self._touch(memory, pointer.written, rows))
         if arguments:
             signature = SIGNATURES[name]
@@ -249,10 +249,10 @@ def _number(name: str, argument: str, value, convert, expected: str):
 def _rows(name: str, sizes: dict[str, int]) -> tuple[int, dict[str, int]]:
     """How many rows the threads share, and for each pointer of which they touch their own the elements in a row."""
     if name not in ROWS or not sizes.get("by_rows", 1):
-        return 0, {"room": sizes.get("share", 0)}
+        return 0, {"workspace": sizes.get("share", 0)}
     counted, lengths = ROWS[name]
     widths = {pointer: 1 if size == "1" else sizes[size] for pointer, size in lengths.items()}
-    widths["room"] = sizes.get("share", 0)
+    widths["workspace"] = sizes.get("share", 0)
     if name == "gemm" and sizes["cs_a"] != 1:  # the rows of its result are columns of a
         del widths["a"]
     return sizes[counted], widths

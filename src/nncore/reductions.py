@@ -26,13 +26,16 @@ def reduce_sizes(
 ) -> dict[str, int | float]:
     """The sizes of ``Op("reduce")`` over the middle axis of x[outer, mid, inner], contiguous unless strides say
     otherwise. ``chunk``: out is [outer, ceil(mid / chunk), inner]. ``cols``: steps go first, for which x is a matrix of
-    so many columns. Raises ValueError for an unknown kind, and for columns or strides that steps cannot work with."""
+    so many columns. Raises ValueError for an unknown kind, for columns or strides that steps cannot work with, and for
+    logsumexp of steps, which would do them twice."""
     if kind not in REDUCTIONS:
         raise ValueError(f"reduce: unknown kind {kind!r}; expected one of {', '.join(REDUCTIONS)}")
     stride_mid = stride_mid or inner
     stride_outer = stride_outer or mid * stride_mid
     apart = not chunk and (mid - 1) * stride_mid + inner <= stride_outer
     if cols:
+        if kind == "logsumexp":
+            raise ValueError(f"reduce: expected no steps before {kind!r}, got cols={cols}")
         count = outer * mid * inner
         if (inner > 1 and cols != inner) or count % cols or (stride_outer, stride_mid) != (mid * inner, inner):
             expected = f"rows of {inner}" if inner > 1 else f"rows that {count} elements are a number of"

@@ -108,19 +108,19 @@ def log_softmax_grad(dy, y):
 def softmax_crossentropy(
     x, labels=None, targets=None, weights=None, scale=1.0, smoothing=0.0, upstream=None, ignore=None
 ):
-    """(loss [rows], dx [rows, cols], hits [rows]) of logits x against int labels [rows] or targets [rows, cols]. dx is
-    also multiplied by ``upstream`` [rows]; the label ``ignore`` gives zeros."""
+    """(loss [rows], dx [rows, cols], correct [rows]) of logits x against int labels [rows] or targets [rows, cols]. dx
+    is also multiplied by ``upstream`` [rows]; the label ``ignore`` gives zeros."""
     rows, cols = x.shape
     kept = np.ones(rows, x.dtype) if ignore is None else (labels != ignore).astype(x.dtype)
     t = np.eye(cols, dtype=x.dtype)[np.where(kept > 0, labels, 0)] if targets is None else targets
-    hits = (x.argmax(-1) == t.argmax(-1)).astype(x.dtype)
+    correct = (x.argmax(-1) == t.argmax(-1)).astype(x.dtype)
     t = t * (1 - smoothing) + smoothing / cols
     w = np.ones(rows, x.dtype) if weights is None else weights
     y = log_softmax(x)
     loss = -w * np.where(t == 0, 0, t * np.maximum(y, np.finfo(x.dtype).min)).sum(-1)
     factor = w * kept * scale * (1 if upstream is None else upstream)
     dx = (np.exp(y) * t.sum(-1, keepdims=True) - t) * factor[:, None]
-    return (loss * kept).astype(x.dtype), dx.astype(x.dtype), hits * kept
+    return (loss * kept).astype(x.dtype), dx.astype(x.dtype), correct * kept
 
 
 def ctc(x, labels, scale=1.0, upstream=None):
@@ -156,7 +156,7 @@ def _ctc_paths(y, states, skips):
 
 
 def binary_crossentropy(x, targets, weights=None, scale=1.0, smoothing=0.0, upstream=None):
-    """(loss [rows], dx [rows, cols], hits [rows]) of logits x against targets in 0..1."""
+    """(loss [rows], dx [rows, cols], correct [rows]) of logits x against targets in 0..1."""
     rows, cols = x.shape
     t = targets * (1 - smoothing) + smoothing / 2
     w = np.ones(rows, x.dtype) if weights is None else weights
@@ -164,8 +164,8 @@ def binary_crossentropy(x, targets, weights=None, scale=1.0, smoothing=0.0, upst
     e = np.exp(-np.abs(x))
     factor = w * scale / cols * (1 if upstream is None else upstream)
     dx = (np.where(x >= 0, 1, e) / (1 + e) - t) * factor[:, None]
-    hits = ((x > 0) == (targets > 0.5)).mean(-1)
-    return loss.astype(x.dtype), dx.astype(x.dtype), hits.astype(x.dtype)
+    correct = ((x > 0) == (targets > 0.5)).mean(-1)
+    return loss.astype(x.dtype), dx.astype(x.dtype), correct.astype(x.dtype)
 
 
 def mean_squared_error(x, targets, weights=None, scale=1.0, upstream=None):

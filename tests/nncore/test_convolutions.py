@@ -72,10 +72,10 @@ class Convolution:
         each = -(-(k // self.groups) // self.core.LANES) * self.core.LANES * self.groups
         share = group * (rows * self.wide * self.x.shape[3] * merged + band * self.places[1] * each)
         dw, check = guarded((chunks, *self.w.shape), self.x.dtype)
-        room = np.full(share * self.kind["threads"], np.nan, self.x.dtype)
+        workspace = np.full(share * self.kind["threads"], np.nan, self.x.dtype)
         run(
-            "conv_weight_grad", dw=dw, x=self.x, dy=self.dy, room=room, oh=self.places[0], ow=self.places[1], k=k,
-            kh=self.size[0], kw=self.size[1], sh=self.strides[0], sw=self.strides[1], dilation_h=1, dilation_w=1,
+            "conv_weight_grad", dw=dw, x=self.x, dy=self.dy, workspace=workspace, oh=self.places[0], ow=self.places[1],
+            k=k, kh=self.size[0], kw=self.size[1], sh=self.strides[0], sw=self.strides[1], dilation_h=1, dilation_w=1,
             pt=self.before[0], pl=self.before[1], chunks=chunks, group=group, band=band,
             merged=merged, groups=self.groups, share=share, **self.sizes(), **self.kind,
         )  # fmt: skip
@@ -223,14 +223,14 @@ class Squares:
         high, wide = (rows + 1) // 2, (columns + 1) // 2
         squares = -(-high // self.bands) * wide
         share = 16 * (squares * (self.c + 2 * self.core.LANES) + 2 * self.core.LINE)
-        room, check_room = guarded(share * self.kind["threads"], self.x.dtype)
+        workspace, check_workspace = guarded(share * self.kind["threads"], self.x.dtype)
         run(
-            "winograd", y=y, x=self.x, w=self.packed(run), room=room, batch=images, height=height, width=width,
-            c=self.c, oi=rows, oj=columns, k=self.k, pt=self.before[0], pl=self.before[1], bands=self.bands,
-            share=share, steps=steps, **self.kind, **sums,
+            "winograd", y=y, x=self.x, w=self.packed(run), workspace=workspace, batch=images, height=height,
+            width=width, c=self.c, oi=rows, oj=columns, k=self.k, pt=self.before[0], pl=self.before[1],
+            bands=self.bands, share=share, steps=steps, **self.kind, **sums,
         )  # fmt: skip
         check()
-        check_room()
+        check_workspace()
         return y
 
     def weight_grad(self, run, dy, chunks=1):
@@ -239,15 +239,15 @@ class Squares:
         sums, check_sums = guarded((chunks, 16, self.c, self.k), self.x.dtype)
         squares = -(-((rows + 1) // 2) // self.bands) * ((columns + 1) // 2)
         share = 16 * (squares * (self.c + self.k) + 2 * self.core.LINE)
-        room, check_room = guarded(share * self.kind["threads"], self.x.dtype)
+        workspace, check_workspace = guarded(share * self.kind["threads"], self.x.dtype)
         run(
-            "winograd_weight_sums", sums=sums, x=self.x, dy=dy, room=room, batch=images, height=height, width=width,
-            c=self.c, oi=rows, oj=columns, k=self.k, pt=self.before[0], pl=self.before[1], chunks=chunks,
+            "winograd_weight_sums", sums=sums, x=self.x, dy=dy, workspace=workspace, batch=images, height=height,
+            width=width, c=self.c, oi=rows, oj=columns, k=self.k, pt=self.before[0], pl=self.before[1], chunks=chunks,
             bands=self.bands, share=share, **self.kind,
         )  # fmt: skip
         dw, check = guarded(self.w.shape, self.x.dtype)
         run("winograd_weight_grad", dw=dw, sums=sums, cin=self.c, cout=self.k, chunks=chunks, **self.kind)
-        for checked in (check_sums, check_room, check):
+        for checked in (check_sums, check_workspace, check):
             checked()
         return dw
 

@@ -63,13 +63,13 @@ def test_ctc(run, rng, dtype, isa, shape, every_thread_count):
         def compute(threads, given=given):
             made = sizes(*shape)
             loss, dx, alone = (np.full(s, 77, dtype) for s in (rows, x.shape, rows))
-            room, check = guarded(made["share"] * threads, dtype)
-            run("ctc", threads=threads, dtype=dtype, isa=isa, loss=loss, dx=dx, room=room, **made, **given)
+            workspace, check = guarded(made["share"] * threads, dtype)
+            run("ctc", threads=threads, dtype=dtype, isa=isa, loss=loss, dx=dx, workspace=workspace, **made, **given)
             check()
             made = sizes(*shape, gradient=False)
-            room, check = guarded(made["share"] * threads, dtype)
-            room[:] = np.nan  # nothing of it is read before it is written
-            run("ctc", threads=threads, dtype=dtype, isa=isa, loss=alone, room=room, **made, **given)
+            workspace, check = guarded(made["share"] * threads, dtype)
+            workspace[:] = np.nan  # nothing of it is read before it is written
+            run("ctc", threads=threads, dtype=dtype, isa=isa, loss=alone, workspace=workspace, **made, **given)
             check()
             np.testing.assert_array_equal(loss, alone)
             return [loss, dx]
@@ -91,8 +91,8 @@ def test_long_sequences_keep_their_precision(run, rng, dtype, isa):
     made = sizes(*shape)
     results = []
     for kind in ("float64", dtype):
-        loss, dx, room = np.zeros(rows, kind), np.zeros(x.shape, kind), np.zeros(made["share"], kind)
-        given = dict(x=x.astype(kind), labels=labels, room=room, scale=1.0)
+        loss, dx, workspace = np.zeros(rows, kind), np.zeros(x.shape, kind), np.zeros(made["share"], kind)
+        given = dict(x=x.astype(kind), labels=labels, workspace=workspace, scale=1.0)
         run("ctc", dtype=kind, isa=isa, loss=loss, dx=dx, **given, **made)
         results.append((loss, dx))
     (exact, slope), (loss, dx) = results
@@ -109,8 +109,8 @@ def test_certain_logits(run, dtype, isa):
     x[2] = [[-np.inf, 0, 0], [0, -np.inf, 0]]
     labels = np.array([[1, 2], [1, 2], [1, 2]], np.int32)
     made = sizes(*x.shape, 2)
-    loss, dx, room = np.zeros(3, dtype), np.zeros(x.shape, dtype), np.zeros(made["share"], dtype)
-    run("ctc", dtype=dtype, isa=isa, loss=loss, dx=dx, x=x, labels=labels, room=room, scale=1.0, **made)
+    loss, dx, workspace = np.zeros(3, dtype), np.zeros(x.shape, dtype), np.zeros(made["share"], dtype)
+    run("ctc", dtype=dtype, isa=isa, loss=loss, dx=dx, x=x, labels=labels, workspace=workspace, scale=1.0, **made)
     np.testing.assert_allclose(loss, [0, 4e4, 2 * np.log(2)], rtol=1e-6)
     np.testing.assert_allclose(dx[0], 0, atol=1e-6)
     np.testing.assert_allclose(dx[1], [[1, -1, 0], [1, 0, -1]], atol=1e-6)
@@ -121,8 +121,8 @@ def test_nan_is_no_number(run, dtype, isa):
     x = np.zeros((2, 3, 2), dtype)
     x[0, 1, 1] = np.nan
     made = sizes(*x.shape, 1)
-    loss, room = np.zeros(2, dtype), np.zeros(made["share"], dtype)
-    run("ctc", dtype=dtype, isa=isa, loss=loss, x=x, labels=np.ones((2, 1), np.int32), room=room, **made)
+    loss, workspace = np.zeros(2, dtype), np.zeros(made["share"], dtype)
+    run("ctc", dtype=dtype, isa=isa, loss=loss, x=x, labels=np.ones((2, 1), np.int32), workspace=workspace, **made)
     assert np.isnan(loss[0]) and np.isfinite(loss[1])
 
 
@@ -131,10 +131,11 @@ def test_labels_out_of_range_are_reported(dtype, isa):
     labels = np.array([[1, 2], [1, 3], [-1, 1]], np.int32)
     made = sizes(*x.shape, 2)
     state = new_state()
-    loss, dx, room = np.zeros(3, dtype), np.ones(x.shape, dtype), np.zeros(made["share"], dtype)
+    loss, dx, workspace = np.zeros(3, dtype), np.ones(x.shape, dtype), np.zeros(made["share"], dtype)
     op = Op(
-        "ctc", dtype=dtype, isa=isa, loss=loss, dx=dx, x=x, labels=labels, room=room, state=state, scale=1.0, **made
-    )
+        "ctc", dtype=dtype, isa=isa, loss=loss, dx=dx, x=x, labels=labels, workspace=workspace, state=state, scale=1.0,
+        **made,
+    )  # fmt: skip
     program = Program([op], state)
     program.run()
     assert program.error() == (0, 1, 3)

@@ -73,7 +73,6 @@ FORMULAS = {
     "power": np.power,
     "maximum": lambda v, p, q: np.maximum(v, p),
     "minimum": lambda v, p, q: np.minimum(v, p),
-    "max_mask": lambda v, p, q: np.where(p >= q, v, 0),
     "select": lambda v, p, q: np.where(v != 0, p, q),
     "eq": lambda v, p, q: v == p,
     "ne": lambda v, p, q: v != p,

@@ -32,10 +32,10 @@ def multiply(a, b, *, a_t=False, b_t=False, packed=True, isa=None, accumulate=0,
     strides = dict(ldb=n)
     if packed == 2:
         module = kernels.family("gemm", a.dtype, isa)
-        share = min(module.ROOM, -(-n // module.NR) * module.NR * min(k, module.KC))
+        share = min(module.WORKSPACE, -(-n // module.NR) * module.NR * min(k, module.KC))
         operand = np.ascontiguousarray(b.T) if b_t else b
-        room = np.full(share * threads, np.nan, a.dtype)
-        strides = dict(ldb=1 if b_t else n, cs_b=k if b_t else 1, share=share, room=room)
+        workspace = np.full(share * threads, np.nan, a.dtype)
+        strides = dict(ldb=1 if b_t else n, cs_b=k if b_t else 1, share=share, workspace=workspace)
     elif packed:
         op, operand = pack(b, transposed=b_t, isa=isa)
         ops.append(op)

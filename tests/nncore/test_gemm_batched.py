@@ -6,7 +6,7 @@ from products import around, data, tolerance
 
 from nncore import Op, Operand, Program, Step, kernels, new_state, reference_arrays, set_num_threads
 from nncore.kernels.signatures import SIGNATURES
-from nncore.products import room
+from nncore.products import workspace
 
 
 def strides(array):
@@ -23,8 +23,8 @@ def batched(c, a, b, isa=None, threads=1, **kind):
     numbers |= zip(("b_outer", "b_inner", "rs_b", "cs_b"), strides(b), strict=True)
     c_outer, c_inner, ldc, one = strides(c)
     assert one == 1 or not c.size
-    share = room(n, k, a.dtype, isa)
-    kind.setdefault("room", np.full(threads * share, np.nan, a.dtype))
+    share = workspace(n, k, a.dtype, isa)
+    kind.setdefault("workspace", np.full(threads * share, np.nan, a.dtype))
     sizes = dict(c_outer=c_outer, c_inner=c_inner, ldc=ldc, share=share)
     return Op("gemm_batched", dtype=a.dtype, isa=isa, c=c, a=a, b=b, **numbers, **sizes, **kind)
 
@@ -109,17 +109,17 @@ def test_room_is_what_it_takes(isa, dtype):
     set_num_threads(1)
     for n, k in [(5, 7), (module.NR + 1, module.KC + 3), (module.NR * 3, 2 * module.KC)]:
         a, b = data((1, 1, 9, k), dtype), LAYOUTS["transposed"](data((1, 1, k, n), dtype))
-        share, c = room(n, k, dtype, isa), np.empty((1, 1, 9, n), dtype)
+        share, c = workspace(n, k, dtype, isa), np.empty((1, 1, 9, n), dtype)
         whole = np.full(share + 64, 77, dtype)
-        Program([batched(c, a, b, isa, room=whole[32:-32])], new_state()).run()
+        Program([batched(c, a, b, isa, workspace=whole[32:-32])], new_state()).run()
         assert (whole[:32] == 77).all() and (whole[-32:] == 77).all() and (whole[32:-32] != 77).any()
 
 
-@pytest.mark.parametrize("short", ["a", "b", "c", "room"])
+@pytest.mark.parametrize("short", ["a", "b", "c", "workspace"])
 def test_memory_that_is_too_short_is_refused(short):
     a, b, c = data((2, 3, 5, 4), "float32"), data((2, 3, 4, 6), "float32"), np.empty((2, 3, 5, 6), np.float32)
     op = batched(c, a, b)
-    memory = dict(a=a, b=b, c=c, room=np.empty(room(6, 4), np.float32))
+    memory = dict(a=a, b=b, c=c, workspace=np.empty(workspace(6, 4), np.float32))
     numbers = dict(zip(SIGNATURES["gemm_batched"].sizes, op.sizes, strict=True))
     assert Op("gemm_batched", **memory, **numbers).sizes == op.sizes
     memory[short] = memory[short].ravel()[:-1]

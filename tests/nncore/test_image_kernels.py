@@ -196,17 +196,17 @@ def test_group_norm(pixels, cols, groups, isa, dtype, rng, every_thread_count, r
 
     def compute(threads):
         kind = dict(batch=3, pixels=pixels, cols=cols, groups=groups, dtype=dtype, isa=isa, threads=threads)
-        room = np.full(3 * cols * threads, np.nan, dtype)
+        workspace = np.full(3 * cols * threads, np.nan, dtype)
         (y, check), (dx, check_dx) = guarded(x.shape, dtype), guarded(x.shape, dtype)
         mean, rstd = np.full((2, 3, groups), GUARD, dtype)
         partial = np.full((3, 2, cols), GUARD, dtype)
         run(
-            "group_norm", y=y, x=x, gamma=gamma, beta=beta, mean=mean, rstd=rstd, room=room, share=2 * cols,
+            "group_norm", y=y, x=x, gamma=gamma, beta=beta, mean=mean, rstd=rstd, workspace=workspace, share=2 * cols,
             epsilon=1e-3, steps=[Step("relu")], **kind,
         )  # fmt: skip
         run(
-            "group_norm_grad", dx=dx, partial=partial, dy=dy, x=x, gamma=gamma, mean=mean, rstd=rstd, room=room,
-            share=3 * cols, **kind,
+            "group_norm_grad", dx=dx, partial=partial, dy=dy, x=x, gamma=gamma, mean=mean, rstd=rstd,
+            workspace=workspace, share=3 * cols, **kind,
         )  # fmt: skip
         check()
         check_dx()
@@ -231,11 +231,12 @@ def test_channel_dropout(isa, dtype, rng, every_thread_count):
 
     def compute(threads):
         y, check = guarded(x.shape, dtype)
-        room = np.full(21 * threads, np.nan, dtype)
+        workspace = np.full(21 * threads, np.nan, dtype)
         sizes = dict(batch=5, pixels=7, cols=21, index=2, share=21)
         kind = dict(rate=0.4, scale=1 / 0.6, dtype=dtype, isa=isa, threads=threads)
         set_num_threads(threads)
-        Program([Op("channel_dropout", y=y, x=x, state=state, room=room, **sizes, **kind)], state.copy()).run()
+        op = Op("channel_dropout", y=y, x=x, state=state, workspace=workspace, **sizes, **kind)
+        Program([op], state.copy()).run()
         check()
         return [y]
 

@@ -59,12 +59,12 @@ def test_in_place(run, logits, dtype, isa, threads):
             run(kernel + "_grad", dx=apart, dy=dy, y=y, **sizes)
             run(kernel + "_grad", dx=within_dy, dy=within_dy, y=y, **sizes)
             np.testing.assert_array_equal(within_dy, apart)
-        loss, hits = outputs(rows, rows, dtype=dtype)
+        loss, correct = outputs(rows, rows, dtype=dtype)
         labels = np.arange(rows, dtype=np.int32)
         for given in (dict(labels=labels), dict(targets=reference.softmax(dy))):
             within[:] = x
             run("softmax_crossentropy", loss=loss, dx=apart, x=x, scale=0.5, **given, **sizes)
-            run("softmax_crossentropy", loss=loss, dx=within, hits=hits, x=within, scale=0.5, **given, **sizes)
+            run("softmax_crossentropy", loss=loss, dx=within, correct=correct, x=within, scale=0.5, **given, **sizes)
             np.testing.assert_array_equal(within, apart)
 
 
@@ -105,11 +105,11 @@ def test_softmax_crossentropy(
         settings = dict(scale=1 / rows, smoothing=smoothing)
 
         def compute(threads):
-            loss, dx, hits = outputs(rows, (rows, cols), rows, dtype=dtype)
-            out = dict(loss=loss, dx=dx, hits=hits, x=x)
+            loss, dx, correct = outputs(rows, (rows, cols), rows, dtype=dtype)
+            out = dict(loss=loss, dx=dx, correct=correct, x=x)
             shape = dict(rows=rows, cols=cols)
             run("softmax_crossentropy", threads=threads, dtype=dtype, isa=isa, **shape, **out, **target, **settings)
-            return [loss, dx, hits]
+            return [loss, dx, correct]
 
         results = every_thread_count(compute)
         for actual, expected in zip(results, reference.softmax_crossentropy(x, **target, **settings), strict=True):
@@ -119,13 +119,13 @@ def test_softmax_crossentropy(
 def test_the_first_of_equal_maxima_is_the_prediction(run, dtype, isa):
     for cols in (3, 16, 37):
         x = np.zeros((cols, cols), dtype)
-        loss, hits = outputs(cols, cols, dtype=dtype)
+        loss, correct = outputs(cols, cols, dtype=dtype)
         sizes = dict(dtype=dtype, isa=isa, rows=cols, cols=cols, scale=1.0)
-        run("softmax_crossentropy", loss=loss, hits=hits, x=x, labels=np.arange(cols, dtype=np.int32), **sizes)
-        np.testing.assert_array_equal(hits, np.eye(cols)[0])
+        run("softmax_crossentropy", loss=loss, correct=correct, x=x, labels=np.arange(cols, dtype=np.int32), **sizes)
+        np.testing.assert_array_equal(correct, np.eye(cols)[0])
         targets = np.eye(cols, dtype=dtype)
-        run("softmax_crossentropy", loss=loss, hits=hits, x=x, targets=targets, **sizes)
-        np.testing.assert_array_equal(hits, np.eye(cols)[0])
+        run("softmax_crossentropy", loss=loss, correct=correct, x=x, targets=targets, **sizes)
+        np.testing.assert_array_equal(correct, np.eye(cols)[0])
 
 
 def test_a_loss_without_gradient_is_the_same(run, rng, logits, dtype, isa):
@@ -155,7 +155,7 @@ def test_elementwise_losses(run, rng, logits, dtype, isa, kernel, weighted, ever
 
             def compute(threads):
                 results = outputs(*shapes, dtype=dtype)
-                names = dict(zip(("loss", "dx", "hits"), results, strict=False))
+                names = dict(zip(("loss", "dx", "correct"), results, strict=False))
                 run(kernel, threads=threads, dtype=dtype, isa=isa, rows=rows, cols=cols, **names, **given)
                 return results
 
@@ -168,12 +168,12 @@ def test_binary_crossentropy_of_confident_logits(run, dtype, isa):
     """Small losses keep their digits: log(1 + exp(-x)), not log of a rounded 1."""
     x = np.array([[8.0], [30.0], [80.0], [-80.0], [1e4], [-1e4], [0.0]], dtype)
     targets = np.array([[1], [1], [1], [1], [1], [0], [1]], dtype)
-    loss, dx, hits = outputs(7, (7, 1), 7, dtype=dtype)
-    out = dict(loss=loss, dx=dx, hits=hits)
+    loss, dx, correct = outputs(7, (7, 1), 7, dtype=dtype)
+    out = dict(loss=loss, dx=dx, correct=correct)
     run("binary_crossentropy", dtype=dtype, isa=isa, x=x, targets=targets, rows=7, cols=1, scale=1.0, **out)
     exact = np.log1p(np.exp(-np.where(targets == 1, x, -x).astype(np.float64)))[:, 0]
     np.testing.assert_allclose(loss, np.where(x[:, 0] == -80, 80, exact), rtol=1e-5 if dtype == "float32" else 1e-12)
-    np.testing.assert_array_equal(hits, [1, 1, 1, 0, 1, 1, 0])
+    np.testing.assert_array_equal(correct, [1, 1, 1, 0, 1, 1, 0])
 
 
 @pytest.mark.parametrize("kernel", ["softmax_crossentropy", "binary_crossentropy", "mean_squared_error"])
@@ -188,10 +188,10 @@ def test_labels_that_are_no_columns_touch_no_memory(cols, rng, run, dtype, isa):
     x = rng.normal(size=(9, cols)).astype(dtype)
     labels = np.array([0, -1, 2**30, cols, cols - 1, -(2**31), 1, 2**31 - 1, 2], np.int32)
     good = (labels >= 0) & (labels < cols)
-    loss, hits, dx = np.full(9, 7, dtype), np.full(9, 7, dtype), np.full((9, cols), 7, dtype)
+    loss, correct, dx = np.full(9, 7, dtype), np.full(9, 7, dtype), np.full((9, cols), 7, dtype)
     sizes = dict(rows=9, cols=cols, scale=1.0, dtype=dtype, isa=isa)
-    run("softmax_crossentropy", loss=loss, dx=dx, hits=hits, x=x, labels=labels, **sizes)
-    assert np.array_equal(np.isnan(loss), ~good) and (hits[~good] == 0).all() and (dx[~good] == 0).all()
+    run("softmax_crossentropy", loss=loss, dx=dx, correct=correct, x=x, labels=labels, **sizes)
+    assert np.array_equal(np.isnan(loss), ~good) and (correct[~good] == 0).all() and (dx[~good] == 0).all()
     expected, slope, _ = reference.softmax_crossentropy(x[good], labels[good], scale=1.0)
     np.testing.assert_allclose(loss[good], expected, rtol=1e-5)
     np.testing.assert_allclose(dx[good], slope, rtol=1e-4, atol=1e-6)
@@ -222,12 +222,12 @@ def test_ignored_labels(run, rng, logits, dtype, isa, ignore, every_thread_count
         given = dict(x=logits((rows, cols)), labels=labels, weights=rng.random(rows).astype(dtype), scale=0.5)
 
         def compute(threads):
-            loss, dx, hits = outputs(rows, (rows, cols), rows, dtype=dtype)
+            loss, dx, correct = outputs(rows, (rows, cols), rows, dtype=dtype)
             sizes = dict(rows=rows, cols=cols, ignoring=1, ignore=ignore)
-            out = dict(loss=loss, dx=dx, hits=hits)
+            out = dict(loss=loss, dx=dx, correct=correct)
             run("softmax_crossentropy", threads=threads, dtype=dtype, isa=isa, **given, **sizes, **out)
             assert (dx[labels == ignore] == 0).all() and (loss[labels == ignore] == 0).all()
-            return [loss, dx, hits]
+            return [loss, dx, correct]
 
         exact = reference.softmax_crossentropy(**given, ignore=ignore)
         for actual, expected in zip(every_thread_count(compute), exact, strict=True):

@@ -113,5 +113,5 @@ def test_long_sums_keep_their_digits(run, rng, isa):
     run("layer_norm", isa=isa, y=y, x=x, mean=mean, rstd=rstd, rows=1, cols=x.size, epsilon=1e-3)
     np.testing.assert_allclose(rstd, exact, rtol=5e-7)
     pixels = dict(batch=1, pixels=x.size, cols=1, groups=1, share=2, epsilon=1e-3)
-    run("group_norm", isa=isa, y=y, x=x, mean=mean, rstd=rstd, room=np.empty(2, np.float32), **pixels)
+    run("group_norm", isa=isa, y=y, x=x, mean=mean, rstd=rstd, workspace=np.empty(2, np.float32), **pixels)
     np.testing.assert_allclose(rstd, exact, rtol=1e-6)

@@ -84,13 +84,13 @@ def cases(dtype):
     for few in (0, 1):  # classes: more, and fewer, than a vector holds
         narrow = 2 if few else C
         given = {"x": normal(R, narrow), "labels": labels % narrow, "weights": normal(R), "upstream": normal(R)}
-        made = {"loss": (R,), "hits": (R,), "dx": (R, narrow)}
+        made = {"loss": (R,), "correct": (R,), "dx": (R, narrow)}
         yield "softmax_crossentropy", {}, given, made, dict(rows=R, cols=narrow, scale=1.0)
     yield (
         "binary_crossentropy",
         {},
         {"x": normal(R, C), "targets": normal(R, C), "weights": normal(R), "upstream": normal(R)},
-        losses | {"hits": (R,)},
+        losses | {"correct": (R,)},
         dict(scale=1.0, **size),
     )
     yield (

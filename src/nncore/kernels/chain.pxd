@@ -2,10 +2,10 @@
 # nncore/functions.py says what each function computes, nncore/reference_steps.py computes it in NumPy.
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy
-from nncore.kernels.lanes cimport fetch, load_part, store_part
+from nncore.kernels.lanes cimport LANE_NUMBER, fetch, load_part, store_part
 from nncore.kernels.philox cimport dropout
 from nncore.kernels.update cimport MOST_SLOTS, Rule, Update, columns_of, run_rule
-from nncore.vector cimport LANES, real, vf, vload, vstore
+from nncore.vector cimport LANES, real, vf, vge, vi, vload, vselect, vsplat, vstore
 
 cdef enum:                  # kinds; nncore.kernels.steps exports them
     MAP                     # ``function`` does it
@@ -204,13 +204,25 @@ cdef inline void run_function(const StepRecord* step, Tile* tile, const real* te
 
 cdef inline void norm_grad_tile(const StepRecord* step, real* t, int64_t ld, int64_t row0, int64_t rows, int64_t col0,
                                 int64_t cols) noexcept nogil:
-    """In place, a vector of columns at a time: its factors stay in registers."""
+    """In place, a vector of columns at a time: its factors stay in registers. The last ones, fewer than a vector, go
+    through one that begins before them, whose other lanes are kept."""
     cdef const real* x = step.p.data + row0 * step.p.ld + col0
     cdef const real* factors = step.q.data + col0
-    cdef vf scale, slope, shift
+    cdef vf scale, slope, shift, old
+    cdef vi fresh
     cdef int64_t c = 0, r, width
     while c < cols:
         width = cols - c
+        if width < LANES <= cols:
+            c = cols - LANES
+            scale = vload(factors + c)
+            slope = vload(factors + step.width + c)
+            shift = vload(factors + 2 * step.width + c)
+            fresh = vge(vload(LANE_NUMBER), vsplat(<real>(LANES - width)))
+            for r in range(rows):
+                old = vload(t + r * ld + c)
+                vstore(t + r * ld + c, vselect(fresh, old * scale + (vload(x + r * step.p.ld + c) * slope + shift), old))
+            return
         scale = load_part(factors + c, width, width, 0)
         slope = load_part(factors + step.width + c, width, width, 0)
         shift = load_part(factors + 2 * step.width + c, width, width, 0)

@@ -237,7 +237,7 @@ cdef inline void any_product(int mr, int wide, const Pairs* p, const real* x, co
         dw += ldw
 
 
-# p: dw, x, dy, room.
+# p: dw, x, dy, workspace.
 # n: batch, height, width, c; oh, ow, k; kh, kw, sh, sw, dilation_h, dilation_w, pt, pl; chunks, group, band, merged, groups, share
 cdef void conv_weight_grad(const Op* op, int thread, int threads) noexcept nogil:
     """dw[chunk, kh, kw, c / groups, k] = the sum, over the images of a chunk and their output pixels, of x times dy.
@@ -247,7 +247,7 @@ cdef void conv_weight_grad(const Op* op, int thread, int threads) noexcept nogil
     at a time. Each place of the window by itself sums over those windows alone that have it on the image; ``merged``: the
     places of a row of the window together, of an image that is copied with zeros left and right of it, which pays for few
     channels (dilation_w and groups are 1). Where k is no whole number of vectors, dy is copied. ``share`` elements of
-    ``room`` for each thread. Threads share chunks x tiles of dw.
+    ``workspace`` for each thread. Threads share chunks x tiles of dw.
     """
     cdef const int64_t* n = <const int64_t*>op.n
     cdef const real* x = <const real*>op.p[1]
@@ -265,8 +265,8 @@ cdef void conv_weight_grad(const Op* op, int thread, int threads) noexcept nogil
     cdef Pairs pairs
     cdef bint add, copies = kg % LANES != 0 and k > 0
     cdef int wide
-    cdef real* room = <real*>op.p[3] + thread * share
-    cdef real* room_dy
+    cdef real* workspace = <real*>op.p[3] + thread * share
+    cdef real* workspace_dy
     cdef const real* ahead_x
     cdef const real* ahead_dy
     cdef int64_t each_x, each_dy
@@ -279,7 +279,7 @@ cdef void conv_weight_grad(const Op* op, int thread, int threads) noexcept nogil
         return
     pairs.times, pairs.next_x, pairs.next_dy, pairs.next_dw = 1, 0, 0, 0
     rows_x = (band - 1) * sh + (kh - 1) * dh + 1
-    room_dy = room + (group * rows_x * pw * c if merged else 0)
+    workspace_dy = workspace + (group * rows_x * pw * c if merged else 0)
     for chunk in range(first // each, (last - 1) // each + 1):
         u0 = max(<int64_t>0, first - chunk * each)
         u1 = min(each, last - chunk * each)
@@ -297,7 +297,7 @@ cdef void conv_weight_grad(const Op* op, int thread, int threads) noexcept nogil
                     row_x = pw * c
                     image_x = rows_x * row_x
                     for i in range(images):
-                        pad_rows(room + i * image_x, x + (image + i) * h * width * c, h, width, c, i0 * sh - pt,
+                        pad_rows(workspace + i * image_x, x + (image + i) * h * width * c, h, width, c, i0 * sh - pt,
                                  (i1 - 1 - i0) * sh + (kh - 1) * dh + 1, pl, pw)
                 from_dy = dy + (image * oh + i0) * ow * k
                 sdy = k
@@ -308,8 +308,8 @@ cdef void conv_weight_grad(const Op* op, int thread, int threads) noexcept nogil
                             for g in range(groups):
                                 b = dy + ((image + i) * oh * ow + i0 * ow + r) * k + g * kg
                                 for j in range(kp):
-                                    room_dy[(i * (i1 - i0) * ow + r) * sdy + g * kp + j] = b[j] if j < kg else <real>0
-                    from_dy = room_dy
+                                    workspace_dy[(i * (i1 - i0) * ow + r) * sdy + g * kp + j] = b[j] if j < kg else <real>0
+                    from_dy = workspace_dy
                 # While these images are summed the next ones come into L2, a part with each tile.
                 ahead_x = x + (image * h + i1 * sh if i1 < oh else (image + images) * h) * width * c
                 ahead_dy = dy + (image * oh + i1 if i1 < oh else (image + images) * oh) * ow * k
@@ -331,7 +331,7 @@ cdef void conv_weight_grad(const Op* op, int thread, int threads) noexcept nogil
                     split(length, t, row_tiles, &m0, &m1)
                     r0, r1, j0, j1 = i0, i1, 0, ow
                     if merged:
-                        a = room + run * dh * row_x + m0
+                        a = workspace + run * dh * row_x + m0
                     else:
                         top, left = run // kw * dh - pt, run % kw * dw - pl
                         within(top, sh, h, i0, i1, &r0, &r1)

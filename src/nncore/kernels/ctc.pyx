@@ -152,7 +152,7 @@ cdef inline void backward(Sample* a, real* dx, real factor) noexcept nogil:
         a.next = swap
 
 
-# p: loss, dx, x, labels, upstream, state, room. n: rows, times, cols, length, ld, share. s: scale
+# p: loss, dx, x, labels, upstream, state, workspace. n: rows, times, cols, length, ld, share. s: scale
 cdef void ctc(const Op* op, int thread, int threads) noexcept nogil:
     """loss[b] of x[b, times, cols], logits of classes, 0 being blank, against labels[b, length], as many as are not 0;
     INFINITY where they do not fit into the times, with dx 0. dx: the gradient times scale, and upstream[b]. ld: 2 * length
@@ -162,14 +162,14 @@ cdef void ctc(const Op* op, int thread, int threads) noexcept nogil:
     cdef real* loss = <real*>op.p[0]
     cdef real* dx = <real*>op.p[1]
     cdef const real* upstream = <const real*>op.p[4]
-    cdef real* room = <real*>op.p[6] + thread * op.n[5]
-    cdef real* of_rows = room + times + 2
+    cdef real* workspace = <real*>op.p[6] + thread * op.n[5]
+    cdef real* of_rows = workspace + times + 2
     cdef double found
     cdef bint known
     cdef Sample a
     a.states = 1
     a.times, a.cols, a.ld, a.kept = times, cols, ld, times if dx != NULL else 2
-    a.log_sums = room
+    a.log_sums = workspace
     a.skip, a.emitted = of_rows, of_rows + ld
     a.beta, a.next, a.alpha = of_rows + 2 * ld, of_rows + 3 * ld, of_rows + 4 * ld
     split(rows, thread, threads, &first, &last)

@@ -9,7 +9,7 @@ from nncore.kernels.lanes cimport load_part, store_part
 from nncore.op cimport Op, layout, signature, split
 from nncore.vector cimport LANES, real, vf, vload, vsplat, vstore
 
-cdef struct Sizes:          # of the kernels, in their order
+cdef struct Sizes:          # of the kernels, in their order; these work with copies, which no store can change
     int64_t batch, height, width, c, oh, ow, kh, kw, sh, sw, dh, dw, pt, pl
 
 
@@ -37,7 +37,8 @@ cdef inline vf one(const Sizes* p, const real* x, const real* w, int64_t h, int6
 cdef void depthwise(const Op* op, int thread, int threads) noexcept nogil:
     """y[n, i, j, c] = steps(sum over the window of x times w[kh, kw, c]), or (``flipped``) of w turned round by half: the
     gradient by the input, where strides are 1. Threads share rows of images."""
-    cdef const Sizes* p = <const Sizes*>op.n
+    cdef Sizes sizes = (<const Sizes*>op.n)[0]
+    cdef const Sizes* p = &sizes
     cdef const real* w = <const real*>op.p[2]
     cdef const real* image
     cdef const real* x
@@ -89,7 +90,8 @@ cdef void depthwise(const Op* op, int thread, int threads) noexcept nogil:
 # p: dx, dy, w. n: as depthwise, to pl
 cdef void depthwise_input_grad(const Op* op, int thread, int threads) noexcept nogil:
     """dx: each pixel of dy times the window's weights, added up where windows overlap. Threads share images."""
-    cdef const Sizes* p = <const Sizes*>op.n
+    cdef Sizes sizes = (<const Sizes*>op.n)[0]
+    cdef const Sizes* p = &sizes
     cdef const real* w = <const real*>op.p[2]
     cdef const real* dy
     cdef real* dx
@@ -122,7 +124,8 @@ cdef void depthwise_input_grad(const Op* op, int thread, int threads) noexcept n
 cdef void depthwise_weight_grad(const Op* op, int thread, int threads) noexcept nogil:
     """dw[kh, kw, c] = the sum over images and pixels of x times dy. Threads share places of the window x vectors of
     channels."""
-    cdef const Sizes* p = <const Sizes*>op.n
+    cdef Sizes sizes = (<const Sizes*>op.n)[0]
+    cdef const Sizes* p = &sizes
     cdef const real* x
     cdef const real* dy
     cdef int64_t vectors = (p.c + LANES - 1) // LANES, first = 0, last = 0, unit, a, b, c, n, i, j, h, width

@@ -227,28 +227,25 @@ cdef void gather_image(const Op* op, int thread, int threads) noexcept nogil:
                 y[j] = y[j] * scale[j] + shift[j]
 
 
+cdef inline void scatter_share(const Op* op, int64_t item, int thread, int threads) noexcept nogil:
+    cdef const int64_t* state = <const int64_t*>op.p[1]
+    cdef int64_t row = op.n[2] * item, first = 0, last = 0
+    split(op.n[1] * op.n[2], thread, threads, &first, &last)
+    if first < last:
+        memcpy(<char*>state[STATE_SLOTS + op.n[0]] + state[STATE_ROW] * row + first * item,
+               <const char*>op.p[0] + first * item, (last - first) * item)
+
+
 # p: x, state. n: slot, rows, cols
 cdef void scatter(const Op* op, int thread, int threads) noexcept nogil:
     """Copy x[rows, cols] to the array at ``slot`` (same dtype, rows contiguous), from row state[STATE_ROW] on."""
-    cdef const real* x = <const real*>op.p[0]
-    cdef const int64_t* state = <const int64_t*>op.p[1]
-    cdef int64_t cols = op.n[2], first = 0, last = 0
-    cdef real* out = <real*>state[STATE_SLOTS + op.n[0]]
-    split(op.n[1] * cols, thread, threads, &first, &last)
-    if first < last:
-        memcpy(out + state[STATE_ROW] * cols + first, x + first, (last - first) * sizeof(real))
+    scatter_share(op, sizeof(real), thread, threads)
 
 
 # p: x (int32), state. n: slot, rows, cols
 cdef void scatter_index(const Op* op, int thread, int threads) noexcept nogil:
     """The same of int32."""
-    cdef const int32_t* x = <const int32_t*>op.p[0]
-    cdef const int64_t* state = <const int64_t*>op.p[1]
-    cdef int64_t cols = op.n[2], first = 0, last = 0
-    cdef int32_t* out = <int32_t*>state[STATE_SLOTS + op.n[0]]
-    split(op.n[1] * cols, thread, threads, &first, &last)
-    if first < last:
-        memcpy(out + state[STATE_ROW] * cols + first, x + first, (last - first) * sizeof(int32_t))
+    scatter_share(op, sizeof(int32_t), thread, threads)
 
 
 # p: x, state. n: slot, rows, cols

@@ -268,7 +268,7 @@ cdef struct Product:
     real* c
     const real* a
     const real* b
-    real* room              # of this thread, where it packs b on the way
+    real* workspace         # of this thread, where it packs b on the way
     const StepRecord* steps
     int64_t n_steps
     int64_t row             # of the matrix that the steps see: the first of c
@@ -319,8 +319,8 @@ cdef void product(const Product* p, const Grid* g) noexcept nogil:
                 next_b = (k1 - k0) * NN_NR
                 for q in range(q0, q1):
                     pack_panel(b + k0 * ldb + q * NN_NR * p.cs_b, k1 - k0, width if q == q1 - 1 else NN_NR, ldb, p.cs_b,
-                               p.room + (q - q0) * next_b)
-                block_b = p.room
+                               p.workspace + (q - q0) * next_b)
+                block_b = p.workspace
             elif p.packed:
                 block_b = b + (q0 * k + k0) * NN_NR
             else:
@@ -367,8 +367,8 @@ cdef void gemm(const Op* op, int thread, int threads) noexcept nogil:
     """c[m, n] = steps(a[m, k] @ b[k, n]), or c += with accumulate. Sizes: kernels/signatures.py.
 
     ``packed``: 0: b is row-major with row stride ldb. 1: as pack_b leaves it. 2: element (p, j) is at b[p*ldb + j*cs_b],
-    one of the strides 1, and each thread packs the blocks that it uses into its part of ``room``: ``share`` elements, which
-    ROOM always suffices for. ``by_rows``: threads split the rows alone.
+    one of the strides 1, and each thread packs the blocks that it uses into its part of ``workspace``: ``share`` elements,
+    which WORKSPACE always suffices for. ``by_rows``: threads split the rows alone.
     """
     cdef Product p
     cdef Grid g
@@ -377,7 +377,7 @@ cdef void gemm(const Op* op, int thread, int threads) noexcept nogil:
     p.a = <const real*>op.p[1]
     p.b = <const real*>op.p[2]
     p.steps = <const StepRecord*>op.p[3]
-    p.room = <real*>op.p[4] + thread * op.n[12] if op.p[4] != NULL else NULL
+    p.workspace = <real*>op.p[4] + thread * op.n[12] if op.p[4] != NULL else NULL
     p.n_steps = op.n[9]
     p.row = 0
     p.m, p.n, p.k = op.n[0], op.n[1], op.n[2]
@@ -400,10 +400,11 @@ cdef void gemm(const Op* op, int thread, int threads) noexcept nogil:
 
 cdef void gemm_batched(const Op* op, int thread, int threads) noexcept nogil:
     """c[i] = steps(a[i] @ b[i]), or c[i] += with accumulate, for matrices i = (o, h) of outer x inner, of which each begins
-    at o * outer stride + h * inner stride. Element (p, j) of a matrix is at p * rs + j * cs, of c at p * ldc + j. To the steps, matrix i is rows i * m to (i + 1) * m of one matrix.
+    at o * outer stride + h * inner stride. Element (p, j) of a matrix is at p * rs + j * cs, of c at p * ldc + j. To the
+    steps, matrix i is rows i * m to (i + 1) * m of one matrix.
 
-    Threads share the tiles of rows of all matrices. ``room``: ``share`` elements for each (nncore.products.room), for what
-    is packed of b where its rows do not lie close together.
+    Threads share the tiles of rows of all matrices. ``workspace``: ``share`` elements for each
+    (nncore.products.workspace), for what is packed of b where its rows do not lie close together.
     """
     cdef Product p
     cdef Grid g
@@ -412,7 +413,7 @@ cdef void gemm_batched(const Op* op, int thread, int threads) noexcept nogil:
     if m == 0 or n == 0:
         return
     p.steps = <const StepRecord*>op.p[3]
-    p.room = <real*>op.p[4] + thread * op.n[18]
+    p.workspace = <real*>op.p[4] + thread * op.n[18]
     p.n_steps = op.n[17]
     p.m, p.n, p.k = m, n, k
     p.rs_a, p.cs_a = op.n[7], op.n[8] if k > 1 else 1       # where there is one row or column, any stride will do
@@ -461,4 +462,4 @@ STEP_LAYOUT = step_layout()
 # Block sizes, for whoever allocates packed panels or tests the edges: rows of a tile, columns of a panel, elements of a
 # lane vector, the longest block of k (and its bytes), panels in a column block.
 globals().update(MR=NN_MR, NR=NN_NR, LANES=LANES, KC=NN_KC, KC_BYTES=NN_KC * sizeof(real), NC=NN_NC,
-                 ROOM=NN_NC * NN_NR * NN_KC)
+                 WORKSPACE=NN_NC * NN_NR * NN_KC)

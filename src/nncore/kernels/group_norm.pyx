@@ -13,16 +13,16 @@ cdef enum:
     BLOCK = 256         # pixels summed before they are added to the total: rounding grows with BLOCK + pixels / BLOCK
 
 
-# p: y, x, gamma, beta, mean, rstd, room, steps. n: batch, pixels, cols, groups, n_steps, share. s: epsilon
+# p: y, x, gamma, beta, mean, rstd, workspace, steps. n: batch, pixels, cols, groups, n_steps, share. s: epsilon
 cdef void group_norm(const Op* op, int thread, int threads) noexcept nogil:
     """y = steps((x - mean) * rstd * gamma + beta), with the mean and (biased) variance of each sample's groups of channels
-    (Wu and He, 2018). mean, rstd: [batch, groups]. ``room``: 2 * cols elements for each thread."""
+    (Wu and He, 2018). mean, rstd: [batch, groups]. ``workspace``: 2 * cols elements for each thread."""
     cdef const real* gamma = <const real*>op.p[2]
     cdef const real* beta = <const real*>op.p[3]
     cdef int64_t pixels = op.n[1], cols = op.n[2], groups = op.n[3], each = cols // groups, first = 0, last = 0, n, c, r, g
     cdef int64_t width, start
-    cdef real* room = <real*>op.p[6] + thread * op.n[5]
-    cdef real* second = room + cols
+    cdef real* workspace = <real*>op.p[6] + thread * op.n[5]
+    cdef real* second = workspace + cols
     cdef const real* x
     cdef real* y
     cdef vf total, part, d, centre
@@ -43,12 +43,12 @@ cdef void group_norm(const Op* op, int thread, int threads) noexcept nogil:
                     part = part + load_part(x + r * cols + c, width, width, 0)
                 total = total + part
                 start += BLOCK
-            store_part(room + c, total, width)
+            store_part(workspace + c, total, width)
             c += LANES
         for g in range(groups):
             sums = 0
             for c in range(g * each, (g + 1) * each):
-                sums += room[c]
+                sums += workspace[c]
             mean = <real>(sums / (each * pixels))
             (<real*>op.p[4])[n * groups + g] = mean
             for c in range(g * each, (g + 1) * each):
@@ -66,21 +66,21 @@ cdef void group_norm(const Op* op, int thread, int threads) noexcept nogil:
                     part = part + d * d
                 total = total + part
                 start += BLOCK
-            store_part(room + c, total, width)
+            store_part(workspace + c, total, width)
             c += LANES
         for g in range(groups):
             sums = 0
             for c in range(g * each, (g + 1) * each):
-                sums += room[c]
+                sums += workspace[c]
             rstd = <real>1.0 / real_sqrt(<real>(sums / (each * pixels)) + <real>op.s[0])
             (<real*>op.p[5])[n * groups + g] = rstd
-            for c in range(g * each, (g + 1) * each):     # y = x * room + second
-                room[c] = rstd * (gamma[c] if gamma != NULL else <real>1.0)
-                second[c] = (beta[c] if beta != NULL else <real>0.0) - second[c] * room[c]
+            for c in range(g * each, (g + 1) * each):     # y = x * workspace + second
+                workspace[c] = rstd * (gamma[c] if gamma != NULL else <real>1.0)
+                second[c] = (beta[c] if beta != NULL else <real>0.0) - second[c] * workspace[c]
         c = 0
         while c < cols:
             width = cols - c
-            d = load_part(room + c, width, width, 0)
+            d = load_part(workspace + c, width, width, 0)
             centre = load_part(second + c, width, width, 0)
             for r in range(pixels):
                 store_part(y + r * cols + c, load_part(x + r * cols + c, width, width, 0) * d + centre, width)
@@ -89,14 +89,14 @@ cdef void group_norm(const Op* op, int thread, int threads) noexcept nogil:
             apply_steps(<const StepRecord*>op.p[7], op.n[4], y, cols, n * pixels, pixels, 0, cols)
 
 
-# p: dx, partial, dy, x, gamma, mean, rstd, room. n: batch, pixels, cols, groups, share
+# p: dx, partial, dy, x, gamma, mean, rstd, workspace. n: batch, pixels, cols, groups, share
 cdef void group_norm_grad(const Op* op, int thread, int threads) noexcept nogil:
     """dx, and partial[batch, 2, cols]: each sample's sums of dy and of dy * xhat, which add up to dbeta and dgamma.
-    ``room``: 3 * cols elements for each thread."""
+    ``workspace``: 3 * cols elements for each thread."""
     cdef const real* gamma = <const real*>op.p[4]
     cdef int64_t pixels = op.n[1], cols = op.n[2], groups = op.n[3], each = cols // groups, first = 0, last = 0, n, c, r, g
     cdef int64_t width, start
-    cdef real* room = <real*>op.p[7] + thread * op.n[4]
+    cdef real* workspace = <real*>op.p[7] + thread * op.n[4]
     cdef real* partial
     cdef real* dx
     cdef const real* x
@@ -112,11 +112,11 @@ cdef void group_norm_grad(const Op* op, int thread, int threads) noexcept nogil:
         x = <const real*>op.p[3] + n * pixels * cols
         for g in range(groups):
             for c in range(g * each, (g + 1) * each):
-                room[c] = (<const real*>op.p[5])[n * groups + g]
+                workspace[c] = (<const real*>op.p[5])[n * groups + g]
         c = 0
         while c < cols:
             width = cols - c
-            f0 = load_part(room + c, width, width, 0)
+            f0 = load_part(workspace + c, width, width, 0)
             sums = vsplat(0)
             products = vsplat(0)
             start = 0
@@ -145,41 +145,41 @@ cdef void group_norm_grad(const Op* op, int thread, int threads) noexcept nogil:
             a /= each * pixels
             b /= each * pixels
             for c in range(g * each, (g + 1) * each):     # dx = dy * f0 + x * f1 + f2
-                room[c] = rstd * (gamma[c] if gamma != NULL else <real>1.0)
-                room[cols + c] = <real>(-rstd * rstd * b)
-                room[2 * cols + c] = <real>(rstd * (mean * rstd * b - a))
+                workspace[c] = rstd * (gamma[c] if gamma != NULL else <real>1.0)
+                workspace[cols + c] = <real>(-rstd * rstd * b)
+                workspace[2 * cols + c] = <real>(rstd * (mean * rstd * b - a))
         c = 0
         while c < cols:
             width = cols - c
-            f0 = load_part(room + c, width, width, 0)
-            f1 = load_part(room + cols + c, width, width, 0)
-            f2 = load_part(room + 2 * cols + c, width, width, 0)
+            f0 = load_part(workspace + c, width, width, 0)
+            f1 = load_part(workspace + cols + c, width, width, 0)
+            f2 = load_part(workspace + 2 * cols + c, width, width, 0)
             for r in range(pixels):
                 store_part(dx + r * cols + c, load_part(dy + r * cols + c, width, width, 0) * f0
                            + (load_part(x + r * cols + c, width, width, 0) * f1 + f2), width)
             c += LANES
 
 
-# p: y, x, state, room. n: batch, pixels, cols, index, share. s: rate, scale
+# p: y, x, state, workspace. n: batch, pixels, cols, index, share. s: rate, scale
 cdef void channel_dropout(const Op* op, int thread, int threads) noexcept nogil:
     """y = x * scale, or 0 for each channel of each sample with probability ``rate``; the random numbers are those of a
-    dropout of a matrix [batch, cols]. ``room``: cols elements for each thread."""
+    dropout of a matrix [batch, cols]. ``workspace``: cols elements for each thread."""
     cdef int64_t pixels = op.n[1], cols = op.n[2], first = 0, last = 0, n, c, r, width
-    cdef real* room = <real*>op.p[3] + thread * op.n[4]
+    cdef real* workspace = <real*>op.p[3] + thread * op.n[4]
     cdef const real* x
     cdef real* y
     cdef vf factor
     split(op.n[0], thread, threads, &first, &last)
     for n in range(first, last):
         for c in range(cols):
-            room[c] = 1
-        dropout(room, cols, n * cols, cols, 1, cols, <const int64_t*>op.p[2], op.n[3], op.s[0], op.s[1])
+            workspace[c] = 1
+        dropout(workspace, cols, n * cols, cols, 1, cols, <const int64_t*>op.p[2], op.n[3], op.s[0], op.s[1])
         x = <const real*>op.p[1] + n * pixels * cols
         y = <real*>op.p[0] + n * pixels * cols
         c = 0
         while c < cols:
             width = cols - c
-            factor = load_part(room + c, width, width, 0)
+            factor = load_part(workspace + c, width, width, 0)
             for r in range(pixels):
                 store_part(y + r * cols + c, load_part(x + r * cols + c, width, width, 0) * factor, width)
             c += LANES

@@ -42,7 +42,7 @@ cdef struct Block:
     # LANES rows (the last ones may be missing) of softmax_crossentropy, for rows of at most one vector.
     real* loss
     real* dx                # or NULL
-    real* hits              # or NULL
+    real* correct              # or NULL
     const real* x
     const real* t           # targets, or NULL: labels
     const int32_t* labels
@@ -107,8 +107,8 @@ cdef inline void crossentropy_block(const Block* b) noexcept nogil:
         for c in range(b.cols):
             t[c] = t[c] * vsplat(b.keep) + vsplat(b.spread)
             mass = mass + t[c]
-    if b.hits != NULL:
-        store_part(b.hits, vand(veq(best, label), vsplat(1) - ignored), b.rows)
+    if b.correct != NULL:
+        store_part(b.correct, vand(veq(best, label), vsplat(1) - ignored), b.rows)
     for c in range(b.cols):
         x[c] = x[c] - top
         cross = cross + vselect(veq(t[c], zero), zero, t[c] * x[c])     # a zero of t silences an infinite x
@@ -138,7 +138,7 @@ cdef struct Row:
     real* dx                # or NULL
     const real* x
     const real* t           # targets, or NULL: label
-    int64_t label           # of t: its first maximum, if hits are asked for
+    int64_t label           # of t: its first maximum, if correct are asked for
     int64_t cols
     int64_t room
     int64_t ahead
@@ -148,19 +148,19 @@ cdef struct Row:
     real spread             # smoothing / cols
 
 
-# p: loss, dx, hits, x, labels (int32), targets, weights, upstream, state. n: rows, cols, ignoring, ignore. s: scale,
+# p: loss, dx, correct, x, labels (int32), targets, weights, upstream, state. n: rows, cols, ignoring, ignore. s: scale,
 # smoothing
 cdef void softmax_crossentropy(const Op* op, int thread, int threads) noexcept nogil:
     """With t the one-hot labels or the targets, smoothed to t (1 - smoothing) + smoothing / cols:
     loss[r] = weight * (sum(t) log(sum(exp(x))) - sum(t x)), x less its maximum;
     dx = (softmax(x) sum(t) - t) * weight * upstream[r] * scale;
-    hits[r] = 1 where the first maximum of x is the label (the first maximum of the targets), else 0.
+    correct[r] = 1 where the first maximum of x is the label (the first maximum of the targets), else 0.
     The label ``ignore`` (if ``ignoring``) gives 0, 0 and 0. Any other that is no column gives loss NaN and dx 0 and is
     reported, if there is a state."""
     cdef int64_t rows = op.n[0], cols = op.n[1], r = 0, last = 0
     cdef real* loss = <real*>op.p[0]
-    cdef real* hits = <real*>op.p[2]
-    cdef real hit = 0
+    cdef real* correct = <real*>op.p[2]
+    cdef real right = 0
     cdef const int32_t* labels = <const int32_t*>op.p[4]
     cdef const real* weights = <const real*>op.p[6]
     cdef const real* upstream = <const real*>op.p[7]
@@ -185,7 +185,7 @@ cdef void softmax_crossentropy(const Op* op, int thread, int threads) noexcept n
     while r < last and cols <= LANES:
         block.loss = loss + r
         block.dx = <real*>op.p[1] + r * cols if op.p[1] != NULL else NULL
-        block.hits = hits + r if hits != NULL else NULL
+        block.correct = correct + r if correct != NULL else NULL
         block.x = <const real*>op.p[3] + r * cols
         block.t = <const real*>op.p[5] + r * cols if op.p[5] != NULL else NULL
         block.labels = labels + r if labels != NULL else NULL
@@ -201,28 +201,28 @@ cdef void softmax_crossentropy(const Op* op, int thread, int threads) noexcept n
         row.x = <const real*>op.p[3] + r * cols
         row.t = <const real*>op.p[5] + r * cols if op.p[5] != NULL else NULL
         row.room = (rows - r) * cols
-        row.label = labels[r] if row.t == NULL else first_largest(row.t, cols, row.room) if hits != NULL else 0
+        row.label = labels[r] if row.t == NULL else first_largest(row.t, cols, row.room) if correct != NULL else 0
         row.ahead = (last - r) * cols if apart else 0
         row.weight = weights[r] if weights != NULL else 1
         row.factor = row.weight * <real>op.s[0] * (upstream[r] if upstream != NULL else <real>1)
         if row.label < 0 or row.label >= cols or (labels != NULL and labels[r] == ignore):
             loss[r] = 0 if labels != NULL and labels[r] == ignore else NAN
-            if hits != NULL:
-                hits[r] = 0
+            if correct != NULL:
+                correct[r] = 0
             if row.dx != NULL:
                 memset(row.dx, 0, cols * sizeof(real))
             r += 1
             continue
-        loss[r] = crossentropy_row(&row, &hit)
-        if hits != NULL:
-            hits[r] = hit
+        loss[r] = crossentropy_row(&row, &right)
+        if correct != NULL:
+            correct[r] = right
         r += 1
 
 
-cdef inline real crossentropy_row(const Row* row, real* hit) noexcept nogil:
+cdef inline real crossentropy_row(const Row* row, real* right) noexcept nogil:
     """The loss of a row of any length."""
     cdef real top = largest(row.x, row.cols, row.room), total, mass = 1, cross = 0
-    hit[0] = is_first_largest(row.x, row.label, top)
+    right[0] = is_first_largest(row.x, row.label, top)
     if row.t != NULL:
         mass = target_mass(&cross, row.x, row.t, row.cols, row.room, top, row.keep, row.spread)
     else:
@@ -288,14 +288,14 @@ cdef inline void label_gradient(const Row* row, real scale) noexcept nogil:
     row.dx[row.label] -= row.keep * row.factor
 
 
-# p: loss, dx, hits, x, targets, weights, upstream. n: rows, cols. s: scale, smoothing
+# p: loss, dx, correct, x, targets, weights, upstream. n: rows, cols. s: scale, smoothing
 cdef void binary_crossentropy(const Op* op, int thread, int threads) noexcept nogil:
     """With t the targets smoothed to t (1 - smoothing) + smoothing / 2: loss[r] = weight * mean over columns of
     max(x, 0) - x t + log(1 + exp(-|x|)); dx = (sigmoid(x) - t) * weight * upstream[r] * scale / cols;
-    hits[r] = the share of columns where x > 0 and targets > 0.5 agree."""
+    correct[r] = the share of columns where x > 0 and targets > 0.5 agree."""
     cdef int64_t rows = op.n[0], cols = op.n[1], r = 0, last = 0, c, room, ahead
     cdef real* loss = <real*>op.p[0]
-    cdef real* hits = <real*>op.p[2]
+    cdef real* correct = <real*>op.p[2]
     cdef const real* weights = <const real*>op.p[5]
     cdef const real* upstream = <const real*>op.p[6]
     cdef bint apart = op.p[1] != op.p[3] and op.p[1] != op.p[4]
@@ -333,8 +333,8 @@ cdef void binary_crossentropy(const Op* op, int thread, int threads) noexcept no
                 store_ahead(dx + c, (vdiv(vselect(vge(xi, zero), one, e), one + e) - ti) * factor, cols - c, ahead - c)
             c += LANES
         loss[r] = weight * lanes_sum(total) * share
-        if hits != NULL:
-            hits[r] = lanes_sum(agree) * share
+        if correct != NULL:
+            correct[r] = lanes_sum(agree) * share
         r += 1
 
 

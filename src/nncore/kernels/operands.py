@@ -37,13 +37,13 @@ _GRADIENTS = {"dx": _PIXELS["x"], "dy": _PIXELS["y"]}
 _ROWS = {name: "rows * cols" for name in ("x", "y", "dx", "dy", "targets")}
 _COLUMNS = {name: "cols" for name in ("gamma", "beta", "dgamma", "dbeta", "moving_mean", "moving_variance")}
 _BY_COLUMN = _ROWS | _COLUMNS | {name: "cols" for name in ("mean", "rstd", "scale", "shift")}
-_OF_ROWS = ("mean", "rstd", "loss", "hits", "labels", "weights", "upstream")
+_OF_ROWS = ("mean", "rstd", "loss", "correct", "labels", "weights", "upstream")
 _BY_ROW = _ROWS | _COLUMNS | {name: "rows" for name in _OF_ROWS}
 _BY_COUNT = {name: "count" for name in ("w", "g")}
 _OF_PARTS = _BY_COLUMN | {"partial": "2 * parts * cols", "factors": "3 * cols", "counts": "parts"}
 _OF_GROUPS = {
     **dict.fromkeys(("x", "y", "dx", "dy"), "batch * pixels * cols"), **_COLUMNS, "partial": "2 * batch * cols",
-    "mean": "batch * groups", "rstd": "batch * groups", "room": "share",
+    "mean": "batch * groups", "rstd": "batch * groups", "workspace": "share",
 }  # fmt: skip
 
 
@@ -70,13 +70,13 @@ EXTENTS: dict[str, dict[str, str]] = {
         "c": "span(m, ldc, n, 1)",
         "a": "span(m, rs_a, k, cs_a)",
         "b": "k * n if packed == 1 else span(k, ldb, n, cs_b or 1)",
-        "room": "share",
+        "workspace": "share",
     },
     "gemm_batched": {
         "c": _batch("c", "span(m, ldc, n, 1)"),
         "a": _batch("a", "span(m, rs_a, k, cs_a)"),
         "b": _batch("b", "span(k, rs_b, n, cs_b)"),
-        "room": "share",
+        "workspace": "share",
     },
     "gemm_narrow": {"c": "m * n", "a": "span(m, lda, k, 1)", "b": "span(k, rs_b, n, cs_b)"},
     "pack_b": {"out": "k * n", "b": "span(k, rs, n, cs)"},
@@ -95,7 +95,7 @@ EXTENTS: dict[str, dict[str, str]] = {
     **dict.fromkeys(("softmax_crossentropy", "binary_crossentropy", "mean_squared_error"), _BY_ROW),
     "ctc": {
         "loss": "rows", "dx": "rows * times * cols", "x": "rows * times * cols", "labels": "rows * length",
-        "upstream": "rows", "room": "share",
+        "upstream": "rows", "workspace": "share",
     },
     **dict.fromkeys(("batch_norm", "batch_norm_grad", "batch_norm_fold"), _BY_COLUMN),
     **dict.fromkeys(("layer_norm", "layer_norm_grad", "layer_norm_parameter_grad"), _BY_ROW),
@@ -103,12 +103,13 @@ EXTENTS: dict[str, dict[str, str]] = {
     "conv": {"x": _PIXELS["x"], "y": "batch * yh * yw * k", "columns": "stretches"},
     "conv_pack": {"out": "places * (cin // groups) * cout", "w": "places * (cin // groups) * cout", "order": "places"},
     "conv_weight_grad": {
-        "dw": "chunks * kh * kw * (c // groups) * k", "x": _PIXELS["x"], "dy": "batch * oh * ow * k", "room": "share",
+        "dw": "chunks * kh * kw * (c // groups) * k", "x": _PIXELS["x"], "dy": "batch * oh * ow * k",
+        "workspace": "share",
     },
-    "winograd": {"x": _PIXELS["x"], "y": "batch * oi * oj * k", "w": "16 * c * k", "room": "share"},
+    "winograd": {"x": _PIXELS["x"], "y": "batch * oi * oj * k", "w": "16 * c * k", "workspace": "share"},
     "winograd_pack": {"out": "16 * cin * cout", "w": "9 * cin * cout", "order": "9"},
     "winograd_weight_sums": {
-        "sums": "chunks * 16 * c * k", "x": _PIXELS["x"], "dy": "batch * oi * oj * k", "room": "share",
+        "sums": "chunks * 16 * c * k", "x": _PIXELS["x"], "dy": "batch * oi * oj * k", "workspace": "share",
     },
     "winograd_weight_grad": {"dw": "9 * cin * cout", "sums": "chunks * 16 * cin * cout"},
     "depthwise": {**_PIXELS, "w": "kh * kw * c"},

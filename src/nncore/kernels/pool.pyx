@@ -11,7 +11,7 @@ from nncore.kernels.lanes cimport lanes_sum, load_part, store_part
 from nncore.op cimport Op, layout, signature, split
 from nncore.vector cimport INFINITY, LANES, NAN, real, vand, veq, vf, vi, visplat, vmax, vselect, vsplat
 
-cdef struct Pool:           # sizes of the kernels, in their order
+cdef struct Pool:           # sizes of the kernels, in their order; these work with copies, which no store can change
     int64_t batch, height, width, c, oh, ow, kh, kw, sh, sw, pt, pl
 
 cdef struct Span:           # of an image's pixels: those that a window covers
@@ -28,11 +28,11 @@ cdef inline Span window(const Pool* p, int64_t i, int64_t j) noexcept nogil:
 
 
 cdef inline nn_inlined max_row(bint numbers, const Pool* p, real* y, const real* x, int64_t i, vf* strange) noexcept nogil:
-    """One row of an image's largest. ``numbers``: NaN is not looked for; ``strange`` becomes NaN if there is one, or an
-    infinity."""
+    """One row of an image's largest. ``numbers``: NaN is not looked for; ``strange`` is added up, so that it is no number
+    if there is one (or an infinity, or a sum out of range)."""
     cdef int64_t j, c, h, w, at
     cdef Span s
-    cdef vf top, v, zero = vsplat(0), odd
+    cdef vf top, v, sums
     cdef vi good
     for j in range(p.ow):
         s = window(p, i, j)
@@ -40,17 +40,17 @@ cdef inline nn_inlined max_row(bint numbers, const Pool* p, real* y, const real*
         while c < p.c:
             top = vsplat(-INFINITY)
             good = visplat(-1)
-            odd = zero
+            sums = vsplat(0)
             for h in range(s.h0, s.h1):
                 for w in range(s.w0, s.w1):
                     at = (h * p.width + w) * p.c + c
                     v = load_part(x + at, p.c - c, p.c - c, 0)
                     if numbers:
-                        odd = odd + v * zero
+                        sums = sums + v
                     else:
                         good = good & veq(v, v)
                     top = vmax(v, top)
-            strange[0] = strange[0] + odd
+            strange[0] = strange[0] + sums
             store_part(y + j * p.c + c, top if numbers else vselect(good, top, vsplat(NAN)), p.c - c)
             c += LANES
 
@@ -58,7 +58,8 @@ cdef inline nn_inlined max_row(bint numbers, const Pool* p, real* y, const real*
 # p: y, x, steps. n: batch, height, width, c, oh, ow, kh, kw, sh, sw, pt, pl, n_steps
 cdef void max_pool(const Op* op, int thread, int threads) noexcept nogil:
     """y = steps(the largest x of each window; NaN if there is one)."""
-    cdef const Pool* p = <const Pool*>op.n
+    cdef Pool sizes = (<const Pool*>op.n)[0]
+    cdef const Pool* p = &sizes
     cdef real* y
     cdef const real* x
     cdef int64_t first = 0, last = 0, unit, n, i
@@ -71,15 +72,15 @@ cdef void max_pool(const Op* op, int thread, int threads) noexcept nogil:
         y = <real*>op.p[0] + unit * p.ow * p.c
         strange = vsplat(0)
         max_row(True, p, y, x, i, &strange)
-        if lanes_sum(strange) != 0:
+        if lanes_sum(strange - strange) != 0:
             max_row(False, p, y, x, i, &strange)
         if op.n[12]:
             apply_steps(<const StepRecord*>op.p[2], op.n[12], y, p.c, unit * p.ow, p.ow, 0, p.c)
 
 
 cdef inline nn_inlined max_grad_image(bint numbers, const Pool* p, real* dx, const real* dy, const real* x, const real* y,
-                                      bint apart, vi* strange) noexcept nogil:
-    """One image's gradient. ``numbers``: NaN is not looked for; ``strange`` is set where y has one."""
+                                      bint apart, vf* strange) noexcept nogil:
+    """One image's gradient. ``numbers``: NaN is not looked for; ``strange``: as max_row, of y."""
     cdef int64_t i, j, c, h, w, at, left, out
     cdef Span s
     cdef vf value, top, v
@@ -94,7 +95,7 @@ cdef inline nn_inlined max_grad_image(bint numbers, const Pool* p, real* dx, con
                 value = load_part(dy + out + c, left, left, 0)
                 top = load_part(y + out + c, left, left, 0)
                 if numbers:
-                    strange[0] = strange[0] | ~veq(top, top)
+                    strange[0] = strange[0] + top
                 found = visplat(0)
                 for h in range(s.h0, s.h1):
                     for w in range(s.w0, s.w1):
@@ -116,7 +117,8 @@ cdef inline nn_inlined max_grad_image(bint numbers, const Pool* p, real* dx, con
 cdef void max_pool_grad(const Op* op, int thread, int threads) noexcept nogil:
     """dx = steps(dy where x is the first place of its window that equals y, or the first NaN, added up over windows; else
     0)."""
-    cdef const Pool* p = <const Pool*>op.n
+    cdef Pool sizes = (<const Pool*>op.n)[0]
+    cdef const Pool* p = &sizes
     cdef real* dx
     cdef const real* dy
     cdef const real* x
@@ -124,7 +126,7 @@ cdef void max_pool_grad(const Op* op, int thread, int threads) noexcept nogil:
     cdef int64_t first = 0, last = 0, n, pixels = p.height * p.width, out
     cdef bint apart = p.sh >= p.kh and p.sw >= p.kw
     cdef bint covers = apart and p.sh == p.kh and p.sw == p.kw and p.oh * p.sh >= p.height + p.pt and p.ow * p.sw >= p.width + p.pl
-    cdef vi strange
+    cdef vf strange
     split(p.batch, thread, threads, &first, &last)
     for n in range(first, last):
         out = n * p.oh * p.ow * p.c
@@ -134,9 +136,9 @@ cdef void max_pool_grad(const Op* op, int thread, int threads) noexcept nogil:
         y = <const real*>op.p[3] + out
         if not covers:
             memset(dx, 0, pixels * p.c * sizeof(real))
-        strange = visplat(0)
+        strange = vsplat(0)
         max_grad_image(True, p, dx, dy, x, y, apart, &strange)
-        if lanes_sum(vand(strange, vsplat(1.0))) != 0:
+        if lanes_sum(strange - strange) != 0:
             if not covers:
                 memset(dx, 0, pixels * p.c * sizeof(real))
             max_grad_image(False, p, dx, dy, x, y, apart, &strange)
@@ -147,7 +149,8 @@ cdef void max_pool_grad(const Op* op, int thread, int threads) noexcept nogil:
 # p: y, x, steps. n: as max_pool. s: scale
 cdef void average_pool(const Op* op, int thread, int threads) noexcept nogil:
     """y = steps(the mean of x over each window's places inside the image; with ``scale`` not 0, their sum times that)."""
-    cdef const Pool* p = <const Pool*>op.n
+    cdef Pool sizes = (<const Pool*>op.n)[0]
+    cdef const Pool* p = &sizes
     cdef real* y
     cdef const real* x
     cdef int64_t first = 0, last = 0, unit, n, i, j, c, h, w, at, count
@@ -181,7 +184,8 @@ cdef void average_pool(const Op* op, int thread, int threads) noexcept nogil:
 # p: dx, dy, steps. n: as max_pool. s: scale
 cdef void average_pool_grad(const Op* op, int thread, int threads) noexcept nogil:
     """dx = steps(dy over the places of its window, or with ``scale`` not 0 dy times that, added up over windows)."""
-    cdef const Pool* p = <const Pool*>op.n
+    cdef Pool sizes = (<const Pool*>op.n)[0]
+    cdef const Pool* p = &sizes
     cdef real* dx
     cdef const real* dy
     cdef int64_t first = 0, last = 0, n, i, j, c, h, w, at, pixels = p.height * p.width, count, left

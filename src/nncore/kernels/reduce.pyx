@@ -143,51 +143,38 @@ cdef const real* make_stretch(const Source* s, int64_t start, int64_t count) noe
     return made
 
 
-cdef inline nn_inlined stretch(int kind, const Source* s, int64_t start, int64_t count, real shift,
-                               real* out) noexcept nogil:
-    """out[0] = the reduction of ``count`` elements of steps(x), tile by tile."""
+cdef inline nn_inlined stretch(int kind, const Source* s, int64_t start, int64_t count, real* out, bint accumulate,
+                               vf scale) noexcept nogil:
+    """``count`` elements of steps(x) reduced, tile by tile."""
     cdef int64_t most = s.size // s.cols * s.cols if s.cols <= s.size else s.size, n
     cdef double sum = 0
     cdef real part = 0
     cdef vf total = vsplat(identity(kind))
     while count > 0:
         n = min(count, most)
-        row(kind, make_stretch(s, start, n), n, n, shift, &part)
-        if kind == SUM or kind == EXPONENTIALS:
+        row(kind, make_stretch(s, start, n), n, n, 0, &part)
+        if kind == SUM:
             sum += part
         else:
             total = joined(kind, total, vsplat(part))
         start += n
         count -= n
-    out[0] = <real>sum if kind == SUM or kind == EXPONENTIALS else vfirst(total)
+    store_result(kind, out, vsplat(<real>sum) if kind == SUM else total, 1, accumulate, scale)
 
 
-cdef inline nn_inlined one_stretch(int kind, const Source* s, int64_t start, int64_t count, real* out, bint accumulate,
-                                   vf scale) noexcept nogil:
-    cdef real total = 0
-    cdef vf shift
-    if kind == LOGSUMEXP:
-        stretch(MAX, s, start, count, 0, &total)
-        shift = shift_of(vsplat(total))
-        stretch(EXPONENTIALS, s, start, count, vfirst(shift), &total)
-        shift = vlog(vsplat(total)) + shift
-        total = vfirst(shift)
-    else:
-        stretch(kind, s, start, count, 0, &total)
-    store_result(kind, out, vsplat(total), 1, accumulate, scale)
-
-
-cdef inline nn_inlined band(int kind, const Source* s, int64_t row0, int64_t rows, int64_t col, int64_t width,
-                            const real* shift, real* total) noexcept nogil:
-    """total[width] = the columns from ``col`` on reduced over these rows of steps(x), tile by tile: some tiles, of BLOCK
-    rows together, before they are added to the total."""
-    cdef real[ACROSS] part
+cdef inline nn_inlined band(int kind, const Source* s, int64_t row0, int64_t rows, int64_t col, int64_t width, real* out,
+                            bint accumulate, vf scale) noexcept nogil:
+    """The columns from ``col`` on reduced over these rows of steps(x), tile by tile: some tiles, of BLOCK rows together,
+    before they are added to the total."""
+    cdef real[ACROSS] total, part
     cdef vf[WIDE] more
-    cdef vf[WIDE] less
+    cdef vf[WIDE] shift
     cdef const real* t
     cdef int64_t height = max(<int64_t>1, s.size // width), r = 0, n, c, ld = s.cols if s.y != NULL else width, since = 0
     cdef int64_t i, vectors = (width + LANES - 1) // LANES
     cdef int j, nv
+    for j in range(WIDE):
+        shift[j] = vsplat(0)
     for i in range(vectors):
         c = i * LANES
         vstore(total + c, vsplat(identity(kind)))
@@ -199,12 +186,10 @@ cdef inline nn_inlined band(int kind, const Source* s, int64_t row0, int64_t row
         c = 0
         while c < width:
             nv = WIDE if width - c >= WIDE * LANES else 1
-            for j in range(nv):
-                less[j] = vload(shift + c + j * LANES)
             if nv == WIDE:
-                columns(kind, WIDE, t + c, n, ld, WIDE * LANES, less, more)
+                columns(kind, WIDE, t + c, n, ld, WIDE * LANES, shift, more)
             else:
-                columns(kind, 1, t + c, n, ld, min(<int64_t>LANES, width - c), less, more)
+                columns(kind, 1, t + c, n, ld, min(<int64_t>LANES, width - c), shift, more)
             for j in range(nv):
                 vstore(part + c + j * LANES, joined(kind, vload(part + c + j * LANES), more[j]))
             c += nv * LANES
@@ -216,28 +201,6 @@ cdef inline nn_inlined band(int kind, const Source* s, int64_t row0, int64_t row
                 c = i * LANES
                 vstore(total + c, joined(kind, vload(total + c), vload(part + c)))
                 vstore(part + c, vsplat(identity(kind)))
-
-
-cdef inline nn_inlined one_band(int kind, const Source* s, int64_t row0, int64_t rows, int64_t col, int64_t width, real* out,
-                                bint accumulate, vf scale) noexcept nogil:
-    cdef real[ACROSS] total, shift
-    cdef vf v
-    cdef int64_t i, c, vectors = (width + LANES - 1) // LANES
-    for i in range(vectors):
-        c = i * LANES
-        vstore(shift + c, vsplat(0))
-    if kind == LOGSUMEXP:
-        band(MAX, s, row0, rows, col, width, shift, total)
-        for i in range(vectors):
-            c = i * LANES
-            vstore(shift + c, shift_of(vload(total + c)))
-        band(EXPONENTIALS, s, row0, rows, col, width, shift, total)
-        for i in range(vectors):
-            c = i * LANES
-            v = vlog(vload(total + c)) + vload(shift + c)
-            vstore(total + c, v)
-    else:
-        band(kind, s, row0, rows, col, width, shift, total)
     for i in range(vectors):
         c = i * LANES
         store_result(kind, out + c, vload(total + c), min(<int64_t>LANES, width - c), accumulate, scale)
@@ -258,8 +221,8 @@ cdef inline nn_inlined reduce_steps(int kind, const Op* op, const Source* s, int
         n = min(chunk, mid - m)
         if inner > 1:
             c = item % blocks * ACROSS
-            one_band(kind, s, item // blocks // pieces * mid + m, n, c, min(<int64_t>ACROSS, inner - c),
-                     out + item // blocks * inner + c, accumulate, scale)
+            band(kind, s, item // blocks // pieces * mid + m, n, c, min(<int64_t>ACROSS, inner - c),
+                 out + item // blocks * inner + c, accumulate, scale)
         elif 0 < 2 * mid <= s.size and pieces == 1:         # some short rows together
             n = min(last - item, s.size // mid)
             t = make_stretch(s, item * mid, n * mid)
@@ -267,7 +230,7 @@ cdef inline nn_inlined reduce_steps(int kind, const Op* op, const Source* s, int
                 one_row(kind, t + i * mid, mid, (n - i) * mid, out + item + i, accumulate, scale)
             item += n - 1
         else:
-            one_stretch(kind, s, item // pieces * mid + m, n, out + item, accumulate, scale)
+            stretch(kind, s, item // pieces * mid + m, n, out + item, accumulate, scale)
         item += 1
 
 
@@ -284,8 +247,6 @@ cdef void of_steps(const Op* op, const Source* given, int thread, int threads) n
         reduce_steps(MIN, op, s, thread, threads)
     elif op.n[1] == PROD:
         reduce_steps(PROD, op, s, thread, threads)
-    elif op.n[1] == LOGSUMEXP:
-        reduce_steps(LOGSUMEXP, op, s, thread, threads)
 
 
 cdef void of_steps_with_temporaries(const Op* op, const Source* given, int thread, int threads) noexcept nogil:
@@ -303,7 +264,8 @@ cdef void reduce(const Op* op, int thread, int threads) noexcept nogil:
     what is left; 0: one piece. Sums are multiplied by ``scale``. Of no elements: 0, -inf, inf, 1, -inf.
 
     With ``cols``: of steps(x) instead, or of steps(0) without x; to the steps it is a matrix of rows of so many elements
-    (where inner is more than 1: of inner). Where there is a y, steps(x) is left in it."""
+    (where inner is more than 1: of inner). Where there is a y, steps(x) is left in it. Not LOGSUMEXP, which would do the
+    steps twice."""
     cdef Source s
     cdef const StepRecord* steps = <const StepRecord*>op.p[3]
     cdef int64_t i

@@ -43,7 +43,9 @@ SIGNATURES = {
     # gemm: c[m, n] = steps(a[m, k] @ b[k, n]); b as it is, packed by pack_b, or on the way; block: columns of
     # b to keep in L2 at a time (0: 1024, which is 1 MB)
     "gemm": _signature(
-        "gemm", "c! a b steps? room!?", "m n k rs_a cs_a ldb packed ldc accumulate n_steps block cs_b share by_rows"
+        "gemm",
+        "c! a b steps? workspace!?",
+        "m n k rs_a cs_a ldb packed ldc accumulate n_steps block cs_b share by_rows",
     ),
     # the same for at most 16 columns of b, whose element (p, j) is at b[p*rs_b + j*cs_b]; rows of a are lda apart
     "gemm_narrow": _signature("narrow", "c! a b steps?", "m n k lda rs_b cs_b n_steps"),
@@ -51,7 +53,7 @@ SIGNATURES = {
     # c[i] = steps(a[i] @ b[i]) for matrices i of outer x inner, of which a_outer, a_inner... elements lie between two
     "gemm_batched": _signature(
         "gemm",
-        "c! a b steps? room!",
+        "c! a b steps? workspace!",
         "m n k outer inner a_outer a_inner rs_a cs_a b_outer b_inner rs_b cs_b c_outer c_inner ldc accumulate n_steps "
         "share",
     ),
@@ -92,16 +94,16 @@ SIGNATURES = {
     "log_softmax_grad": _signature("softmax", "dx! dy y", "rows cols"),
     "softmax_crossentropy": _signature(
         "loss",
-        "loss! dx!? hits!? x labels? targets? weights? upstream? state?",
+        "loss! dx!? correct!? x labels? targets? weights? upstream? state?",
         "rows cols ignoring ignore",
         "scale smoothing",
     ),
     # labels of a sequence without their places in it: kernels/ctc.pyx says what ld and share are
     "ctc": _signature(
-        "ctc", "loss! dx!? x labels upstream? state? room!", "rows times cols length ld share", "scale"
+        "ctc", "loss! dx!? x labels upstream? state? workspace!", "rows times cols length ld share", "scale"
     ),
     "binary_crossentropy": _signature(
-        "loss", "loss! dx!? hits!? x targets weights? upstream?", "rows cols", "scale smoothing"
+        "loss", "loss! dx!? correct!? x targets weights? upstream?", "rows cols", "scale smoothing"
     ),
     "mean_squared_error": _signature("loss", "loss! dx!? x targets weights? upstream?", "rows cols", "scale"),
     # normalization: over the rows of each column, over the columns of each row
@@ -137,18 +139,18 @@ SIGNATURES = {
     ),
     "winograd": _signature(
         "winograd",
-        "y! x w steps? room! partial!? normal? mean? rstd?",
+        "y! x w steps? workspace! partial!? normal? mean? rstd?",
         "batch height width c oi oj k pt pl bands n_steps share",
     ),
     "winograd_pack": _signature("winograd", "out! w order", "cin cout turned"),
     "winograd_weight_sums": _signature(
-        "winograd", "sums! x dy room!", "batch height width c oi oj k pt pl chunks bands share"
+        "winograd", "sums! x dy workspace!", "batch height width c oi oj k pt pl chunks bands share"
     ),
     "winograd_weight_grad": _signature("winograd", "dw! sums", "cin cout chunks"),
     "conv_pack": _signature("conv", "out! w order", "places cin cout groups turned"),
     "conv_weight_grad": _signature(
         "conv",
-        "dw! x dy room!?",
+        "dw! x dy workspace!?",
         "batch height width c oh ow k kh kw sh sw dilation_h dilation_w pt pl chunks group band merged groups share",
     ),
     "depthwise": _signature("depthwise", "y! x w steps?", f"{_DEPTHWISE} flipped n_steps"),
@@ -156,12 +158,15 @@ SIGNATURES = {
     "depthwise_weight_grad": _signature("depthwise", "dw! x dy", _DEPTHWISE),
     # group normalization, and dropout of whole channels
     "group_norm": _signature(
-        "group_norm", "y! x gamma? beta? mean! rstd! room! steps?", "batch pixels cols groups n_steps share", "epsilon"
+        "group_norm",
+        "y! x gamma? beta? mean! rstd! workspace! steps?",
+        "batch pixels cols groups n_steps share",
+        "epsilon",
     ),
     "group_norm_grad": _signature(
-        "group_norm", "dx! partial! dy x gamma? mean rstd room!", "batch pixels cols groups share"
+        "group_norm", "dx! partial! dy x gamma? mean rstd workspace!", "batch pixels cols groups share"
     ),
-    "channel_dropout": _signature("group_norm", "y! x state room!", "batch pixels cols index share", "rate scale"),
+    "channel_dropout": _signature("group_norm", "y! x state workspace!", "batch pixels cols index share", "rate scale"),
     # pooling: windows of kh x kw every sh x sw pixels, pt and pl outside the image above and to its left
     "max_pool": _signature("pool", "y! x steps?", _POOL),
     "max_pool_grad": _signature("pool", "dx! dy x y steps?", _POOL),
@@ -234,13 +239,13 @@ ROWS: dict[str, tuple[str, dict[str, str]]] = {
     "softmax_crossentropy": (
         "rows",
         {
-            "loss": "1", "dx": "cols", "hits": "1", "x": "cols", "labels": "1", "targets": "cols", "weights": "1",
+            "loss": "1", "dx": "cols", "correct": "1", "x": "cols", "labels": "1", "targets": "cols", "weights": "1",
             "upstream": "1",
         },
     ),
     "binary_crossentropy": (
         "rows",
-        {"loss": "1", "dx": "cols", "hits": "1", "x": "cols", "targets": "cols", "weights": "1", "upstream": "1"},
+        {"loss": "1", "dx": "cols", "correct": "1", "x": "cols", "targets": "cols", "weights": "1", "upstream": "1"},
     ),
     "mean_squared_error": (
         "rows", {"loss": "1", "dx": "cols", "x": "cols", "targets": "cols", "weights": "1", "upstream": "1"},

@@ -120,13 +120,13 @@ cdef inline void gradient_square(const real* dy, int64_t down, bint both_rows, b
         col += LANES
 
 
-# p: y, x, w, steps, room, partial, normal, mean, rstd.
+# p: y, x, w, steps, workspace, partial, normal, mean, rstd.
 # n: batch, height, width, c; oi, oj, k; pt, pl; bands, n_steps, share
 cdef void winograd(const Op* op, int thread, int threads) noexcept nogil:
     """y[n, i, j, k] = steps(sum over the window, from row i - pt and column j - pl of x [batch, height, width, c] on, of x times
     the weights), i < oi, j < oj. c and k are whole numbers of vectors; ``w``: as winograd_pack leaves it.
 
-    Threads share images, each in ``bands`` of pairs of rows. A thread has ``share`` elements of ``room``: for the squares of
+    Threads share images, each in ``bands`` of pairs of rows. A thread has ``share`` elements of ``workspace``: for the squares of
     a band 16 * (squares * c + LINE), then 16 * (squares * 2 * LANES + LINE). partial, normal, mean and rstd: as of conv.
     """
     cdef const int64_t* n = <const int64_t*>op.n
@@ -252,12 +252,12 @@ cdef void winograd_pack(const Op* op, int thread, int threads) noexcept nogil:
         col += wide
 
 
-# p: sums, x, dy, room. n: batch, height, width, c; oi, oj, k; pt, pl; chunks, bands, share
+# p: sums, x, dy, workspace. n: batch, height, width, c; oi, oj, k; pt, pl; chunks, bands, share
 cdef void winograd_weight_sums(const Op* op, int thread, int threads) noexcept nogil:
     """sums[chunk, 16, c, k]: over the squares of a chunk's images, numbers of x [batch, height, width, c] times those of dy
     [batch, oi, oj, k]. c and k are whole numbers of vectors. ``chunks``: how many parts the batch is cut into: the order
     of additions depends on the sizes alone. Threads share them, and take an image in ``bands`` of pairs of rows. ``share``
-    elements of ``room`` for each thread: for the squares of a band 16 * (squares * (c + k) + 2 * LINE)."""
+    elements of ``workspace`` for each thread: for the squares of a band 16 * (squares * (c + k) + 2 * LINE)."""
     cdef const int64_t* n = <const int64_t*>op.n
     cdef const real* x = <const real*>op.p[1]
     cdef const real* dy = <const real*>op.p[2]

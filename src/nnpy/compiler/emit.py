@@ -194,11 +194,11 @@ class Emitter:
         gives one of at least so many bytes. ``phases``: calls may be reordered; ``reuse``: buffers may share memory."""
         self.calls = schedule(self.calls, self.batch, phases)
         for position, call in enumerate(self.calls):
-            if "room" in call.arguments:
+            if "workspace" in call.arguments:
                 nbytes = call.arguments["share"] * call.threads * self.dtype.itemsize
-                room = call.arguments["room"].buffer
-                room.nbytes = nbytes
-                call.arguments["room"] = Slot(room, 0, nbytes)
+                workspace = call.arguments["workspace"].buffer
+                workspace.nbytes = nbytes
+                call.arguments["workspace"] = Slot(workspace, 0, nbytes)
             for slot, written in call.slots():
                 slot.buffer.touch(position)
                 slot.buffer.held |= call.once and written  # later steps read it
@@ -249,7 +249,7 @@ class Emitter:
             rows = self.node.outputs[0].concrete(self.batch) if self.node is not None else ()
             shape = rows if prod(rows) % max(1, ld) == 0 else ()
         steps = [(spec, self._step(spec, ld, shape)) for spec in specs]
-        most = workspaces() if "room" in arguments else ALL
+        most = workspaces() if "workspace" in arguments else ALL
         return self._record(Call(kernel, arguments, steps, nanoseconds, most))
 
     def _step(self, spec: StepSpec, ld: int, shape: Sequence[int]) -> dict[str, Any]:

@@ -128,8 +128,8 @@ class Lowering(Emitter):
             arguments.update(b=packed, packed=1)
         else:
             panels = -(-n // core.NR) * core.NR  # columns, padded to whole panels
-            arguments.update(b=memory_b, packed=2, ldb=rs_b, cs_b=cs_b, room=self.scratch(0))
-            arguments["share"] = min(core.ROOM, panels * min(k, core.KC))  # what a thread needs at most
+            arguments.update(b=memory_b, packed=2, ldb=rs_b, cs_b=cs_b, workspace=self.scratch(0))
+            arguments["share"] = min(core.WORKSPACE, panels * min(k, core.KC))  # what a thread needs at most
         self.kernel("gemm", flops, dict(c=item.output, a=memory_a, **arguments), item.steps, n)
 
     def _turned_gemm(self, output: Tensor, a: Slot, b: Slot, m: int, n: int, k: int) -> None:
@@ -157,8 +157,8 @@ class Lowering(Emitter):
         arguments = dict(
             c=out, a=memory_a, b=memory_b, m=m, n=n, k=k, outer=outer, inner=inner, a_outer=ao, a_inner=ai,
             rs_a=steps_a[-2], cs_a=steps_a[-1], b_outer=bo, b_inner=bi, rs_b=steps_b[-2], cs_b=steps_b[-1],
-            c_outer=inner * m * n, c_inner=m * n, ldc=n, room=self.scratch(0),
-            share=min(core.ROOM, panels * min(k, core.KC)),
+            c_outer=inner * m * n, c_inner=m * n, ldc=n, workspace=self.scratch(0),
+            share=min(core.WORKSPACE, panels * min(k, core.KC)),
         )  # fmt: skip
         self.kernel("gemm_batched", 2 * outer * inner * m * n * k, arguments, (), n)
 

@@ -170,7 +170,7 @@ def _lower_winograd(low, item, arguments: dict[str, Any], packing: dict[str, Any
     counts[-1] -= arguments["oi"] % 2
     arguments.update(_sums(low, item.output, bands, counts, columns))
     share = 16 * (-(-high // bands) * wide * each + 2 * core.LINE)
-    arguments.update(w=packed, bands=bands, room=low.scratch(0), share=share)
+    arguments.update(w=packed, bands=bands, workspace=low.scratch(0), share=share)
     work = 2 * low.batch * high * wide * 16 * channels * cout
     low.kernel("winograd", work, arguments, item.steps, cout)
 
@@ -185,7 +185,7 @@ def _lower_winograd_sums(low, item, x: Tensor, dy: Tensor, window: Window) -> No
     sums = low.scratch(chunks * 16 * c * k * size)
     share = 16 * (-(-high // bands) * wide * (c + k) + 2 * core.LINE)
     arguments = dict(
-        sums=sums, x=x, dy=dy, room=low.scratch(0), batch=low.batch, height=height, width=width, c=c, oi=rows,
+        sums=sums, x=x, dy=dy, workspace=low.scratch(0), batch=low.batch, height=height, width=width, c=c, oi=rows,
         oj=columns, k=k, pt=window.before[0], pl=window.before[1], chunks=chunks, bands=bands, share=share,
     )  # fmt: skip
     low.kernel("winograd_weight_sums", 2 * low.batch * high * wide * 16 * c * k, arguments)
@@ -286,7 +286,7 @@ class _ByWeight(Operation):
             chunks=chunks, group=group, band=band, merged=int(merged), groups=groups,
         )  # fmt: skip
         if share := copied(group, band):
-            arguments.update(room=low.scratch(0), share=share)
+            arguments.update(workspace=low.scratch(0), share=share)
         low.kernel("conv_weight_grad", 2 * low.batch * rows * columns * size, arguments)
         if chunks > 1:
             low.reduce_middle("sum", out, target, 1, chunks, size)

@@ -43,8 +43,9 @@ class _CTC(LossKernel):
         ld = 2 * length + 21  # kernels/ctc.pyx
         share = times + (4 + (times if "gradient" in given else 2)) * ld
         low.call(
-            "ctc", loss=loss, x=logits, labels=labels, state=low.state, room=low.scratch(0), rows=rows, times=times,
-            cols=cols, length=length, ld=ld, share=share, work=rows * times * (16 * cols + 60 * (2 * length + 1)),
+            "ctc", loss=loss, x=logits, labels=labels, state=low.state, workspace=low.scratch(0), rows=rows,
+            times=times, cols=cols, length=length, ld=ld, share=share,
+            work=rows * times * (16 * cols + 60 * (2 * length + 1)),
             **arguments,
         )  # fmt: skip
 

@@ -55,7 +55,7 @@ class _GroupNorm(Operation):
         cols, groups = x.shape[-1], node.attributes["groups"]
         named = dict(zip(node.attributes["names"], node.inputs[1:], strict=True))
         low.call(
-            self.name, y=item.output, x=x, mean=node.outputs[1], rstd=node.outputs[2], room=low.scratch(0),
+            self.name, y=item.output, x=x, mean=node.outputs[1], rstd=node.outputs[2], workspace=low.scratch(0),
             batch=low.batch, pixels=low.count(x) // (low.batch * cols), cols=cols, groups=groups, share=2 * cols,
             steps=item.steps, step_ld=cols, epsilon=node.attributes["epsilon"], work=4 * low.count(x), **named,
         )  # fmt: skip
@@ -78,9 +78,9 @@ class _GroupNormGradient(Operation):
         partial = low.scratch(2 * low.batch * cols * low.dtype.itemsize)
         gamma = {"gamma": node.inputs[4]} if len(node.inputs) > 4 else {}
         low.call(
-            "group_norm_grad", dx=item.output, partial=partial, dy=dy, x=x, mean=mean, rstd=rstd, room=low.scratch(0),
-            batch=low.batch, pixels=low.count(x) // (low.batch * cols), cols=cols, groups=node.attributes["groups"],
-            share=3 * cols, work=4 * low.count(x), **gamma,
+            "group_norm_grad", dx=item.output, partial=partial, dy=dy, x=x, mean=mean, rstd=rstd,
+            workspace=low.scratch(0), batch=low.batch, pixels=low.count(x) // (low.batch * cols), cols=cols,
+            groups=node.attributes["groups"], share=3 * cols, work=4 * low.count(x), **gamma,
         )  # fmt: skip
         for place, sums in enumerate(node.outputs[1:]):
             if low.is_used(sums):

@@ -70,7 +70,7 @@ class LossKernel(Operation):
         given = dict(zip(attributes["parts"], node.outputs, strict=True))
         arguments = {"labels" if target.kind == "index" else "targets": target}
         if "correct" in given:
-            arguments["hits"] = given["correct"]
+            arguments["correct"] = given["correct"]
         if "gradient" in given:
             arguments.update(
                 dx=given["gradient"], scale=attributes["scale"] / max(1, count_of(attributes["per"], low.batch))

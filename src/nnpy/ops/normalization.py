@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import gcd
 from typing import Any
 
 from nnpy.graph import Parameter, Size, Tensor, apply
@@ -12,13 +13,20 @@ from nnpy.ops.constants import scaled
 from nnpy.ops.elementwise import add, multiply, square, subtract
 from nnpy.ops.shape import expand_dims
 
-_MANY_ROWS = 2048  # from here on parts of the rows are normalized by all threads, not columns by one each
-_PART = 4096  # elements of a part, which stay in L1 while its mean is found
+_PART, _PART_ROWS = 4096, 32  # elements and rows of a part at least
+_SPREAD = 1 << 16  # bytes
+
+
+def _is_by_parts(low, rows: int, cols: int) -> bool:
+    """Whether parts of the rows are normalized by all threads, not vectors of columns by one each: it is faster where
+    such columns do not stay in L1. Rows that are a power of two apart share few of its sets."""
+    apart = gcd(cols * low.dtype.itemsize, 4096)
+    return rows * max(apart, 256 if cols > 16 else 32) >= _SPREAD
 
 
 def _parts(low, rows: int, cols: int) -> Sums:
     """Memory for the sums of parts of the rows."""
-    parts = max(1, min(rows, rows * cols // _PART))
+    parts = max(1, min(rows // _PART_ROWS, rows * cols // _PART))
     return Sums(low.scratch(2 * parts * cols * low.dtype.itemsize), shares(rows, parts))
 
 
@@ -79,7 +87,7 @@ class _BatchNorm(Operation):
         named = dict(zip(node.attributes["names"], node.inputs[3:], strict=True))
         rows = low.count(x) // max(1, cols)
         gathered = low.sums.get(node)
-        if gathered or rows >= _MANY_ROWS:
+        if gathered or _is_by_parts(low, rows, cols):
             partial, counts = gathered or _parts(low, rows, cols)
             size = dict(rows=rows, cols=cols, parts=len(counts))
             if not gathered:
@@ -144,7 +152,7 @@ class _BatchNormGradient(Operation):
         gamma = {"gamma": node.inputs[4]} if len(node.inputs) > 4 else {}
         rows = low.count(x) // max(1, cols)
         gathered = low.sums.get(node)
-        if gathered or rows >= _MANY_ROWS:
+        if gathered or _is_by_parts(low, rows, cols):
             partial, counts = gathered or _parts(low, rows, cols)
             size = dict(rows=rows, cols=cols, parts=len(counts))
             if not gathered:

@@ -146,7 +146,7 @@ class _ChannelDropout(Operation):
         node, x = item.node, item.node.inputs[0]
         cols, rate = x.shape[-1], node.attributes["rate"]
         low.call(
-            self.name, y=item.output, x=x, state=low.state, room=low.scratch(0), batch=low.batch, share=cols,
+            self.name, y=item.output, x=x, state=low.state, workspace=low.scratch(0), batch=low.batch, share=cols,
             pixels=low.count(x) // (low.batch * cols), cols=cols, index=low.stream(node.attributes["stream"]),
             rate=rate, scale=1 / (1 - rate), work=low.count(x),
         )  # fmt: skip

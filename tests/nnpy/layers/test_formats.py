@@ -60,7 +60,7 @@ def test_channels_first(kind, arguments, x):
             whole.compile(nn.SGD(0.01), "mse")
             whole.fit(given, np.ones((3, 1)), epochs=2, verbose=0)
         for a, b in zip(last.get_weights(), other.get_weights(), strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)  # of weights of about 1, some near 0
 
 
 def test_layers_in_a_row_convert_their_input_once():

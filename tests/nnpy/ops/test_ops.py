@@ -84,8 +84,9 @@ def test_same_bits_at_any_thread_count(row, threads, teams):
 @pytest.mark.parametrize("name", ["batch_norm", "batch_norm alone", "batch_norm between"])
 def test_batch_norm_in_parts(name, monkeypatch, teams, threads):
     """As images are normalized: moments of parts of the rows, put together."""
-    monkeypatch.setattr(normalization, "_MANY_ROWS", 1)
+    monkeypatch.setattr(normalization, "_SPREAD", 1)
     monkeypatch.setattr(normalization, "_PART", 7)
+    monkeypatch.setattr(normalization, "_PART_ROWS", 1)
     row = ROWS[name]
     test_values(row, "float64")
     test_values(row, "float32")
@@ -93,6 +94,17 @@ def test_batch_norm_in_parts(name, monkeypatch, teams, threads):
     test_same_bits_at_any_thread_count(row, threads, teams)
     graph = Graph(row.build, row.arrays(row.samples[0]))
     assert {"moments", "gradient_moments"} <= {op.name for op in graph.executable.program.records}
+
+
+@pytest.mark.parametrize(
+    "rows, cols, by_parts", [(128, 250, False), (128, 256, True), (256, 250, True), (256, 16, False), (2048, 16, True)]
+)
+def test_which_batch_norm_goes_in_parts(rows, cols, by_parts):
+    """Many rows do, and those that are a power of two apart: they would drive each other out of the cache."""
+    row = ROWS["batch_norm"]
+    arrays = [np.ones((rows, cols), np.float32), *(np.ones(cols, np.float32) for _ in range(2))]
+    graph = Graph(row.build, arrays)
+    assert ("moments" in {op.name for op in graph.executable.program.records}) == by_parts
 
 
 @pytest.fixture
