@@ -391,14 +391,14 @@ def cases(kind: str) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray | Non
     weights = RNG.integers(1, 9, ROWS) / 4
     return {
         "random": (t, p, None),
-        "weighted": (t, p, weights),
-        "some weights 0": (t, p, weights * (np.arange(ROWS) % 3 > 0)),
-        "all weights 0": (t, p, weights * 0),
         "perfect": (*_perfect(t, p, kind), None),
         "all wrong": (*_wrong(t, p, kind), None),
         "absent": (*_absent(t, p, kind), None),
         "one": (t[:1], p[:1], None),
         "empty": (t[:0], p[:0], None),
+        "weighted": (t, p, weights),
+        "some weights 0": (t, p, weights * (np.arange(ROWS) % 3 > 0)),
+        "all weights 0": (t, p, weights * 0),
     }
 
 

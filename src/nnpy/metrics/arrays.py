@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from nnpy.metrics.base import Metric
 
 ROWS = 4096  # of a step: what it needs of memory does not grow with the arrays
+_SIZES = 4  # numbers of rows that have a step of their own
 
 
 class Measured:
@@ -61,13 +62,21 @@ class Measured:
 
     def add(self, arrays: list[np.ndarray]) -> None:
         self.fresh = False
-        for start in range(0, len(arrays[0]), ROWS):
-            parts = [array[start : start + ROWS] for array in arrays]
+        start, count = 0, len(arrays[0])
+        while start < count:
+            size = self._size(count - start)
+            parts = [array[start : start + size] for array in arrays]
+            start += size
             step = self._step(parts)
             step.state[[DRAW, ROW, LOCAL]] = 0
             for slot, part in enumerate(parts):
                 step.state[SLOTS + slot] = part.ctypes.data
             step.run()
+
+    def _size(self, rows: int) -> int:
+        """How many of them one step takes: all, but a power of two once there are steps for enough other sizes."""
+        rows = min(rows, ROWS)
+        return rows if rows in self._steps or len(self._steps) < _SIZES else 1 << (rows.bit_length() - 1)
 
     def _step(self, parts: list[np.ndarray]) -> Executable:
         batch = len(parts[0])
@@ -76,8 +85,6 @@ class Measured:
                 feed(tensor, slot, part.dtype.name, part[:1].nbytes)
                 for slot, (tensor, part) in enumerate(zip(self._tensors, parts, strict=True))
             ]
-            if len(self._steps) > 1:
-                self._steps.clear()
             self._steps[batch] = compile_step([*feeds, *self._effects], batch, new_state(batch), self._dtype)
         return self._steps[batch]
 

@@ -39,6 +39,8 @@ class AUC(Thresholded):
     """
 
     direction = "max"
+    #: truth, score and weight by label, of every update, where all scores count
+    _scores: list[tuple[np.ndarray, ...]] | None = None
 
     def __init__(
         self,
@@ -73,7 +75,6 @@ class AUC(Thresholded):
             self.num_thresholds = integer("AUC", "num_thresholds", num_thresholds, least=2)
             inner = np.linspace(0, 1, self.num_thresholds)[1:-1]
         self._set([-_EPSILON, *inner, 1 + _EPSILON])
-        self._scores: list[tuple[np.ndarray, ...]] = []  # truth, score and weight of every label, where all count
         self.multi_label = flag("AUC", "multi_label", multi_label)
         self.num_labels = None if num_labels is None else integer("AUC", "num_labels", num_labels, least=1)
         if num_labels is not None and not multi_label:
@@ -112,6 +113,7 @@ class AUC(Thresholded):
         if self._scores and self._scores[0][0].shape[1] != labels:
             raise ValueError(f"{self}: expected {self._scores[0][0].shape[1]} labels as before, got {labels}")
         low = np.where(np.isnan(predicted), -np.inf, predicted)
+        self._scores = self._scores or []
         self._scores.append(tuple(each.reshape(-1, labels).copy() for each in (truth, low, weight)))
 
     def result(self):
@@ -124,7 +126,7 @@ class AUC(Thresholded):
 
     def reset_state(self):
         super().reset_state()
-        self._scores = []
+        self._scores = None
 
     def accumulators(self, output_shape):
         if self.num_thresholds is None:

@@ -74,7 +74,7 @@ class Metric(Configurable):
         made = copy.copy(self)
         made._ignored = getattr(loss, "ignore_class", None)
         if getattr(loss, "from_logits", False):
-            binary = "Binary" in type(loss).__name__ or y_pred.shape[-1:] == (1,)
+            binary = isinstance(loss, losses.BinaryCrossentropy) or y_pred.shape[-1:] == (1,)
             made._link = "sigmoid" if binary else "softmax"
         return made
 
@@ -129,7 +129,7 @@ class Metric(Configurable):
         return f"{type(self).__name__} {self.name!r}"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_measured"}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_measured", "_scores")}
 
     def _expect(self, y_true: Tensor, kind: str, what: str) -> None:
         symbolic(self, y_true)

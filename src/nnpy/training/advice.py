@@ -22,7 +22,7 @@ from nnpy.losses import (
     SparseCategoricalCrossentropy,
     Tversky,
 )
-from nnpy.metrics import Accuracy, CategoricalAccuracy, SparseCategoricalAccuracy
+from nnpy.metrics import Accuracy, CategoricalAccuracy, LossMetric, SparseCategoricalAccuracy
 
 # What gives numbers that are no probabilities, whatever comes in: beside the products of weights and normalizations.
 _UNBOUNDED = frozenset(
@@ -88,6 +88,9 @@ def mistaken_metric(metric: object, loss: object, output: Tensor) -> str | None:
         return f"{metric} of one unit is always 1, the largest of one; 'accuracy' or BinaryAccuracy is for one unit"
     if type(metric) in (Accuracy, SparseCategoricalAccuracy) and type(loss) is CTC:
         return f"{metric} compares each step with the label in its place, which {loss} does not ask for"
+    if isinstance(metric, LossMetric) and not getattr(metric.loss, "from_logits", True):
+        text = mistake(metric.loss, output)
+        return text and f"the metric {metric.name!r}: {text}"
     if type(metric) is Accuracy and type(loss) in (MeanSquaredError, MeanAbsoluteError, Huber, LogCosh, Quantile):
         function = last_function(output)
         if function in _UNBOUNDED | _POSITIVE | {"linear"}:

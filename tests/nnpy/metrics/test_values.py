@@ -3,8 +3,10 @@
 import copy
 import doctest
 import importlib
+import itertools
 import json
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +14,9 @@ from metrictable import DATA, LABEL_WEIGHTS, TABLE, Row, expected
 
 import nnpy as nn
 from nnpy import losses, metrics
+from nnpy.compiler import compile_step
 from nnpy.layers import Activation, Input
+from nnpy.metrics import arrays
 
 IDS = [str(row) for row in TABLE]
 KINDS = [(row, kind) for row in TABLE for kind in row.kinds.split()]
@@ -25,14 +29,16 @@ def compare(found, wanted, tolerance):
 
 @pytest.mark.parametrize("row, kind", KINDS, ids=[f"{row}-{kind}" for row, kind in KINDS])
 def test_of_arrays(row, kind):
-    """In one piece and in several, in both dtypes, and again after a reset."""
+    """In one piece and in several, in both dtypes, one after another by an object that is reset."""
+    whole, pieces = row.make(), row.make()
     for name, (t, p, w) in DATA[kind].items():
-        wanted, metric = expected(row, t, p, w), row.make()
-        compare(metric(t, p, w), wanted, 3e-6 if name == "perfect" or "PR" in str(row) else 1e-9)
-        metric.reset_state()
-        for piece in (slice(0, 7), slice(7, 7), slice(7, None)):
-            metric.update_state(t[piece], p[piece].astype(np.float32), None if w is None else w[piece])
-        compare(metric.result(), wanted, 2e-5)
+        wanted = expected(row, t, p, w)
+        compare(whole(t, p, w), wanted, 3e-6 if name == "perfect" or "PR" in str(row) else 1e-9)
+        for piece in (slice(0, 20), slice(20, 20), slice(20, 40), slice(40, None)):
+            pieces.update_state(t[piece], p[piece].astype(np.float32), None if w is None else w[piece])
+        compare(pieces.result(), wanted, 2e-5)
+        whole.reset_state()
+        pieces.reset_state()
 
 
 def identity(shape, loss, metric, weighted):
@@ -75,14 +81,12 @@ def test_is_saved_and_copied(row):
         np.testing.assert_array_equal(other(t, p, w), value)
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["accuracies", "auc", "base", "fscores", "matrices", "probabilities", "reductions", "regression", "scalar",
-     "thresholds"],
-)  # fmt: skip
-def test_examples(name):
-    found = doctest.testmod(importlib.import_module(f"nnpy.metrics.{name}"))
-    assert found.attempted and not found.failed
+def test_examples():
+    folder = Path(metrics.__file__).parent
+    for path in sorted(folder.glob("*.py")):
+        found = doctest.testmod(importlib.import_module(f"nnpy.metrics.{path.stem}"))
+        assert not found.failed, path
+        assert found.attempted or path.stem in ("__init__", "arrays", "of_losses", "reports"), path
 
 
 def test_the_table_has_every_metric():
@@ -313,6 +317,19 @@ def test_arrays_of_the_user_stay_as_they_are():
     metrics.AUC()(t, p, w)
     for before, after in zip(kept, (t, p, w), strict=True):
         np.testing.assert_array_equal(before, after)
+
+
+def test_batches_of_many_sizes(monkeypatch):
+    """Steps are compiled for a few sizes, of which all others are made up."""
+    made = []
+    monkeypatch.setattr(arrays, "compile_step", lambda *a: made.append(a[1]) or compile_step(*a))
+    rng, metric = np.random.default_rng(0), metrics.AUC()
+    t, p = rng.integers(0, 2, 3000), rng.random(3000)
+    ends = np.cumsum(rng.permutation(60))
+    for start, end in itertools.pairwise(ends):
+        metric.update_state(t[start:end], p[start:end])
+    assert metric.result() == pytest.approx(metrics.AUC()(t[ends[0] : ends[-1]], p[ends[0] : ends[-1]]), abs=1e-12)
+    assert len(set(made)) < 12
 
 
 def test_many_rows():

@@ -261,6 +261,7 @@ def test_losses_that_may_be_meant_are_not(make, loss, recwarn):
         (lambda: ends_in(None, 3), "mae", "acc", "without activation under MeanAbsoluteError, which are numbers"),
         (lambda: ends_in(None, 1), "huber", "accuracy", "without activation under Huber, which are numbers"),
         (lambda: ends_in("relu", 1), "mse", "accuracy", "got an output of relu under MeanSquaredError"),
+        (lambda: ends_in(None, 3), CE(True), "categorical_crossentropy", "the metric 'categorical_crossentropy': Cat.* expects"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("where", ["metrics", "weighted_metrics"])
@@ -278,6 +279,7 @@ def test_metrics_that_cannot_be_meant_are_told(make, loss, metric, text, where):
         (lambda: ends_in("sigmoid", 1), BINARY(), "accuracy"),
         (lambda: ends_in(None, 3), CE(True), "categorical_accuracy"),
         (lambda: ends_in(None, 1), "mse", "mse"),
+        (lambda: ends_in(None, 3), CE(True), nn.metrics.CategoricalCrossentropy(from_logits=True)),
         (mean_of_two, "mse", "accuracy"),
     ],
 )  # fmt: skip
