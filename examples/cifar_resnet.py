@@ -1,9 +1,11 @@
-"""ResNet-20 sorts the photographs of CIFAR-10 into ten classes: over 80 % of the test images right within ten epochs.
+"""ResNet-20 sorts the photographs of CIFAR-10 into ten classes: over 88 % of the test images right after 20 epochs.
 
-    python examples/cifar_resnet.py [--data ZIP] [--epochs 10] [--short]
+    python examples/cifar_resnet.py [--data ZIP] [--epochs 20] [--short]
+
+One cycle of the learning rate, label smoothing, and the average of the last weights.
 
 ZIP holds the images as train/CLASS/NAME.jpg and test/CLASS/NAME.jpg; a folder of that form will do too. Reading them
-needs Pillow: pip install "nnpy[images]". --short trains on 2,560 images for one epoch, to see that it runs.
+needs Pillow: pip install "nnpy-cpu[images]". --short trains on 2,560 images for one epoch, to see that it runs.
 """
 
 import argparse
@@ -48,7 +50,7 @@ def network(depth: int = 20) -> nn.Model:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=DATA, help="zip file or folder of the images")
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--learning-rate", type=float, default=0.2, help="at the top of the cycle")
     parser.add_argument("--short", action="store_true", help="little data, one epoch")
@@ -74,17 +76,23 @@ def main() -> None:
     highest = 0.05 if options.short else options.learning_rate  # few steps are no time to find the way back
     rate = nn.schedules.OneCycle(highest, total_steps=epochs * steps)
     model = network()
-    loss = nn.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(nn.SGD(rate, momentum=0.9, nesterov=True), loss, metrics=["accuracy"])
+    loss = nn.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1)
+    keep = 0.5 if options.short else 0.99
+    optimizer = nn.SGD(rate, momentum=0.9, nesterov=True, use_ema=True, ema_momentum=keep)
+    model.compile(optimizer, loss, metrics=["accuracy"])
+    classes, average = np.eye(10, dtype="float32"), nn.SwapEMAWeights()
     start = time.perf_counter()
-    model.fit(images, y, batch_size=batch, epochs=epochs, validation_split=held_out, validation_batch_size=100)
+    model.fit(
+        images, classes[y], batch_size=batch, epochs=epochs, validation_split=held_out, validation_batch_size=100,
+        callbacks=average,
+    )  # fmt: skip
     seconds = time.perf_counter() - start
-    _, accuracy = model.evaluate(test, y_test, batch_size=100, verbose=0)
+    _, accuracy = model.evaluate(test, classes[y_test], batch_size=100, callbacks=average, verbose=0)
     print(
         f"test accuracy {accuracy:.2%} after {seconds:.0f} s: {seconds / epochs:.1f} s an epoch, "
         f"{1e3 * seconds / epochs / steps:.0f} ms a step of {batch} images, {nn.get_num_threads()} threads"
     )
-    assert accuracy > (0.15 if options.short else 0.80)
+    assert accuracy > (0.12 if options.short else 0.88)
 
 
 if __name__ == "__main__":

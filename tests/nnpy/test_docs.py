@@ -10,7 +10,8 @@ import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("NNPY_DATA", PROJECT.parent / "shared" / "data"))
-PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
+PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
+GUIDE = sorted((PROJECT / "docs" / "guide").glob("*.md"))
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#]+)(?:#[^)]*)?\)")
 
@@ -23,9 +24,14 @@ def blocks(page: Path, language: str) -> list[str]:
 def test_code_runs(page, tmp_path):
     script = tmp_path / f"{page.stem}.py"
     script.write_text("\n".join(blocks(page, "python")))
+    if "matplotlib" in script.read_text():
+        pytest.importorskip("matplotlib")
     result = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, f"{page.name}:\n{result.stdout[-2000:]}\n{result.stderr[-4000:]}"
     assert "Warning" not in result.stderr, result.stderr
+    if page in GUIDE:  # what the page shows is what its code draws
+        shown = {name for name in LINK.findall(page.read_text()) if name.endswith(".png")}
+        assert shown == {path.name for path in tmp_path.glob("*.png")}
 
 
 @pytest.mark.parametrize("example", sorted((PROJECT / "examples").glob("*.py")), ids=lambda path: path.name)
@@ -64,7 +70,9 @@ def test_links_lead_somewhere(page):
 
 def test_every_page_is_reachable_from_the_readme():
     linked = set(LINK.findall((PROJECT / "README.md").read_text()))
-    assert {f"docs/{page.name}" for page in PAGES[1:]} <= linked
+    assert {f"docs/{page.name}" for page in PAGES[1:] if page not in GUIDE} <= linked
+    index = (PROJECT / "docs" / "guide" / "README.md").read_text()
+    assert {page.name for page in GUIDE} - {"README.md"} <= set(LINK.findall(index))
 
 
 def test_architecture_names_files_that_exist():
