@@ -203,7 +203,7 @@ def test_gemm(m, k, n, orientation, guard):
     }[orientation]
     c = empty((rows, cols))
     state = nncore.new_state()
-    low = Lowering(m, c.dtype, state, Views([], m), set(), fixed=False)
+    low = Lowering(m, c.dtype, state, Views([], m), set(), fixed=False, values={})
     turned = {"a": orientation == "by_weight", "b": orientation == "by_input"}
     tensors = {}
     for name, array in (("output", c), ("a", a.T if turned["a"] else a), ("b", b.T if turned["b"] else b)):

@@ -1,12 +1,16 @@
-"""Locks: what is protected from what, in the order in which they are taken. No user's code runs under a lock of runs.
+"""Locks: what is protected from what, in the order in which they are taken. No user's code runs under a lock.
 
-1. ``making(layer)``: one thread builds a layer or model, makes its Engine, or compiles a Program of it. What a user
-   defines (``build``, ``call``, losses, metrics, activations) runs under it: it may use other models, in this thread.
-2. ``Guard``: one thread runs a Program on some parameters, or copies them: a run is a stretch of whole steps, of about
+1. ``Guard``: one thread runs a Program on some parameters, or copies them: a run is a stretch of whole steps, of about
    50 ms, so that predictions, copies and files never see half an update. The models that share parameters share it.
-3. nncore's own turns.
+2. nncore's own turns.
+3. ``publishing()``: for the few lines in which what a thread has made is put where others find it. Graphs, Engines and
+   Programs are made under no lock: two threads may make the same, and the first to be ready is what both use.
 
-Both are reentrant, because a signal handler may come between any two lines and predict: ``Guard.turn`` says that it is
+What must not be made twice are weights: a ``Turn`` is one thread's to build a layer, and no lock. Users' ``build``, and
+the ``call`` of a model that is traced for the first time, run in it; they may use other models, and wait for other
+threads. Two builds that need each other are an error, not a wait without end.
+
+All are reentrant, because a signal handler may come between any two lines and predict: ``Guard.turn`` says that it is
 inside of another run, whose cells must be put back. In a forked child all of them are new.
 """
 
@@ -28,17 +32,64 @@ _GLANCE = 2e-5
 _number = itertools.count()
 _all: WeakSet[Guard] = WeakSet()
 _guards: WeakKeyDictionary[Any, Guard] = WeakKeyDictionary()  # of parameters
-_making: WeakKeyDictionary[Any, threading.RLock] = WeakKeyDictionary()  # type: ignore[valid-type]
-_register = threading.RLock()  # of the two above
+_register = threading.RLock()  # of these, and of all that is published
+_turns: dict[Any, Turn] = {}  # of layers that are being built
+_waits: dict[int, Any] = {}  # threads, and the layer that each waits for
 
 
-def making(layer: Any) -> Any:
-    """The lock of building a layer or model and of compiling it."""
-    found = _making.get(layer)
-    if found is None:
+def publishing() -> Any:
+    """The lock under which what is made becomes what others find. No code but ours, and nothing long, runs inside."""
+    return _register
+
+
+class Turn:
+    """``with Turn(layer) as inside``: no other thread builds the layer or model meanwhile; who comes later has to look
+    whether it is built now. ``inside``: whether this thread had the turn already.
+
+    RuntimeError where this would wait for a thread that waits, perhaps through others, for this one."""
+
+    __slots__ = ("layer", "over", "thread")
+
+    def __init__(self, layer: Any):
+        self.layer, self.thread = layer, get_ident()
+        self.over = threading.Lock()  # held until then
+
+    def __enter__(self) -> bool:
+        self.over.acquire()
+        try:
+            while (turn := _turns.setdefault(self.layer, self)).thread != self.thread:
+                _wait(self.layer, turn, self.thread)
+        except BaseException:
+            self.__exit__()
+            raise
+        return turn is not self
+
+    def __exit__(self, *raised: Any) -> None:
+        if _turns.get(self.layer) is self:
+            del _turns[self.layer]
+            self.over.release()
+
+
+def _wait(layer: Any, turn: Turn, me: int) -> None:
+    before = _waits.get(me)  # of what a signal handler has come upon
+    try:
         with _register:
-            found = _making.setdefault(layer, threading.RLock())
-    return found
+            blocked = layer
+            while (owner := _turns.get(blocked)) is not None and owner.thread != me:
+                blocked = _waits.get(owner.thread)
+            if owner is None:
+                _waits[me] = layer
+        if owner is not None:
+            raise RuntimeError(
+                f"{layer}: is being built by another thread, which waits for {blocked}, being built by this one: what "
+                "their build and call use of each other has to be built before"
+            )
+        with turn.over:
+            pass
+    finally:
+        _waits.pop(me, None)
+        if before is not None:
+            _waits[me] = before
 
 
 class Guard:
@@ -140,7 +191,10 @@ def at_rest(parameters: Iterable[Any]) -> Iterator[None]:
 def _after_fork() -> None:
     global _register
     _register = threading.RLock()
-    _making.clear()
+    _waits.clear()
+    for layer, turn in list(_turns.items()):
+        if turn.thread != get_ident():
+            del _turns[layer]
     for guard in list(_all):
         guard.renew()
 

@@ -12,7 +12,7 @@ import numpy as np
 from nnpy import config, forms, seeds
 from nnpy.checks import flag
 from nnpy.hints import keywords
-from nnpy.locks import making
+from nnpy.locks import publishing
 from nnpy.network import Network
 from nnpy.structure import GRAPH, describe, rebuild
 from nnpy.training.engine import Engine
@@ -125,16 +125,20 @@ class Model(Network):
         self._set(settings)
 
     def _set(self, settings: Settings) -> None:
-        with making(self):
-            before = self._engine
-            engine = Engine(self, settings, before) if self._structure is not None else None
-            if engine is not None and engine.goes_on_from(before):
-                self._training.seed = settings.seed
-            else:
-                self._training.reset(settings.seed)
-            self._settings, self._engine = settings, engine
-            settings.optimizer.follow(self._training)
-            self._fast.clear()
+        while True:
+            before, structure = self._engine, self._structure
+            engine = Engine(self, settings, before) if structure is not None else None
+            with publishing():
+                if (self._engine, self._structure) != (before, structure):
+                    continue  # another thread was first
+                if engine is not None and engine.goes_on_from(before):
+                    self._training.seed = settings.seed
+                else:
+                    self._training.reset(settings.seed)
+                self._settings, self._engine = settings, engine
+                settings.optimizer.follow(self._training)
+                self._fast.clear()
+                return
 
     def _advice(self, name: str) -> str:
         return "; call compile(), which says how to train" if name in ("optimizer", "loss") else ""
@@ -168,10 +172,12 @@ class Model(Network):
     @property
     def engine(self) -> Engine:
         """The programs of the model as it is now."""
-        engine = self._engine
-        if engine is None:
-            with making(self):
-                engine = self._engine = self._engine or Engine(self, self._settings)
+        while (engine := self._engine) is None:
+            settings, structure = self._settings, self._structure
+            engine = Engine(self, settings)
+            with publishing():
+                if (self._engine, self._settings, self._structure) == (None, settings, structure):
+                    self._engine = engine
         return engine
 
     @property

@@ -11,7 +11,7 @@ from nnpy.layers import calling
 from nnpy.layers.base import Layer, same
 from nnpy.layers.calling import Calling
 from nnpy.layers.inputs import InputLayer
-from nnpy.locks import making
+from nnpy.locks import Turn, publishing
 from nnpy.structure import Again, Structure, Traced, fits, input_like, keys_of, names_of, pack, tensors_of, trace
 
 _OURS = (__name__, "nnpy.sequential")
@@ -56,9 +56,10 @@ class Network(Layer):
         _ = structure.names  # refuses those that the user gave twice
         with seeds.using(self._source):
             _ = structure.for_training  # it may build layers that inference does not have
-        self._structure = structure
-        self._forget()
-        self.built = True
+        with publishing():
+            self._structure = structure
+            self._forget()
+            self.built = True
 
     def _grow(self) -> None:
         """Make the structure, where it is known how and was not needed yet."""
@@ -67,7 +68,7 @@ class Network(Layer):
     def structure(self) -> Structure:
         """Raises ValueError if the model is not built."""
         if self._structure is None:
-            with making(self):
+            with Turn(self):
                 if self._structure is None:  # nor made by another thread meanwhile
                     self._grow()
         if self._structure is None:

@@ -16,7 +16,7 @@ from nnpy.graph import Node, Parameter, Shape, Tensor
 from nnpy.layers.base import Layer
 from nnpy.layers.calling import Call, Calling, run, tracing
 from nnpy.layers.inputs import InputLayer
-from nnpy.locks import making
+from nnpy.locks import publishing
 from nnpy.ops import stored
 from nnpy.registry import from_json, snake, to_json
 
@@ -123,10 +123,11 @@ class Structure:
         """The structure that a Program for training computes: itself, unless a layer takes ``training``."""
         if not self.asks or self.trains:
             return self
-        with making(self):
-            if self._training is None:
-                self._training = self._run(self.inputs, True)
-            return self._training
+        if self._training is None:
+            made = self._run(self.inputs, True)
+            with publishing():
+                self._training = self._training or made
+        return self._training
 
     def with_shapes(self, shapes: Sequence[Shape]) -> Structure:
         """The structure on inputs of ``shapes``, sizes known that are None in its own; the last few are kept. Programs
@@ -136,20 +137,19 @@ class Structure:
         wanted = tuple(tuple(shape) for shape in shapes)
         if wanted == tuple(tensor.shape for tensor in self.inputs):
             return self
-        with making(self):
-            found = self._by_shapes.get(wanted)
-            if found is None:
-                for tensor, shape in zip(self.inputs, wanted, strict=True):
-                    if not fits(shape, tensor.shape):
-                        raise ValueError(
-                            f"{self.who}: expected input {tensor.name!r} of shape {tensor.shape}, got {shape}"
-                        )
-                fresh = [t.call.layer.make(shape) for t, shape in zip(self.inputs, wanted, strict=True)]
-                found = self._by_shapes[wanted] = self._run(fresh, self.trains)
+        found = self._by_shapes.get(wanted)
+        if found is None:
+            for tensor, shape in zip(self.inputs, wanted, strict=True):
+                if not fits(shape, tensor.shape):
+                    raise ValueError(f"{self.who}: expected input {tensor.name!r} of shape {tensor.shape}, got {shape}")
+            fresh = [t.call.layer.make(shape) for t, shape in zip(self.inputs, wanted, strict=True)]
+            found = self._run(fresh, self.trains)
+        with publishing():
+            found = self._by_shapes.setdefault(wanted, found)
             self._by_shapes.move_to_end(wanted)
             while len(self._by_shapes) > _MOST_SHAPES:
                 self._by_shapes.popitem(last=False)
-            return found
+        return found
 
     def _run(self, inputs: Sequence[Tensor], training: bool) -> Structure:
         with tracing(training):

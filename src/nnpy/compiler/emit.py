@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -31,9 +31,13 @@ def workspaces() -> int:
 class Emitter:
     """Buffers of tensors, calls of kernels on them, and the Ops that these become once memory is planned."""
 
-    def __init__(self, batch: int, dtype: np.dtype, state: np.ndarray, views: Views, used: set[Tensor], fixed: bool):
+    def __init__(
+        self, batch: int, dtype: np.dtype, state: np.ndarray, views: Views, used: set[Tensor], fixed: bool,
+        values: Mapping[Any, np.ndarray],
+    ):  # fmt: skip
         """``used``: roots that something reads. ``fixed``: the parameters stay as they are while a run lasts: nothing
-        trains them."""
+        trains them. ``values``: arrays of variables, where they are not what these have now."""
+        self.values = values
         self.batch = batch
         self.dtype = np.dtype(dtype)
         self.costs = costs(self.dtype)  # the work of a call is why it is given threads
@@ -79,10 +83,11 @@ class Emitter:
         if root not in self._buffers:
             if isinstance(root, Variable):
                 expected = np.dtype(np.int32) if root.kind == "index" else self.dtype
-                if root.value.dtype != expected:
-                    got = root.value.dtype
+                value = self.values.get(root, root.value)
+                if value.dtype != expected:
+                    got = value.dtype
                     raise TypeError(f"variable {root.name}: expected dtype {expected} in this step, got {got}")
-                self._buffers[root] = Buffer(0, external=nncore.ref(root.value), lasting=root.role != "gradient")
+                self._buffers[root] = Buffer(0, external=nncore.ref(value), lasting=root.role != "gradient")
             else:
                 self._buffers[root] = self._add(Buffer(max(1, self.count(root)) * self.itemsize(root)))
         return self._buffers[root]

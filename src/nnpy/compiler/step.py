@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,12 +64,14 @@ def compile_step(
     keep: Sequence[Tensor] = (),
     arena: Callable[[int], np.ndarray] | None = None,
     without: Collection[str] = (),
+    values: Mapping[Any, np.ndarray] | None = None,
 ) -> Executable:
     """The Program that does ``effects`` (nodes of ``ops.effects`` and ``ops.updates``) for a batch of this size.
 
     ``keep``: tensors whose values are read afterwards. ``arena``: gives memory of at least so many bytes; by default
-    the Program has its own. ``without``: passes (``SWITCHES``) to be left out. Raises TypeError or ValueError for a
-    graph that cannot be compiled, ValueError for an unknown pass.
+    the Program has its own. ``without``: passes (``SWITCHES``) to be left out. ``values``: the arrays of variables,
+    where these may get others meanwhile. Raises TypeError or ValueError for a graph that cannot be compiled, ValueError
+    for an unknown pass.
     """
     if unknown := set(without) - set(SWITCHES):
         raise ValueError(f"compile_step: unknown passes {sorted(unknown)}; there are {', '.join(SWITCHES)}")
@@ -92,7 +94,7 @@ def compile_step(
     held = list(final.values())
     used = {views.root(t) for node in order for t in node.inputs} | {views.root(t) for t in held}
     fixed = all(v.role == "accumulator" for v in _changed(order))  # nothing reads these
-    low = Lowering(batch, np.dtype(dtype), state, views, used, fixed=fixed)
+    low = Lowering(batch, np.dtype(dtype), state, views, used, fixed=fixed, values=values or {})
     # As the structure of the graph has them, in whatever order it was made.
     low.number_streams(ordered([*rest, *final.values()]))
     apart = bind_gradients(last, low)

@@ -88,7 +88,7 @@ def _lower_then(node: Node, low: Lowering) -> None:
     order = in_order(nodes)
     views = Views(order, low.batch)
     used = {views.root(tensor) for node in order for tensor in node.inputs}
-    inner = Lowering(low.batch, low.dtype, low.state, views, used, fixed=False)
+    inner = Lowering(low.batch, low.dtype, low.state, views, used, fixed=False, values=low.values)
     apart = bind_gradients(nodes, inner)
     lower_items(fuse(order, views, []), inner, apart)
     low.take(inner, node.attributes["every"], node.attributes["phase"])

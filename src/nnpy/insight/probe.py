@@ -17,7 +17,7 @@ from nnpy.checks import flag
 from nnpy.compiler import compile_step, differentiate, specialise
 from nnpy.data.inputs import distribute, fits, readable, to_array
 from nnpy.graph import Tensor
-from nnpy.locks import at_rest, making
+from nnpy.locks import at_rest
 from nnpy.structure import weight_names
 from nnpy.training.binding import bind
 from nnpy.training.programs import feeds
@@ -108,7 +108,8 @@ def probe(model: Model, x: Any, y: Any = None, training: bool = False, upstream:
     state = nncore.new_state(samples.count, model.training.seed)
     state[DRAW], state[EPOCH] = model.training.draw, model.training.epoch
     tensors: list[Tensor] = list(structure.inputs)
-    store = engine.claim() if y is not None or training else engine.readable()
+    claims = y is not None or training
+    values = engine.claim().views if claims else engine.readable()
     objective = None if y is None else engine.objective(samples.weighted, structure)
     wanted: list[Tensor] = list(named.values())
     if objective is not None:
@@ -131,13 +132,14 @@ def probe(model: Model, x: Any, y: Any = None, training: bool = False, upstream:
     if differentiates:
         keep += [slopes[t] for t in (*trained, *(final[t] for t in named.values())) if t in slopes]
     keep = list(dict.fromkeys(keep))  # in order: random streams are numbered as they come
-    with making(model):
-        executable = compile_step(
-            feeds(tensors, samples.sources, training), samples.count, state, store.dtype, keep
-        )  # fmt: skip
+    nodes = feeds(tensors, samples.sources, training)
+    executable = compile_step(nodes, samples.count, state, model.dtype, keep, values=values)
     bind(state, samples.arrays, {BATCH: samples.count})
-    with _undisturbed(model):
-        executable.run()
+    with at_rest(model.weights):
+        if claims:  # another model that shares weights may have moved them meanwhile
+            engine.claim()
+        with _undisturbed(model):
+            executable.run()
     result = Probe()
     for name, tensor in named.items():
         result.activations[name] = np.array(executable.value(final[tensor]))
@@ -170,11 +172,10 @@ def _upstream(model: Model, upstream: Any, count: int) -> list[np.ndarray]:
 @contextmanager
 def _undisturbed(model: Model) -> Iterator[None]:
     """Inside, a step may move statistics: they are put back."""
-    with at_rest(model.weights):
-        moving = [parameter for parameter in model.weights if not parameter.trainable]
-        before = [parameter.value.copy() for parameter in moving]
-        try:
-            yield
-        finally:
-            for parameter, value in zip(moving, before, strict=True):
-                parameter.value[...] = value
+    moving = [parameter for parameter in model.weights if not parameter.trainable]
+    before = [parameter.value.copy() for parameter in moving]
+    try:
+        yield
+    finally:
+        for parameter, value in zip(moving, before, strict=True):
+            parameter.value[...] = value

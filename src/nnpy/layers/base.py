@@ -16,7 +16,7 @@ from nnpy.hints import advise
 from nnpy.layers import calling
 from nnpy.layers.calling import Call, Calling
 from nnpy.layers.module import Module
-from nnpy.locks import making
+from nnpy.locks import Turn
 from nnpy.ops.constants import scaled
 from nnpy.ops.shape import open_result, view_of
 
@@ -119,7 +119,7 @@ class Layer(Module):
         self.check_input(_with_sizes(shapes, _SIZES[0]) if unknown else shapes)
         with graph.scope(self.name) as scope, calling.saying(training):
             if fresh:
-                with making(self):
+                with Turn(self):
                     if not self.built:  # by another thread meanwhile
                         yield from self._built_by(shapes, arguments)
             if not signature.plain:
@@ -286,10 +286,10 @@ def _builds(build: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(build)
     def wrapped(self: Layer, *args: Any, **kwargs: Any) -> Any:
-        if self._building:  # super().build(input_shape)
-            return build(self, *args, **kwargs)
         before = self.built
-        with making(self):
+        with Turn(self) as inside:
+            if inside and self._building:  # super().build(input_shape)
+                return build(self, *args, **kwargs)
             if before or not self.built:  # else by another thread meanwhile
                 once(self, *args, **kwargs)
 

@@ -18,6 +18,7 @@ from nnpy import ops
 from nnpy.checks import flag, integer, optional, real, shown
 from nnpy.forms import within
 from nnpy.graph import Node, Parameter, Tensor, Variable
+from nnpy.locks import publishing
 from nnpy.ops.updates import clip_scale, gradient, sweep, then, update
 from nnpy.parameters import Store
 from nnpy.registry import Configurable, snake
@@ -272,8 +273,9 @@ class Optimizer(Configurable):
         known = self._slots.setdefault(store, {})
         for name in self.kept:
             if name not in known:  # of the first step, or the first under another rule
-                known[name] = nncore.aligned(store.size, store.dtype)
-                self._begin(name, known[name], store)
+                slot = nncore.aligned(store.size, store.dtype)
+                self._begin(name, slot, store)
+                known.setdefault(name, slot)
         return {name: known[name] for name in self.kept}
 
     def _begin(self, name: str, slot: np.ndarray, store: Store) -> None:
@@ -285,10 +287,10 @@ class Optimizer(Configurable):
     def join(self, store: Store, parameters: Iterable[Parameter]) -> None:
         """A step will train the parameters. Averages of those that were frozen begin with what they are now."""
         average = self.slots(store).get("moving_average")
-        for parameter in parameters:
-            if parameter not in store.trained:
+        with publishing():
+            for parameter in set(parameters) - store.trained:
                 if average is not None:
-                    store.view(average, parameter)[...] = parameter.value
+                    store.view(average, parameter)[...] = store.views[parameter]
                 store.trained.add(parameter)
 
     def restart(self, store: Store) -> None:
@@ -398,7 +400,7 @@ class Optimizer(Configurable):
         slots = tuple(store.view(flat, parameter, shape) for flat in self._rule_slots(store))
         place = self.place(block)
         return Step(
-            "update", rule=self.rule, p=parameter.value.reshape(shape), slots=slots, state=state,
+            "update", rule=self.rule, p=store.view(store.values, parameter, shape), slots=slots, state=state,
             width=place["columns"], index=place["column"],
         )  # fmt: skip
 

@@ -13,7 +13,7 @@ from nnpy.callbacks.base import Callback, CallbackList, as_list, say
 from nnpy.data import inputs as adapt
 from nnpy.data.images import Images
 from nnpy.hints import advise
-from nnpy.locks import making
+from nnpy.locks import publishing
 from nnpy.training.progress import check_verbose
 from nnpy.training.samples import Samples, batches, prepare, prepare_inputs
 from nnpy.training.values import format_logs
@@ -177,11 +177,12 @@ def _same(array: np.ndarray | Images, x: np.ndarray) -> bool:
 
 
 def _remember(model: Model, x: np.ndarray) -> None:
-    with making(model):  # another thread may compile the model anew
-        if len(model._fast) >= _FAST:
-            model._fast.clear()
-        fast = model.engine.fast(x)
-        if fast is not None:
+    engine = model.engine
+    fast = engine.fast(x)
+    with publishing():
+        if fast is not None and model._engine is engine:  # no other thread has compiled the model anew
+            if len(model._fast) >= _FAST:
+                model._fast.clear()
             model._fast[x.shape, x.strides, x.dtype] = fast
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,7 +17,7 @@ from nnpy.compiler import Executable, compile_step, differentiate, specialise
 from nnpy.data.images import Images
 from nnpy.graph import Node, Parameter, Tensor
 from nnpy.hints import advise
-from nnpy.locks import guard_of, making
+from nnpy.locks import guard_of, publishing
 from nnpy.ops import effects
 from nnpy.ops.updates import then
 from nnpy.parameters import Store
@@ -31,14 +31,6 @@ if TYPE_CHECKING:
 
 MOST_ARRAYS = nncore.memory.LAYOUT["SIZE"] - SLOTS  # that a Program can be bound to
 _MOST_PROGRAMS = 24
-
-
-class Borrowed(Store):
-    """Parameters where they are, for Programs that only read them: several models may share a layer."""
-
-    def __init__(self, parameters: Sequence[Parameter], dtype: str):
-        self.dtype = np.dtype(dtype)
-        self.parameters = list(parameters)
 
 
 class Home:
@@ -116,12 +108,13 @@ class Programs:
             self._trainable = (last, bytes(each.trainable for each in self._freezable))
         return self._trainable[1]
 
-    def readable(self) -> Store:
-        """A store for Programs that only read."""
-        dtype = np.dtype(self.model.dtype)
-        if any(p.value.dtype != dtype or not p.value.flags.c_contiguous for p in self.parameters):
-            return self.claim()
-        return Borrowed(self.parameters, self.model.dtype)
+    def readable(self) -> dict[Parameter, np.ndarray]:
+        """The parameters where they are, for Programs that only read them: several models may share a layer."""
+        values, dtype = {p: p.value for p in self.parameters}, np.dtype(self.model.dtype)
+        if any(value.dtype != dtype or not value.flags.c_contiguous for value in values.values()):
+            views = self.claim().views
+            return {p: views[p] for p in self.parameters}
+        return values
 
     def finalize(self) -> None:
         """Training has ended: weights become what the optimizer makes of them then."""
@@ -161,15 +154,15 @@ class Programs:
     def objective(self, weighted: tuple[int, ...], structure: Structure) -> Objective:
         """Of the outputs of the model's structure, as it is for training or for inference."""
         key = (weighted, structure)
-        if key not in self._objectives:
+        found = self._objectives.get(key)
+        if found is None:
             mine = dict(zip(self.model.structure.outputs, structure.outputs, strict=True))
             heads = [replace(head, output=mine[head.output]) for head in self.heads]
-            self._objectives[key] = Objective(self.plan, weighted, heads)
-        return self._objectives[key]
+            found = self._objectives.setdefault(key, Objective(self.plan, weighted, heads))
+        return found
 
     def training(self, batch: int, samples: Samples) -> Ready:
         """A step: forward, loss, backward, update."""
-        self.claim()
         return self._program("train", batch, samples.sources, samples.weighted)
 
     def testing(self, batch: int, samples: Samples) -> Ready:
@@ -181,45 +174,40 @@ class Programs:
         return self._program("predict", batch, tuple(source(array) for array in inputs), ())
 
     def _program(self, mode: str, batch: int, sources: tuple[Source, ...], weighted: tuple[int, ...]) -> Ready:
-        with making(self.model):
-            return self._find_or_make(mode, batch, sources, weighted)
-
-    def _find_or_make(self, mode: str, batch: int, sources: tuple[Source, ...], weighted: tuple[int, ...]) -> Ready:
-        store = self.store if mode == "train" else self.readable()
-        made_of: tuple[Any, ...] = tuple(id(p.value) for p in self.parameters)
-        if mode == "train":
-            assert self.settings is not None
-            made_of = self.settings.optimizer.compiled
+        trains = mode == "train"
+        values = self.claim().views if trains else self.readable()
+        made_of = self.settings.optimizer.compiled if trains and self.settings else tuple(map(id, values.values()))
         trainable = self.trainable
         key = (mode, batch, sources, weighted, made_of, trainable)
         found = self._programs.get(key)
-        if found is not None:
+        if found is None:
+            executable = self._compile(mode, batch, sources, weighted, values, arena=self._memory)
+            # Holding the arrays, their ids are theirs.
+            found = Ready(executable, [values[parameter] for parameter in self.parameters], trainable)
+        with publishing():
+            found = self._programs.setdefault(key, found)
             self._programs.move_to_end(key)
-            return found
-        assert store is not None
-        executable = self._compile(mode, batch, sources, weighted, store, arena=self._memory)
-        # Holding the arrays, their ids are theirs.
-        made = Ready(executable, [parameter.value for parameter in self.parameters], trainable)
-        self._programs[key] = made
-        while len(self._programs) > _MOST_PROGRAMS:
-            self._programs.popitem(last=False)
-        return made
+            while len(self._programs) > _MOST_PROGRAMS:
+                self._programs.popitem(last=False)
+        return found
 
     def _compile(
-        self, mode: str, batch: int, sources: tuple[Source, ...], weighted: tuple[int, ...], store: Store,
+        self, mode: str, batch: int, sources: tuple[Source, ...], weighted: tuple[int, ...],
+        values: Mapping[Parameter, np.ndarray],
         without: Collection[str] = (), arena: Callable[[int], np.ndarray] | None = None,
     ) -> Executable:  # fmt: skip
         state = self.train_state if mode == "train" else self.infer_state
-        nodes = self._effects(mode, sources, weighted, store)
-        return compile_step(nodes, batch, state, store.dtype, arena=arena, without=without)
+        nodes = self._effects(mode, sources, weighted)
+        return compile_step(nodes, batch, state, self.model.dtype, arena=arena, without=without, values=values)
 
     def _memory(self, nbytes: int) -> np.ndarray:
         """The arena that all Programs work in, as only one of them runs at a time. Those that were made for a smaller
         one are dropped, and made again when they are needed."""
-        if self._arena is None or self._arena.nbytes < nbytes:
-            self._arena = nncore.aligned(nbytes, np.uint8)
-            self._programs.clear()
-        return self._arena
+        with publishing():
+            if self._arena is None or self._arena.nbytes < nbytes:
+                self._arena = nncore.aligned(nbytes, np.uint8)
+                self._programs.clear()
+            return self._arena
 
     def forget_steps(self) -> None:
         """What was compiled to train is made again: the optimizer's slots are others."""
@@ -228,12 +216,11 @@ class Programs:
 
     def compiled(self, mode: str, batch: int, samples: Samples, without: Collection[str] = ()) -> Executable:
         """A step's Program, not kept: to be looked at."""
-        store = self.claim() if mode == "train" else self.readable()
-        return self._compile(
-            mode, batch, samples.sources, samples.weighted if mode != "predict" else (), store, without
-        )
+        values = self.claim().views if mode == "train" else self.readable()
+        weighted = samples.weighted if mode != "predict" else ()
+        return self._compile(mode, batch, samples.sources, weighted, values, without)
 
-    def _effects(self, mode: str, sources: tuple[Source, ...], weighted: tuple[int, ...], store: Store) -> list[Node]:
+    def _effects(self, mode: str, sources: tuple[Source, ...], weighted: tuple[int, ...]) -> list[Node]:
         """What a step of "train", "test" or "predict" does."""
         structure = self.structure([source.shape for source in sources])
         structure = structure.for_training if mode == "train" else structure
@@ -252,14 +239,15 @@ class Programs:
         tensor, nodes = specialise([scalar, *measured], training=mode == "train")
         made = [*feeds(tensors, sources, mode == "train"), *(nodes[node] for node in measured)]
         if mode == "train":
-            assert self.settings is not None
+            assert self.settings is not None and self.store is not None
+            store, optimizer = self.store, self.settings.optimizer
             trained = [p for p in store.parameters if p.trainable]
             if not trained and any(p.role == "weight" for p in self.parameters):
                 advise(f"{self.model}: all weights are frozen, none is trainable: training leaves them as they are")
             gradients = differentiate(tensor[scalar], trained)
             found = {p: gradients[p] for p in trained if p in gradients}  # the others stay as they are
-            self.settings.optimizer.join(store, found)
-            made += self.settings.optimizer.effects(found, store)
+            optimizer.join(store, found)
+            made += optimizer.effects(found, store)
             if constrained := [p for p in found if p.constraint is not None]:
                 made.append(then(lambda: [_constrained(p) for p in constrained]))
         return made

@@ -189,7 +189,9 @@ class Watch:
         final, _ = specialise(list(named.values()), True)
         keep = list(dict.fromkeys(final[t] for t in named.values()))
         nodes = feeds(list(structure.inputs), samples.sources[: len(samples.inputs)], True)
-        executable = compile_step(nodes, len(chosen), state, engine.claim().dtype, keep)
+        executable = compile_step(
+            nodes, len(chosen), state, self.model.dtype, keep, values=engine.claim().views
+        )
         numbers = samples.numbers
         setup = {
             BATCH: len(chosen), ROW: 0, INDICES: address(chosen), DRAW: training.draw, EPOCH: training.epoch,
@@ -197,6 +199,7 @@ class Watch:
         }  # fmt: skip
         bind(state, samples.inputs, setup)
         with at_rest(engine.parameters):
+            engine.claim()
             executable.run()
         return {name: np.array(executable.value(final[tensor])) for name, tensor in named.items()}
 
