@@ -127,7 +127,7 @@ def _head(heads: Sequence[Head], tracked: Tracked) -> Head:
 
 def _tracked(heads: Sequence[Head]) -> Iterator[Tracked]:
     """Metrics of one name are told apart as in Keras."""
-    labels: set[str] = set()
+    labels = {"loss", *(f"{head.name}_loss" for head in heads if len(heads) > 1)}
     for head in heads:
         stem = f"{head.name}_" if len(heads) > 1 else ""
         for weighted, metrics in ((False, head.metrics), (True, head.weighted)):

@@ -188,6 +188,16 @@ class Extremes(metrics.Metric):
         return {"sum": totals["rows"][0], "count": totals["rows"][1], "trace": np.trace(totals["matrix"])}
 
 
+def test_a_metric_that_is_called_loss_is_not_the_loss():
+    def loss(y_true, y_pred):
+        return nn.ops.mean(y_pred * 0 + 7.0, axis=-1)
+
+    x = np.ones((6, 3), "f4")
+    net = nn.Sequential([nn.Input((3,)), nn.Dense(2, kernel_initializer="zeros")])
+    net.compile("sgd", "mse", metrics=[loss])
+    assert net.evaluate(x, x[:, :2], verbose=0, return_dict=True) == {"loss": 1.0, "loss_1": 7.0}
+
+
 def test_a_metric_of_several_accumulators():
     plain, weighted = measured("mse", ONE_HOT, Extremes("extremes"))
     assert plain == weighted == {"sum": 50, "count": 50, "trace": 50}
