@@ -35,6 +35,17 @@ def _words(counts: np.ndarray, places: np.ndarray, stream: int, state: np.ndarra
     return words[np.arange(counts.size), places.astype(int)]
 
 
+def normal(count: int, stream: int, state: np.ndarray, dtype="float32") -> np.ndarray:
+    """float64 [count]: numbers of the normal distribution, of which element e has word e % 4 of the counter e // 4: the
+    highest 24 bits of it in float32."""
+    from statistics import NormalDist
+
+    group, place = np.divmod(np.arange(count, dtype=np.uint64), np.uint64(4))
+    bits = 24 if np.dtype(dtype) == np.float32 else 32
+    shares = ((_words(group, place, stream, state) >> np.uint32(32 - bits)).astype(np.float64) + 0.5) / 2**bits
+    return np.array([NormalDist().inv_cdf(share) for share in shares])
+
+
 def dropout_mask(rows: int, cols: int, width: int, stream: int, rate: float, state: np.ndarray) -> np.ndarray:
     """bool [rows, cols]: where dropout keeps the elements of a matrix of ``width`` columns.
 

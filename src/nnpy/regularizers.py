@@ -69,7 +69,35 @@ class L1L2(_L1L2):
         self.l2 = real("L1L2", "l2", l2, least=0)
 
 
-l1, l2, l1_l2 = L1, L2, L1L2  # Keras' other names
+class OrthogonalRegularizer(Regularizer):
+    """Loss += factor * the mean of |cosine| between the rows of a matrix (``mode="rows"``) or its columns, over pairs:
+    makes them orthogonal (Brock et al., ICLR 2017; as in Keras of vectors of length 1, with the mean over pairs).
+
+    Raises ValueError for factor < 0, another mode, or a weight that is no matrix.
+
+    >>> nn.regularizers.OrthogonalRegularizer(0.1)(np.array([[1.0, 0.0], [1.0, 1.0]])).__round__(4)
+    0.0707
+    """
+
+    def __init__(self, factor: float = 0.01, mode: str = "rows"):
+        self.factor = real("OrthogonalRegularizer", "factor", factor, least=0)
+        if mode not in ("rows", "columns"):
+            raise ValueError(f"OrthogonalRegularizer: expected mode to be 'rows' or 'columns', got {mode!r}")
+        self.mode = mode
+
+    def penalty(self, weights):
+        if weights.rank != 2:
+            raise ValueError(f"OrthogonalRegularizer: expected a matrix, got a weight of shape {weights.shape}")
+        vectors = weights if self.mode == "rows" else ops.transpose(weights)
+        (count, _) = vectors.concrete(1)
+        lengths = ops.sqrt(ops.maximum(ops.sum(ops.square(vectors), -1, keepdims=True), 1e-24))
+        vectors = ops.divide(vectors, lengths)
+        cosines = ops.sum(ops.abs(ops.matmul(vectors, ops.transpose(vectors))))
+        own = ops.sum(ops.square(vectors))  # the diagonal
+        return ops.multiply(ops.subtract(cosines, own), self.factor / max(1, count * (count - 1)))
+
+
+l1, l2, l1_l2, orthogonal_regularizer = L1, L2, L1L2, OrthogonalRegularizer  # Keras' other names
 
 
 def get(value: Any) -> Regularizer | None:
@@ -77,6 +105,8 @@ def get(value: Any) -> Regularizer | None:
     return None if value is None else find(Regularizer, value)
 
 
-__all__ = ["L1", "L1L2", "L2", "Regularizer", "get", "l1", "l1_l2", "l2"]
+__all__ = [
+    "L1", "L1L2", "L2", "OrthogonalRegularizer", "Regularizer", "get", "l1", "l1_l2", "l2", "orthogonal_regularizer",
+]  # fmt: skip
 
 offer(__name__, __all__)

@@ -144,3 +144,34 @@ def test_a_frozen_weight_counts_as_in_evaluation(rng):
     net = nn.Sequential([Input((4,)), Dense(5, kernel_regularizer=regularizers.L2(0.1), trainable=False), Dense(3)])
     net.compile(nn.SGD(0.0), "mse")
     assert net.train_on_batch(x, y) == pytest.approx(net.evaluate(x, y, verbose=0), rel=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["rows", "columns"])
+def test_orthogonal_regularizer(mode):
+    w = np.random.default_rng(0).normal(size=(5, 3))
+    vectors = w if mode == "rows" else w.T
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    pairs = [abs(unit[i] @ unit[j]) for i in range(len(unit)) for j in range(i)]
+    made = regularizers.OrthogonalRegularizer(0.3, mode)
+    np.testing.assert_allclose(made(w), 0.3 * np.mean(pairs), rtol=1e-6)
+    assert made(np.eye(4)) == 0 and np.isfinite(made(np.zeros((3, 3)))) and made(np.ones((1, 1))) == 0
+    assert repr(regularizers.get(made.to_json())) == repr(made)
+
+
+def test_orthogonal_regularizer_makes_rows_orthogonal():
+    nn.set_seed(0)
+    net = nn.Sequential([nn.Input((4,)), nn.Dense(8, kernel_regularizer=regularizers.OrthogonalRegularizer(1.0))])
+    net.compile(nn.SGD(0.05), "mse")
+    x = np.zeros((8, 4))
+    before = net.layers[0].kernel.regularizer(net.get_weights()[0])
+    net.fit(x, np.zeros((8, 8)), epochs=200, verbose=0)
+    assert net.layers[0].kernel.regularizer(net.get_weights()[0]) < 0.2 * before
+
+
+def test_orthogonal_regularizer_refuses():
+    with pytest.raises(ValueError, match="expected mode to be 'rows' or 'columns', got 'row'"):
+        regularizers.OrthogonalRegularizer(mode="row")
+    with pytest.raises(ValueError, match="OrthogonalRegularizer: expected a matrix, got a weight of shape"):
+        regularizers.OrthogonalRegularizer()(np.zeros((2, 2, 2)))
+    with pytest.raises(ValueError, match="OrthogonalRegularizer: expected factor"):
+        regularizers.OrthogonalRegularizer(-1)

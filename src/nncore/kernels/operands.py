@@ -120,6 +120,7 @@ EXTENTS: dict[str, dict[str, str]] = {
     **dict.fromkeys(("max_pool_grad", "average_pool_grad"), _PIXELS | _GRADIENTS),
     "reduce": {"y": "outer * mid * inner"},
     "accumulate": {"totals": "2", "values": "rows", "weights": "rows", "finite": "1"},
+    "normal": {"out": "count"},
     "square_sums": {"x": "count"},
     "clip_scale": {"scale": "1", "partials": "count", "norm": "1"},
     "update": _BY_COUNT | {f"slot_{i}": "count" for i in range(4)} | {"scale": "1"},

@@ -173,6 +173,7 @@ SIGNATURES = {
     "average_pool": _signature("pool", "y! x steps?", _POOL, "scale"),
     "average_pool_grad": _signature("pool", "dx! dy steps?", _POOL, "scale"),
     "place": _signature("pool", "y! x", "batch height width c oh ow top left"),
+    "normal": _signature("random", "out! state", "count index"),
     # metrics, clipping
     "accumulate": _signature("reduce", "totals! values weights? finite!?", "rows"),
     "square_sums": _signature("reduce", "partials! x", "count"),

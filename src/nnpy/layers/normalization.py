@@ -1,4 +1,4 @@
-"""BatchNormalization, LayerNormalization, GroupNormalization."""
+"""BatchNormalization, LayerNormalization, GroupNormalization, UnitNormalization."""
 
 from __future__ import annotations
 
@@ -233,3 +233,33 @@ class GroupNormalization(_Normalization):
         given = self._last(inputs)
         groups = self.features(inputs.shape)[0] if self.groups == -1 else self.groups
         return self._back(ops.group_norm(given, groups, self.gamma, self.beta, epsilon=self.epsilon), inputs)
+
+
+class UnitNormalization(Layer):
+    """x / |x|, the norm over an axis or several (the batch is axis 0): samples, or their parts, of length 1. What is
+    shorter than 1e-12 is divided by that. Any shape.
+
+    Raises TypeError for what is no axis, ValueError for axes that the input does not have.
+
+    >>> model = nn.Sequential([nn.Input((2,)), nn.UnitNormalization()])
+    >>> model.predict(np.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
+    [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
+    """
+
+    supports_masking, needs_sizes = True, False
+
+    def __init__(self, axis: int | Sequence[int] = -1, *, name: str | None = None):
+        super().__init__(name=name)
+        several: Any = axis if isinstance(axis, list | tuple) else None
+        one = several is None
+        self.axis: Any = integer(self, "axis", axis) if one else [integer(self, "axis", each) for each in several]
+
+    def check_input(self, input_shape):
+        self.one_input(input_shape)
+        rank, axes = len(input_shape), self.axis if isinstance(self.axis, list) else [self.axis]
+        if not axes or len({axis % rank for axis in axes}) < len(axes) or not all(-rank <= a < rank for a in axes):
+            raise ValueError(f"{self}: expected different axes of an input of rank {rank}, got {self.axis}")
+
+    def call(self, inputs):
+        squares = ops.sum(ops.square(inputs), self.axis, keepdims=True)
+        return ops.divide(inputs, ops.sqrt(ops.maximum(squares, 1e-24)))

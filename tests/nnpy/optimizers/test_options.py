@@ -1,5 +1,8 @@
 """What all optimizers have, in a model: gradients of several batches, averages of weights, weights without decay."""
 
+import doctest
+import importlib
+
 import numpy as np
 import pytest
 
@@ -342,3 +345,12 @@ def test_slow_weights_of_a_layer_that_thaws_in_the_midst_of_a_period_begin_there
 def test_refuses_of_its_own(make, error, text):
     with pytest.raises(error, match=text):
         make()
+
+
+MODULES = ["base", "lamb", "adafactor", "muon", "lookahead", "adam", "adagrad", "sgd", "schedule_free"]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_of_docstrings(name):
+    found = doctest.testmod(importlib.import_module(f"nnpy.optimizers.{name}"), extraglobs={"nn": nn, "np": np})
+    assert found.attempted and not found.failed
