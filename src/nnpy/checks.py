@@ -82,10 +82,14 @@ def several(owner: Any, name: str, value: Any) -> list[Any]:
 
 
 def path(owner: Any, name: str, value: Any) -> Path:
-    """``value``, a string, bytes or an ``os.PathLike``, as a Path. TypeError for anything else."""
+    """``value``, a string, bytes or an ``os.PathLike``, as a Path. TypeError for anything else, ValueError where it has
+    a null character."""
     if not isinstance(value, str | bytes | os.PathLike):
         raise TypeError(f"{owner}: expected {name} to be a path, got {shown(value)}")
-    return Path(os.fsdecode(value))
+    text = os.fsdecode(value)
+    if "\0" in text:
+        raise ValueError(f"{owner}: expected {name} to be a path, got {text!r}, which has a null character")
+    return Path(text)
 
 
 def flag(owner: Any, name: str, value: Any) -> bool:

@@ -151,6 +151,18 @@ class Tensor:
             f"{self!r}: has no truth value while the graph is made; nnpy.ops.where(condition, x, y) chooses by element"
         )
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        raise TypeError(f"{self!r}: has no numbers while the graph is made; nnpy.ops has the functions of tensors")
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        """NumPy's functions take variables, which have numbers, and no other tensors."""
+        if all(issubclass(kind, Variable | np.ndarray) for kind in types):
+            return function._implementation(*args, **kwargs)
+        raise TypeError(
+            f"numpy.{function.__name__}: expected arrays, got a Tensor, which has no numbers while the graph is made; "
+            "nnpy.ops has the functions of tensors"
+        )
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name or self.number} {self.shape}>"
 

@@ -206,3 +206,5 @@ def test_paths_may_be_bytes(tmp_path):
     for name, use in (("load_model", nn.load_model), ("load_weights", net.load_weights), ("save", net.save)):
         with pytest.raises(TypeError, match=f"{name}: expected path to be a path, got 3"):
             use(3)
+        with pytest.raises(ValueError, match=f"{name}: expected path to be a path, .* a null character"):
+            use("a\0b.safetensors")

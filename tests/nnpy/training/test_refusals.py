@@ -333,6 +333,27 @@ def test_tensors_and_arrays(rng):
     np.testing.assert_allclose(value(y, {given: numbers}), numbers @ kernel + bias, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("function", [np.mean, np.argmax, np.zeros_like, np.sum, np.square, np.stack, np.dot, np.asarray])
+def test_functions_of_numpy_take_no_tensors(function):
+    """They gave an array of one object, 0, or Python's own words."""
+    x = nn.Input((4,))
+    arguments = {np.stack: ([x, x],), np.dot: (x, np.ones(4))}.get(function, (x,))
+    with pytest.raises(TypeError, match=r"has no numbers while the graph is made; nnpy.ops|does not support ufuncs"):
+        function(*arguments)
+    net = nn.Sequential([nn.Input((4,)), nn.Dense(1)])
+    with pytest.raises(TypeError, match=r"output 'dense.*': numpy.mean: expected arrays, got a Tensor, .* nnpy.ops has"):
+        net.compile("sgd", "mse", metrics=[lambda y_true, y_pred: np.mean(y_true - y_pred)])
+    with pytest.raises(TypeError, match="has no numbers"):
+        net.predict(x)
+
+
+def test_functions_of_numpy_take_weights():
+    layer = nn.Dense(2, kernel_initializer="ones")
+    layer.build((None, 3))
+    assert np.mean(layer.kernel) == 1 and np.zeros_like(layer.kernel).shape == (3, 2)
+    assert np.concatenate([layer.kernel, np.zeros((1, 2))]).sum() == 6 and np.linalg.norm(layer.kernel) > 2
+
+
 def test_checkpoint_in_what_cannot_be_a_folder_is_refused_before_training(tmp_path):
     net = trained()
     before = net.get_weights()
