@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from nnpy.checks import shown
+from nnpy.forms import reason
 from nnpy.hints import advise
 from nnpy.registry import ChecksArguments
 from nnpy.sealed import Sealed
@@ -164,7 +165,11 @@ class CallbackList:
         named = self._named()
         for name, state in states.items():
             if name in named:
-                named[name].set_state(state)
+                try:
+                    named[name].set_state(state)
+                except (KeyError, IndexError, AttributeError, TypeError) as error:
+                    expected = f"{name}: expected the state that its get_state() gives"
+                    raise ValueError(f"{expected}, got {shown(state)}: {reason(error)}") from error
             else:
                 advise(f"there is a state of {name} to go on with, and no such callback")
 

@@ -41,6 +41,10 @@ class Options(TypedDict, total=False):
     name: str | None
 
 
+def _made(cls: type[Optimizer], arguments: dict[str, Any]) -> Optimizer:
+    return cls(**arguments)
+
+
 class Optimizer(Configurable):
     """Base of optimizers.
 
@@ -126,6 +130,10 @@ class Optimizer(Configurable):
         super().__setattr__(name, value)
         if not name.startswith("_"):
             self._changes = self.__dict__.get("_changes", 0) + 1
+
+    def __reduce__(self) -> Any:
+        """Copies and pickles are made of the same arguments; what it knows of weights is in copies of their models."""
+        return _made, (type(self), self._arguments())
 
     @property
     def changes(self) -> int:

@@ -14,6 +14,7 @@ import numpy as np
 from nnpy import seeds
 from nnpy.callbacks.base import CallbackList
 from nnpy.callbacks.history import History
+from nnpy.checks import shown
 
 _COUNTERS = ("epoch", "row", "taken", "draw", "update", "seed", "number", "batch", "begun", "first_pass")
 _trainings: WeakSet[Training] = WeakSet()
@@ -149,6 +150,8 @@ class Training:
             counters = {name: int(values[name]) for name in _COUNTERS}
             totals, states = _put_back(values["totals"], arrays), _put_back(values["callbacks"], arrays)
             stop = bool(values["stop"])
+            if not isinstance(states, dict):
+                raise TypeError(f"states of callbacks {shown(states)}")
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"restore: expected what state() gave, lacking or wrong is {error}") from error
         if bad := [name for name, value in counters.items() if value < 0]:

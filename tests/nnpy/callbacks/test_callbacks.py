@@ -8,6 +8,7 @@ import pytest
 from regression import Recorder, drive, regression
 
 import nnpy as nn
+from nnpy.callbacks.base import CallbackList
 
 
 def test_callbacks_are_called_in_order(rng):
@@ -277,3 +278,12 @@ def test_the_room_of_callbacks_shows_callbacks_alone():
     found = [getattr(nn.callbacks, name) for name in nn.callbacks.__all__]
     assert all(issubclass(thing, nn.Callback) for thing in found)
     assert nn.callbacks.EarlyStopping is nn.EarlyStopping
+
+
+@pytest.mark.parametrize("bad", [{}, {"a": 1}, None, 3, []])
+@pytest.mark.parametrize("make", [lambda: nn.EarlyStopping("loss"), lambda: nn.callbacks.ReduceLROnPlateau("loss")])
+def test_a_state_that_is_none_is_refused(make, bad):
+    calls = CallbackList([make()], regression(), {})
+    (name,) = calls._named()
+    with pytest.raises(ValueError, match=f"^{name}: expected the state that its get_state.. gives, got"):
+        calls.set_state({name: bad})

@@ -1,7 +1,9 @@
 """What all optimizers have, in a model: gradients of several batches, averages of weights, weights without decay."""
 
+import copy
 import doctest
 import importlib
+import pickle
 
 import numpy as np
 import pytest
@@ -354,3 +356,24 @@ MODULES = ["base", "lamb", "adafactor", "muon", "lookahead", "adam", "adagrad", 
 def test_examples_of_docstrings(name):
     found = doctest.testmod(importlib.import_module(f"nnpy.optimizers.{name}"), extraglobs={"nn": nn, "np": np})
     assert found.attempted and not found.failed
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: nn.Adam(0.25, clipnorm=1.0),
+        lambda: nn.SGD(nn.schedules.CosineDecay(0.1, 10), momentum=0.9),
+        lambda: nn.optimizers.Lookahead(nn.SGD(0.5)),
+    ],
+)
+def test_copies_and_pickles_have_the_same_arguments(make, copied):
+    """What the optimizer knows of weights is in copies of the model."""
+    optimizer = make()
+    net = nn.Sequential([nn.Input((3,)), nn.Dense(1)])
+    net.compile(optimizer, "mse")
+    net.fit(np.ones((8, 3)), np.ones((8, 1)), verbose=0)
+    again = copied(optimizer)
+    assert type(again) is type(optimizer) and again.get_config() == optimizer.get_config() and again is not optimizer
+    net.compile(again, "mse")
+    net.fit(np.ones((8, 3)), np.ones((8, 1)), verbose=0)

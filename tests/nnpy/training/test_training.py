@@ -152,7 +152,8 @@ def test_states_that_fit_nothing_are_refused(data):
     net = network()
     net.fit(*data, callbacks=nn.EarlyStopping("loss"), verbose=0)
     values, arrays = net.training.state()
-    for bad in (None, 3, State({}, {}), State({**values, "row": -1}, arrays), State(values, {})):
+    listed = State({**values, "callbacks": [1]}, arrays)
+    for bad in (None, 3, State({}, {}), State({**values, "row": -1}, arrays), State(values, {}), listed):
         with pytest.raises(ValueError, match=r"^restore: expected"):
             net.training.restore(bad)
     net.training.restore(State(values, arrays))
