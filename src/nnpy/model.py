@@ -341,7 +341,7 @@ class Model(Network):
         if type(self).__init__ is not Model.__init__:
             return super().get_config()
         seed = {} if self.seed is None else {"seed": self.seed}
-        graph = {} if self.is_code else {"graph": describe(self.structure)}
+        graph = {} if self.is_code else {"graph": describe(self.outline)}
         return {"name": self.name, **graph, **seed}
 
     @classmethod

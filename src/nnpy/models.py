@@ -52,7 +52,7 @@ def clone_model(
     if isinstance(model, Sequential):
         start = given if given is not None else [] if model._lazy or model._input is None else [_anew(model._input)]
         return Sequential([*start, *(copied(layer) for layer in model.layers)], name=model.name, seed=model.seed)
-    structure = model.structure
+    structure = model.outline
     inputs = [_anew(tensor) for tensor in structure.inputs] if given is None else given
     if len(inputs) != len(structure.inputs):
         raise ValueError(f"{model}: clone_model: expected {len(structure.inputs)} inputs, got {len(inputs)}")

@@ -15,6 +15,7 @@ from nnpy.locks import Turn, publishing
 from nnpy.structure import Again, Structure, Traced, fits, input_like, keys_of, names_of, pack, tensors_of, trace
 
 _OURS = (__name__, "nnpy.sequential")
+_DEEP = 8  # models nested less deep are made of all their layers' calls at once
 
 
 class Network(Layer):
@@ -58,6 +59,7 @@ class Network(Layer):
             _ = structure.for_training  # it may build layers that inference does not have
         with publishing():
             self._structure = structure
+            self._depth = 1 + max((layer._depth for layer in structure.layers), default=0)
             self._forget()
             self.built = True
 
@@ -67,6 +69,15 @@ class Network(Layer):
     @property
     def structure(self) -> Structure:
         """Raises ValueError if the model is not built."""
+        if not self.outline.is_whole:
+            with Turn(self):  # another thread may have made it meanwhile
+                self._structure = self.outline.whole()
+        return self.outline
+
+    @property
+    def outline(self) -> Structure:
+        """The structure as its calls are: the layers of models nested deep may be left out of its graph. Raises
+        ValueError if the model is not built."""
         if self._structure is None:
             with Turn(self):
                 if self._structure is None:  # nor made by another thread meanwhile
@@ -226,10 +237,12 @@ class Network(Layer):
 
     def _replayed(self, inputs: Any, mask: Any) -> Calling:
         """What its layers give for tensors, which have ``mask`` if it is given."""
-        structure = self.structure
+        structure = self.outline
         tensors = self._taken(inputs, mask, structure.inputs, structure.input_names)
-        with calling.called_by(None):
-            results = yield from structure.replaying(tensors)
+        results = structure.left_out(tensors) if self._depth >= _DEEP else None
+        if results is None:
+            with calling.called_by(None):
+                results = yield from structure.replaying(tensors)
         return structure.packed(results)
 
     def _taken(self, inputs: Any, mask: Any, wanted: Sequence[Tensor], names: Sequence[str]) -> list[Tensor]:

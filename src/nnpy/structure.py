@@ -13,11 +13,13 @@ from typing import Any
 from nnpy import forms, graph, tree
 from nnpy.checks import shown
 from nnpy.graph import Node, Parameter, Shape, Tensor
+from nnpy.layers import calling
 from nnpy.layers.base import Layer
 from nnpy.layers.calling import Call, Calling, run, tracing
 from nnpy.layers.inputs import InputLayer
 from nnpy.locks import publishing
 from nnpy.ops import stored
+from nnpy.ops.shape import LEFT_OUT
 from nnpy.registry import from_json, snake, to_json
 
 _MOST_SHAPES = 16  # whose structures are kept
@@ -83,15 +85,42 @@ class Structure:
         """The layers' names within the model: automatic ones that clash get a number."""
         return names_of(self.who, self.layers)
 
+    @property
+    def _roots(self) -> list[Tensor]:
+        """What its graph ends in."""
+        return [*self.outputs, *self.losses, *(t for effect in self.effects for t in effect.inputs)]
+
     @cached_property
     def parameters(self) -> list[Parameter]:
         """All that its graph reads, whichever layers own them."""
-        roots = [*self.outputs, *self.losses, *(t for effect in self.effects for t in effect.inputs)]
-        read = (t for node in graph.ordered(roots) for t in node.inputs)
-        found = dict.fromkeys(t for t in chain(roots, read) if isinstance(t, Parameter))
+        read = (t for node in graph.ordered(self._roots) for t in node.inputs)
+        found = dict.fromkeys(t for t in chain(self._roots, read) if isinstance(t, Parameter))
         if self.asks and not self.trains:
             found.update(dict.fromkeys(self.for_training.parameters))
         return list(found)
+
+    def left_out(self, inputs: Sequence[Tensor]) -> list[Tensor] | None:
+        """What stands for the outputs where its calls are not made again: the outermost of models nested deep makes
+        them when it is compiled, all at once, with the losses and effects that they leave. None where they have to be:
+        the inputs are not like its own, or what they give is told."""
+        if not calling.may_leave_out():
+            return None
+        alike = all(a.sizes == b.sizes and a.kind == b.kind for a, b in zip(inputs, self.inputs, strict=True))
+        if not alike or any(t.mask is not None for t in (*inputs, *self.inputs, *self.outputs)):
+            return None
+        if any(tensor.kind != "real" for tensor in self.outputs):
+            return None
+        read = [*inputs, *self.parameters]
+        return [graph.apply(LEFT_OUT, read, shape=tensor.sizes) for tensor in self.outputs]
+
+    @cached_property
+    def is_whole(self) -> bool:
+        """Whether no call in its graph is left out."""
+        return all(node.operation is not LEFT_OUT for node in graph.ordered(self._roots))
+
+    def whole(self) -> Structure:
+        """The same with all calls made, on the same inputs."""
+        return self if self.is_whole else self._run(self.inputs, self.trains)
 
     def name_of(self, made: Tensor | Call | Node) -> str:
         """What the table and errors call a tensor, a call or a node: its layer within the model, or the operation."""
@@ -165,10 +194,8 @@ class Structure:
     def replaying(self, inputs: Sequence[Tensor]) -> Calling:
         """``replay`` as a generator of the calls.
 
-        All calls inside of it are made again, down to the operations: what they give depends on shapes, masks, the mode
-        and the attributes of layers now, and losses, effects, probes and the parameters that a graph reads are found by
-        walking its nodes. So d functional models, each made by calling the one before, are d graphs of up to d calls:
-        that takes time in the square of d. Sequentials that know no shape yet are built once, from the outermost.
+        All calls inside of it are made again, down to the operations. So of models nested d deep each would be a graph
+        of up to d calls, and building them take time in the square of d: see ``left_out``.
         """
         values: dict[Tensor, Tensor] = dict(zip(self.inputs, inputs, strict=True))
 

@@ -17,7 +17,7 @@ def summary(model: Model) -> str:
     if not model.built:
         rows = [(_title(layer, layer.name), "?", "?", "") for layer in model.layers]
         return "\n".join([f"{model}: not built, shapes come with the first data", *_table(rows, False)])
-    structure = model.structure
+    structure = model.outline
     rows, before, stacked = [], None, len(structure.inputs) == 1
     for tensor in structure.inputs:
         rows.append((_title(tensor.call.layer, structure.name_of(tensor)), _shape(tensor.shape), "0", ""))

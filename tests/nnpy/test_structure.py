@@ -210,14 +210,100 @@ def test_models_nested_a_thousand_deep(tmp_path):
     np.testing.assert_array_equal(again.predict(X), net.predict(X))
 
 
-def test_functional_models_nested_deep():
+def functional(depth, make):
+    """Models, each of which calls the one before."""
     source = nn.Input((4,))
-    net = nn.Model(source, nn.Dense(4)(source))
-    for _ in range(60):
+    net = nn.Model(source, make(source))
+    for _ in range(depth):
         source = nn.Input((4,))
         net = nn.Model(source, net(source))
+    return net
+
+
+def test_functional_models_nested_a_thousand_deep(tmp_path):
+    net = functional(1000, nn.Dense(4))
+    assert len(net.walk()) == 2 * 1000 + 3 and len(net.weights) == 2
+    net.compile("sgd", "mse")
+    net.fit(X, X, verbose=0)
     kernel, bias = net.get_weights()
     np.testing.assert_allclose(net.predict(X), X @ kernel + bias, rtol=1e-5, atol=1e-6)
+    assert net.outputs[0].node.scope.count("/") == 1000
+    again = nn.models.clone_model(net)
+    again.set_weights(net.get_weights())
+    np.testing.assert_array_equal(again.predict(X), net.predict(X))
+
+
+class Adds(nn.Layer):
+    """Adds to the loss, and tells whether it trains."""
+
+    def call(self, x, training=None):
+        self.add_loss(nn.ops.square(x)[:, 0])
+        return x * (2.0 if training else 3.0)
+
+
+DEEP = {
+    "dense": lambda: nn.Dense(4, "tanh"),
+    "dropout": lambda: nn.Sequential([nn.Dropout(0.4, seed=3), nn.Dense(4)]),
+    "statistics": lambda: nn.BatchNormalization(momentum=0.5),
+    "activity": lambda: nn.Dense(4, activity_regularizer="l2"),
+    "own": Adds,
+}
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_models_nested_deep_do_as_those_that_are_not(name):
+    """Whatever may be left out of their graphs until they are compiled; beside outputs, layers leave losses, effects
+    and masks, and ask whether they train."""
+    nets = [functional(depth, DEEP[name]()) for depth in (0, 20)]
+    nets[1].set_weights(nets[0].get_weights())
+    results = []
+    for net in nets:
+        source = nn.Input((4,))
+        told = nn.Model(source, net(source, training=True))
+        joined = nn.Model(source, nn.ops.relu(net(source)) + net(nn.Dense(4, kernel_initializer="identity")(source)))
+        net.compile(nn.SGD(0.1), "mse", seed=7)
+        history = net.fit(X, X[:, ::-1].copy(), epochs=3, batch_size=2, shuffle=False, verbose=0).history["loss"]
+        outputs = [net.predict(X), joined.predict(X), *([] if name == "dropout" else [told.predict(X)])]
+        results.append([history, *net.get_weights(), *outputs])
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_what_models_nested_deep_give_is_told_before_they_are_compiled():
+    """Sizes that are known now, indices."""
+
+    def deep(source, make):
+        net = nn.Model(source, make(source))
+        for _ in range(20):
+            again = nn.Input(source.shape[1:])
+            net = nn.Model(again, net(again))
+        return net
+
+    net = deep(nn.Input((None, 4)), nn.Dense(2))
+    assert net(nn.Input((5, 4))).shape == (None, 5, 2) and net(nn.Input((None, 4))).is_open
+    assert net.predict(np.ones((2, 3, 4))).shape == (2, 3, 2)
+    places = deep(nn.Input((4,)), lambda source: nn.ops.argmax(source, -1))
+    assert places(nn.Input((4,))).dtype == "int32" and places.predict(X).tolist() == X.argmax(-1).tolist()
+
+
+def test_building_models_nested_deep_takes_time_in_proportion():
+    """Calls of Python functions are counted, which are the same however busy the machine is."""
+    count = [0]
+
+    def see(frame, event, argument):
+        count[0] += event == "call"
+
+    def build(depth):
+        count[0] = 0
+        sys.setprofile(see)
+        try:
+            functional(depth, nn.Dense(4))
+        finally:
+            sys.setprofile(None)
+        return count[0]
+
+    build(10)
+    assert build(200) < 2.5 * build(100)
 
 
 def test_an_error_deep_inside_is_that_of_the_layer():

@@ -49,6 +49,7 @@ class Layer(Module):
     supports_masking = False  # whether what it gives has a mask where its input has one (``compute_mask``)
     needs_sizes = True  # whether it computes with sizes: where they may be any it is tried on some (``_tried``)
     follows_program = False  # its operations ask the Program whether it trains, where no caller said ``training``
+    _depth = 0  # how deep models are nested in it
     _first_call: Call | None
     input: Any = _OfFirstCall("input")
     output: Any = _OfFirstCall("output")

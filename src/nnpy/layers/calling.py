@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -56,10 +56,12 @@ class Call:
 
 @dataclass(frozen=True)
 class Mode:
-    """Whether calls train. ``said``: by a caller's ``training=``; ``traced``: what the graph being made is for."""
+    """Whether calls train. ``said``: by a caller's ``training=``; ``traced``: what the graph being made is for;
+    ``whole``: it is one of which nothing is left out."""
 
     said: bool | None = None
     traced: bool = False
+    whole: bool = False
 
 
 _mode: ContextVar[Mode] = ContextVar("nnpy_mode", default=Mode())  # noqa: B039  it is frozen
@@ -70,7 +72,7 @@ _callers: ContextVar[tuple[Any, ...]] = ContextVar("nnpy_callers", default=())
 def tracing(training: bool) -> Iterator[None]:
     """Layers called inside belong to a graph of its own, for training or for inference."""
     before, callers = _mode.get(), _callers.get()
-    _mode.set(Mode(None, training))
+    _mode.set(Mode(None, training, True))
     _callers.set(())
     try:
         with graph.apart():
@@ -87,7 +89,7 @@ def saying(training: bool | None) -> AbstractContextManager[None]:
 
 @contextmanager
 def _saying(training: bool) -> Iterator[None]:
-    token = _mode.set(Mode(training, _mode.get().traced))
+    token = _mode.set(replace(_mode.get(), said=training))
     try:
         yield
     finally:
@@ -125,6 +127,13 @@ def decide(follows: bool) -> bool | None:
     if scope is not None:
         scope.asks = True
     return mode.traced
+
+
+def may_leave_out() -> bool:
+    """Whether what a model's call gives may stand for its layers: not where a whole graph is made, or they are told
+    whether they train."""
+    mode = _mode.get()
+    return mode.said is None and not mode.whole
 
 
 class Signature:

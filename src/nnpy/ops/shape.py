@@ -187,7 +187,15 @@ class _Open(Operation):
         return [node.attributes["shape"]]
 
 
+class _LeftOut(_Open):
+    """The result of a model nested deep, as its call is seen from outside: its layers are called where a Program, or
+    somebody who looks, wants the whole graph. Its inputs are the model's, and the parameters that it reads."""
+
+    name = "left_out"
+
+
 _OPEN = _Open()
+LEFT_OUT = _LeftOut()
 _RESHAPE = _Reshape()
 _TRANSPOSE = _Transpose()
 _SLICE = _Slice()
