@@ -225,18 +225,26 @@ class Orthogonal(Initializer):
 
 
 class Auto(Initializer):
-    """What suits the activation that follows (ours): He normal for the ReLU family, Lecun normal for selu, Glorot
-    uniform for the rest. A layer asks ``suited(activation's name)``."""
+    """What suits the activation that follows and the layer's place (ours): Lecun normal for selu, and for the ReLU
+    family He normal behind ``SHALLOW`` layers with kernels or more; Glorot uniform for the rest.
+
+    He keeps the signal's size through any number of rectifiers; where these are few, the smaller weights of Glorot
+    generalize better: measured by ``python -m bench.initializers``, see docs/guide/initialization.md. A layer asks
+    ``suited(activation's name, layers with kernels behind it)``.
+    """
 
     rectifiers = frozenset({"relu", "leaky_relu", "elu", "gelu", "gelu_tanh", "silu", "mish"})
 
-    def suited(self, activation: str) -> Initializer:
-        return _HE if activation in self.rectifiers else _LECUN if activation == "selu" else _GLOROT
+    def suited(self, activation: str, behind: int) -> Initializer:
+        if activation == "selu":
+            return _LECUN
+        return _HE if activation in self.rectifiers and behind >= SHALLOW else _GLOROT
 
     def values(self, shape, generator):
         return _GLOROT.values(shape, generator)
 
 
+SHALLOW = 4
 _HE, _LECUN, _GLOROT = HeNormal(), LecunNormal(), GlorotUniform()
 
 

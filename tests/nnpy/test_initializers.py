@@ -103,15 +103,46 @@ def test_bad_seed(bad, error):
 
 
 @pytest.mark.parametrize(
-    "activation, variance",
-    [("relu", 2 / 400), ("gelu", 2 / 400), ("selu", 1 / 400), ("tanh", 2 / 500), (None, 2 / 500), ("softmax", 2 / 500)],
-)
-def test_auto_suits_the_activation(activation, variance):
-    layer = Dense(100, activation)
-    layer(Input((400,)))
-    kernel, bias = layer.get_weights()
-    assert kernel.var() == pytest.approx(variance, rel=0.05)
-    assert not bias.any()
+    "activation, shallow, deep",
+    [
+        ("relu", 2 / 500, 2 / 400), ("gelu", 2 / 500, 2 / 400), ("selu", 1 / 400, 1 / 400),
+        ("tanh", 2 / 500, 2 / 500), (None, 2 / 500, 2 / 500), ("softmax", 2 / 500, 2 / 500),
+    ],
+)  # fmt: skip
+def test_auto_suits_the_activation_and_the_place(activation, shallow, deep):
+    for before, variance in ((0, shallow), (3, shallow), (4, deep), (9, deep)):
+        h = Input((400,))
+        for _ in range(before):
+            h = nn.Dropout(0.1)(Dense(400)(h) + 1)
+        layer = Dense(100, activation)
+        layer(h)
+        kernel, bias = layer.get_weights()
+        assert kernel.var() == pytest.approx(variance, rel=0.05)
+        assert not bias.any()
+
+
+def test_auto_counts_the_layers_on_the_longest_way():
+    def variance(h):
+        layer = Dense(100, "relu")
+        layer(h)
+        return layer.get_weights()[0].var()
+
+    source = Input((400,))
+    long, short = source, Dense(400)(source)
+    for _ in range(2):
+        long = nn.Sequential([Dense(400, kernel_initializer="he_normal"), nn.Activation("relu"), Dense(400)])(long)
+    assert variance(nn.Concatenate()([short, short])[:, :400]) == pytest.approx(2 / 500, rel=0.05)
+    assert variance(long + short) == pytest.approx(2 / 400, rel=0.05)
+    image = Input((9, 9, 40))
+    h = image
+    for place in range(6):
+        layer = nn.Conv2D(40, 3, padding="same", activation="relu")
+        h = layer(h)
+        expected = 2 / 360 if place >= 4 else 2 / 720
+        assert layer.get_weights()[0].var() == pytest.approx(expected, rel=0.05)
+    alone = Dense(100, "relu")
+    alone.build((None, 400))
+    assert alone.get_weights()[0].var() == pytest.approx(2 / 500, rel=0.05)
 
 
 @pytest.mark.parametrize("name", ["he_normal", "orthogonal", "variance_scaling", "constant", "identity", "auto"])

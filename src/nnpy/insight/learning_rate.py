@@ -173,7 +173,8 @@ def _judge(rates: np.ndarray, losses: np.ndarray, stop: float) -> LearningRates:
         float(np.std(np.diff(losses[: lowest + 1]))) / math.sqrt(2) if lowest > 1 else math.inf
     )  # from batch to batch
     fall = level - smoothed[lowest]
-    if not fall > 3 * noise * float(np.sqrt(np.square(window).sum()) / window.sum()):  # what smoothing leaves of it
+    left = noise * float(np.sqrt(np.square(window).sum()) / window.sum())  # what smoothing leaves of it
+    if not fall > 5 * left:  # the lowest of many values, and a level that is noisy too
         reason = "the loss does not fall at any rate: more steps, other rates, or a look at the data and the model"
         return LearningRates(rates, losses, smoothed, None, reason)
     if rates[-1] < stop or count < len(losses):

@@ -51,6 +51,8 @@ class Layer(Module):
     follows_program = False  # its operations ask the Program whether it trains, where no caller said ``training``
     _depth = 0  # how deep models are nested in it
     _first_call: Call | None
+    _fed: tuple[Tensor, ...] = ()  # what it is called on while it is built
+    _depth: int | None = None  # layers with kernels on the way to what it gives, where it had to know
     input: Any = _OfFirstCall("input")
     output: Any = _OfFirstCall("output")
 
@@ -122,7 +124,9 @@ class Layer(Module):
             if fresh:
                 with Turn(self):
                     if not self.built:  # by another thread meanwhile
+                        self._fed = inputs
                         yield from self._built_by(shapes, arguments)
+                        self._fed = ()
             if not signature.plain:
                 if bound.wants("training"):
                     bound.give("training", calling.decide(self.follows_program))
@@ -165,6 +169,28 @@ class Layer(Module):
             tree.check(value, f"{self}: argument {name!r}")
         if not any(some):
             raise TypeError(f"{self}: expected a Tensor (from Input or a layer), got no argument")
+
+    def kernels_behind(self, most: int) -> int:
+        """While it is built by a call: how many layers with kernels lie behind it on the longest way; ``most`` or more
+        count as that. 0 where nothing is known: ``build(shape)``."""
+        found, best = 0, dict[Tensor, int]()
+        left = [(tensor, 0) for tensor in self._fed]
+        while left and found < most:
+            tensor, count = left.pop()
+            if best.get(tensor, -1) >= count:
+                continue
+            best[tensor] = count
+            call = tensor.call
+            if call is not None and call.layer._depth is not None:
+                count += call.layer._depth
+            elif call is not None:
+                count += sum(len(weight.shape) > 1 for weight in call.layer.weights)
+                left += [(given, count) for given in call.inputs]
+            elif tensor.node is not None:
+                left += [(given, count) for given in tensor.node.inputs if not isinstance(given, Parameter)]
+            found = max(found, count)
+        self._depth = min(found, most) + 1
+        return min(found, most)
 
     def _built_by(self, shapes: Any, arguments: Mapping[str, Any]) -> Calling:
         """Builds the layer, as a generator of the calls that it needs."""

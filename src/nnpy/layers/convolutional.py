@@ -41,7 +41,8 @@ class _Convolution(ImageLayer):
     ) -> Parameter:  # fmt: skip
         """``arranged``: draws for "auto" where the last axes of ``shape`` are not channels in and channels out."""
         if isinstance(initializer, initializers.Auto):
-            initializer = arranged or initializer.suited(self.activation.name)
+            behind = self.kernels_behind(initializers.SHALLOW)
+            initializer = arranged or initializer.suited(self.activation.name, behind)
         return self.add_weight(shape, initializer, name, regularizer=regularizer, constraint=constraint)
 
     def _add_bias(self, channels: int) -> None:
@@ -82,9 +83,8 @@ class Conv2D(_Convolution):
     ``kernel_size``, ``strides``, ``dilation_rate``: a number, or (height, width). ``padding``: "valid" (windows inside
     the image) or "same" (as many results as pixels, or every ``strides``-th). ``groups``: channels and filters are cut
     in so many parts that do not mix. ``kernel``: (height, width, channels / groups, filters).
-    ``kernel_initializer="auto"`` (ours): He normal for the ReLU family, Lecun normal for selu, Glorot uniform for the
-    rest. Raises ValueError for inputs of another rank, other channels than it was built for, or smaller than the
-    window. LeCun et al., 1989.
+    ``kernel_initializer="auto"`` (ours): see ``initializers.Auto``. Raises ValueError for inputs of another
+    rank, other channels than it was built for, or smaller than the window. LeCun et al., 1989.
     """
 
     def __init__(
@@ -202,7 +202,8 @@ class Conv2DTranspose(_Convolution):
     def make(self, input_shape):
         super().make(input_shape)
         shape = (*self.kernel_size, self.filters, self.channels)
-        suited = initializers.Auto().suited(self.activation.name)
+        behind = self.kernels_behind(initializers.SHALLOW)
+        suited = initializers.Auto().suited(self.activation.name, behind)
 
         def arranged(shape):
             return suited((*shape[:2], shape[3], shape[2])).swapaxes(2, 3)
@@ -280,7 +281,7 @@ class DepthwiseConv2D(_Convolution):
     def _depthwise_kernel(self, name: str, activation: str) -> Parameter:
         """A result depends on one channel alone: "auto" draws for each of them."""
         shape = (*self.kernel_size, self.channels, self.depth_multiplier)
-        suited = initializers.Auto().suited(activation)
+        suited = initializers.Auto().suited(activation, self.kernels_behind(initializers.SHALLOW))
 
         def arranged(shape):
             return np.concatenate([suited((*shape[:2], 1, shape[3])) for _ in range(shape[2])], axis=2)

@@ -15,8 +15,9 @@ from nnpy.layers.base import Layer
 class Dense(Layer):
     """activation(x @ kernel + bias) on the last axis: (batch, ..., features) -> (batch, ..., units).
 
-    ``kernel_initializer="auto"`` (ours) takes He normal for the ReLU family, Lecun normal for selu and Glorot uniform
-    for the rest. Raises ValueError for an input of rank below 2, or of other features than it was built for.
+    ``kernel_initializer="auto"`` (ours) takes Lecun normal for selu, He normal for the ReLU family behind four layers
+    with kernels or more, and Glorot uniform for the rest (``initializers.Auto``). Raises ValueError for an
+    input of rank below 2, or of other features than it was built for.
     """
 
     supports_masking, needs_sizes = True, False
@@ -61,7 +62,8 @@ class Dense(Layer):
     def build(self, input_shape):
         initializer = self.kernel_initializer
         if isinstance(initializer, initializers.Auto):
-            initializer = initializer.suited(self.activation.name)
+            behind = self.kernels_behind(initializers.SHALLOW)
+            initializer = initializer.suited(self.activation.name, behind)
         shape = (input_shape[-1], self.units)
         self.kernel = self.add_weight(
             shape, initializer, "kernel", regularizer=self.kernel_regularizer, constraint=self.kernel_constraint

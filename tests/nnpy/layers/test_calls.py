@@ -470,6 +470,6 @@ def test_building_a_layer_is_light():
             x = nn.BatchNormalization()(nn.Conv2D(2, 3, padding="same", use_bias=False)(x))
         nn.Model(source, x)
 
-    for network, most in ((dense, 240), (images, 520)):
+    for network, most in ((dense, 240), (images, 535)):
         ten, thirty = (calls_of_python(functools.partial(network, number)) for number in (10, 30))
         assert (thirty - ten) / 20 <= most
