@@ -107,6 +107,7 @@ if TYPE_CHECKING:
         SpatialDropout1D,
         SpatialDropout2D,
         SpatialDropout3D,
+        SpectralNormalization,
         Subtract,
         UnitNormalization,
         UpSampling1D,
@@ -153,11 +154,12 @@ __all__ = [
     "MaxPool1D", "MaxPool2D", "MaxPool3D", "MaxPooling1D", "MaxPooling2D", "MaxPooling3D", "Maximum", "Minimum",
     "Model", "ModelCheckpoint", "Multiply", "Muon", "Nadam", "PReLU", "Parameter", "Permute", "RMSprop", "ReLU",
     "ReduceLROnPlateau", "RepeatVector", "Reshape", "Residual", "ScheduleFreeAdamW", "SeparableConv2D", "Sequential",
-    "Softmax", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "Subtract", "SwapEMAWeights", "Tensor",
-    "TerminateOnNaN", "UnitNormalization", "UpSampling1D", "UpSampling2D", "UpSampling3D", "ZeroPadding1D",
-    "ZeroPadding2D", "ZeroPadding3D", "activations", "callbacks", "config", "constraints", "data", "explain",
-    "find_learning_rate", "floatx", "get_num_threads", "get_seed", "initializers", "layers", "load_model", "losses",
-    "metrics", "models", "ops", "optimizers", "regularizers", "schedules", "set_floatx", "set_num_threads", "set_seed",
+    "Softmax", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "SpectralNormalization", "Subtract",
+    "SwapEMAWeights", "Tensor", "TerminateOnNaN", "UnitNormalization", "UpSampling1D", "UpSampling2D", "UpSampling3D",
+    "ZeroPadding1D", "ZeroPadding2D", "ZeroPadding3D", "activations", "callbacks", "config", "constraints", "data",
+    "explain", "find_learning_rate", "floatx", "get_num_threads", "get_seed", "initializers", "layers", "load_model",
+    "losses", "metrics", "models", "ops", "optimizers", "regularizers", "schedules", "set_floatx", "set_num_threads",
+    "set_seed",
 ]  # fmt: skip
 
 offer(

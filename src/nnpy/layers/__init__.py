@@ -48,6 +48,7 @@ from nnpy.layers.pooling import (
     MaxPooling2D,
 )
 from nnpy.layers.reshaping import Flatten, Permute, RepeatVector, Reshape
+from nnpy.layers.spectral import SpectralNormalization
 from nnpy.layers.volumes import (
     AveragePooling3D,
     Conv3D,
@@ -83,8 +84,9 @@ __all__ = [
     "LayerNormalization", "LeakyReLU", "MaxPool1D", "MaxPool2D", "MaxPool3D", "MaxPooling1D", "MaxPooling2D",
     "MaxPooling3D", "Maximum", "Minimum", "Multiply", "PReLU", "Permute", "ReLU", "RepeatVector", "Reshape", "Residual",
     "SeparableConv2D", "SeparableConvolution2D", "Softmax", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D",
-    "Subtract", "UnitNormalization", "UpSampling1D", "UpSampling2D", "UpSampling3D", "ZeroPadding1D", "ZeroPadding2D",
-    "ZeroPadding3D", "add", "average", "concatenate", "maximum", "minimum", "multiply", "reset_names", "subtract",
+    "SpectralNormalization", "Subtract", "UnitNormalization", "UpSampling1D", "UpSampling2D", "UpSampling3D",
+    "ZeroPadding1D", "ZeroPadding2D", "ZeroPadding3D", "add", "average", "concatenate", "maximum", "minimum",
+    "multiply", "reset_names", "subtract",
 ]  # fmt: skip
 
 offer(__name__, __all__)

@@ -136,6 +136,52 @@ def test_units():
     assert all(np.isfinite(w).all() for w in net.get_weights())  # a norm of 0 has a gradient
 
 
+@pytest.mark.parametrize("layer, shape", [(lambda: nn.Dense(7), (5,)), (lambda: nn.Conv2D(4, 3), (6, 6, 2))])
+def test_spectral_normalization_divides_by_the_largest_singular_value(layer, shape, tmp_path):
+    net = nn.Sequential([nn.Input(shape), nn.SpectralNormalization(layer(), 60)], seed=3)
+    net.compile(nn.SGD(0.1), "mse")
+    x = np.random.default_rng(0).normal(size=(8, *shape)).astype("float32")
+    y = np.zeros(net.output_shape[1:], "float32") + np.zeros((8, *net.output_shape[1:]), "float32")
+    inner = net.layers[0].layer
+    seen = list(net.probe(x, y, training=True).activations.values())[-1]
+    plain = nn.Sequential([nn.Input(shape), layer()])
+    kernel = inner.kernel.numpy().astype(np.float64)
+    largest = np.linalg.svd(kernel.reshape(-1, kernel.shape[-1]), compute_uv=False)[0]
+    plain.set_weights([kernel / largest, inner.bias.numpy()])
+    np.testing.assert_allclose(seen, plain.predict(x), rtol=1e-3, atol=1e-4)
+    before = net.layers[0].vector_u.numpy()
+    net.train_on_batch(x, y)  # u is kept from step to step, and inference uses it
+    after = net.layers[0].vector_u.numpy()
+    np.testing.assert_allclose(np.linalg.norm(after), 1, rtol=1e-5)
+    assert (before != after).any() and isinstance(inner.kernel, nn.Parameter)
+    kernel = inner.kernel.numpy().astype(np.float64)
+    left, values, right = np.linalg.svd(kernel.reshape(-1, kernel.shape[-1]))
+    plain.set_weights([kernel / values[0], inner.bias.numpy()])
+    np.testing.assert_allclose(net.predict(x), plain.predict(x), rtol=2e-2, atol=1e-3)
+    again = nn.load_model(net.save(tmp_path / "model.safetensors"))
+    np.testing.assert_array_equal(again.predict(x), net.predict(x))
+
+
+def test_the_gradient_of_spectral_normalization_takes_its_vectors_as_constants():
+    net = nn.Sequential([nn.Input((5,)), nn.SpectralNormalization(nn.Dense(3, use_bias=False), 80)], seed=3)
+    net.compile("sgd", "mse")
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(8, 5)).astype("float32"), rng.normal(size=(8, 3)).astype("float32")
+    found = next(iter(net.probe(x, y, training=True).parameter_gradients.values()))
+    w = net.layers[0].layer.kernel.numpy().astype(np.float64)
+    left, values, right = np.linalg.svd(w)
+
+    def loss(w):
+        return np.mean((x @ (w / (left[:, 0] @ w @ right[0])) - y) ** 2)
+
+    expected = np.zeros_like(w)
+    for place in np.ndindex(*w.shape):
+        step = np.zeros_like(w)
+        step[place] = 1e-5
+        expected[place] = (loss(w + step) - loss(w - step)) / 2e-5
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     "make, error, text",
     [
@@ -144,6 +190,9 @@ def test_units():
         (lambda: nn.AlphaDropout("a"), TypeError, "AlphaDropout .*: expected rate"),
         (lambda: network(nn.AlphaDropout(0.1, noise_shape=(None, 3))), ValueError, "expected noise_shape to broadcast"),
         (lambda: network(nn.UnitNormalization(2)), ValueError, "expected different axes of an input of rank 2, got 2"),
+        (lambda: nn.SpectralNormalization(3), TypeError, "SpectralNormalization .*: expected a layer, got 3"),
+        (lambda: network(nn.SpectralNormalization(nn.ReLU())), ValueError, "expected a layer with a kernel, got ReLU"),
+        (lambda: nn.SpectralNormalization(nn.Dense(2), 0), ValueError, "expected power_iterations to be a positive"),
         (lambda: nn.UnitNormalization("a"), TypeError, "UnitNormalization .*: expected axis to be an integer"),
     ],
 )
@@ -152,7 +201,7 @@ def test_refuses(make, error, text):
         make()
 
 
-@pytest.mark.parametrize("name", ["layers.noise", "layers.normalization", "regularizers", "callbacks.averages"])
+@pytest.mark.parametrize("name", ["layers.noise", "layers.normalization", "layers.spectral", "regularizers", "callbacks.averages"])
 def test_examples_of_docstrings(name):
     module = importlib.import_module(f"nnpy.{name}")
     found = doctest.testmod(module, extraglobs={"nn": nn, "np": np})
