@@ -63,3 +63,19 @@ def test_memory_that_a_run_reads_is_not_given_back():
 
     net.fit(x, y, batch_size=16, callbacks=nn.LambdaCallback(on_train_batch_end=resize), verbose=0)
     assert len(refused) == 4 and x.shape == (64, 4)
+
+
+def test_the_array_of_images_cannot_be_exchanged():
+    """A run reads where the array was."""
+    images = nn.data.Images(np.zeros((32, 4, 4, 1), np.uint8))
+    net = nn.Sequential([nn.Input((4, 4, 1)), nn.Flatten(), nn.Dense(1)])
+    net.compile("sgd", "mse")
+    refused = []
+
+    def exchange(*_):
+        with pytest.raises(AttributeError, match="'?x'?"):
+            images.x = np.zeros((1, 4, 4, 1), np.uint8)
+        refused.append(1)
+
+    net.fit(images, np.zeros((32, 1)), epochs=2, verbose=0, callbacks=nn.LambdaCallback(on_epoch_end=exchange))
+    assert len(refused) == 2
