@@ -11,6 +11,7 @@ from bench.shares import Bounded, roofline
 from bench.test_kernels import CASES, COLS, COUNT, ROWS, UNITS
 from bench.workloads import WORKLOADS
 from nncore import Step
+from nncore.rules import RULES
 
 STEPS = ("mlp_tiny", "mlp_mnist", "mlp_deep_bn", "cnn_mnist")
 REAL = 4  # bytes of a number
@@ -41,7 +42,9 @@ def _kernels():
     yield _bounded("conv_weight_grad", _case(f"conv_weight_grad {FILTERS}"), image + weights)
     end = [add_row(normal(COLS)), add_rows(normal(ROWS, COLS)), Step("relu"), Step("scale", s0=0.5)]
     yield _bounded("chain: bias, add, relu, scale", _case(f"chain {ROWS}x{COLS}", end), 3 * tile)
-    yield _bounded("adam", _case(f"update adam {COUNT}"), 7 * COUNT, 4 * COUNT)
+    for name, rule in RULES.items():  # w and the slots are read and written, the gradient is read
+        arrays = 1 + len(rule.slots)
+        yield _bounded(name, _case(f"update {name} {COUNT}"), (2 * arrays + 1) * COUNT, (arrays + 1) * COUNT)
     for cols in (10, COLS):
         yield _bounded(f"softmax_crossentropy {ROWS}x{cols}", _case(f"softmax_crossentropy {ROWS}x{cols}"),
                        2 * ROWS * cols)  # fmt: skip

@@ -162,7 +162,7 @@ exp, exp_bounded, expm1, expm1_bounded, log, log1p, log1p_unit = map(
     _of, ("exp", "exp_bounded", "expm1", "expm1_bounded", "log", "log1p", "log1p_unit")
 )
 sqrt, absolute, tanh, sigmoid, softplus, erf = map(_of, ("sqrt", "abs", "tanh", "sigmoid", "softplus", "erf"))
-gauss, tail, tail_ratio, over_root = map(_of, ("gauss", "tail", "tail_ratio", "over_root"))
+gauss, tail, tail_ratio = map(_of, ("gauss", "tail", "tail_ratio"))
 largest, smallest, where, equal, unequal, power = map(_of, ("max", "min", "where", "eq", "ne", "pow"))
 floor, ceil, nearest, sine, cosine, sign = map(_of, ("floor", "ceil", "round", "sin", "cos", "sign"))
 
@@ -241,11 +241,6 @@ PRIMITIVES = {
     "tail_ratio": Primitive(
         1, "vtail_ratio({0})", f"({_TAIL.format('np_')} / np.exp(-0.5 * {{0}} * {{0}}))",
         f"({_TAIL.format('math.')} / math.exp(-0.5 * {{0}} * {{0}}))", lambda a, y: (a * y - _ROOT_2_PI,),
-    ),
-    # a / (sqrt(b) + c), by Newton's method in float32
-    "over_root": Primitive(
-        3, "over_root({0}, {1}, {2})", "({0} / (np.sqrt(np.minimum({1}, 3e38)) + {2}))",
-        "({0} / (math.sqrt(min({1}, 3e38)) + {2}))",
     ),
 }  # fmt: skip
 

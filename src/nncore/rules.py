@@ -16,7 +16,6 @@ from nncore.expr import (
     absolute,
     evaluate,
     largest,
-    over_root,
     power,
     sign,
     smallest,
@@ -73,11 +72,6 @@ moved = momentum + (g - momentum) * new_1  # running means; new_1 = 1 - beta_1
 spread = velocity + (g * g - velocity) * new_2
 
 
-def root_of(numerator: Expr, square: Expr) -> Expr:
-    """numerator / sqrt(square)."""
-    return over_root(numerator, square, 0)
-
-
 # ---- as Keras 3 has them ----
 rule("sgd", "", "rate decay", w=decayed - g * rate)
 rule("momentum", "momentum", "rate decay keep", momentum=momentum * keep - g * rate, w=decayed + momentum)
@@ -86,21 +80,21 @@ rule("nesterov", "momentum", "rate decay keep", momentum=momentum * keep - g * r
      w=decayed + (momentum * keep - g * rate))  # fmt: skip
 # alpha: the rate with bias correction (Kingma and Ba, 2015)
 rule("adam", "momentum velocity", "alpha decay new_1 new_2 epsilon", momentum=moved, velocity=spread,
-     w=decayed - over_root(momentum * alpha, velocity, epsilon))  # fmt: skip
+     w=decayed - momentum * alpha / (sqrt(velocity) + epsilon))  # fmt: skip
 # by the largest second moment so far (Reddi, Kale and Kumar, 2018)
 rule("amsgrad", "momentum velocity largest_yet", "alpha decay new_1 new_2 epsilon", momentum=moved, velocity=spread,
      largest_yet=largest(largest_yet, velocity),
-     w=decayed - over_root(momentum * alpha, largest_yet, epsilon))  # fmt: skip
+     w=decayed - momentum * alpha / (sqrt(largest_yet) + epsilon))  # fmt: skip
 # by the largest gradient, which fades (Kingma and Ba, 2015, section 7)
 rule("adamax", "momentum norm", "alpha decay new_1 keep epsilon",
      momentum=moved, norm=largest(norm * keep, absolute(g)),
      w=decayed - momentum * alpha / (norm + epsilon))  # fmt: skip
 # alpha and beta: the rate times the weights of the next momentum and of the gradient (Dozat, 2016)
 rule("nadam", "momentum velocity", "alpha beta decay new_1 new_2 epsilon", momentum=moved, velocity=spread,
-     w=decayed - over_root(momentum * alpha + g * beta, velocity, epsilon))  # fmt: skip
+     w=decayed - (momentum * alpha + g * beta) / (sqrt(velocity) + epsilon))  # fmt: skip
 # Duchi, Hazan and Singer, 2011
 rule("adagrad", "accumulator", "rate decay epsilon",
-     accumulator=accumulator + g * g, w=decayed - root_of(g * rate, accumulator + epsilon))  # fmt: skip
+     accumulator=accumulator + g * g, w=decayed - g * rate / sqrt(accumulator + epsilon))  # fmt: skip
 # Tieleman and Hinton, 2012; centered: by the variance, which rounding must not take below 0 (Graves, 2013)
 _mean = average + (g - average) * new_2
 _variance = largest(0, velocity - average * average)
@@ -108,12 +102,12 @@ for _name, _slots, _means, _square in (
     ("rmsprop", "velocity", {}, velocity),
     ("centered_rmsprop", "velocity average", {"average": _mean}, _variance),
 ):
-    _step, _columns = root_of(g * rate, _square + epsilon), "rate decay new_2 epsilon"
+    _step, _columns = g * rate / sqrt(_square + epsilon), "rate decay new_2 epsilon"
     rule(_name, _slots, _columns, velocity=spread, **_means, w=decayed - _step)
     rule(f"{_name}_momentum", f"{_slots} momentum", f"{_columns} keep", velocity=spread, **_means,
          momentum=momentum * keep + _step, w=decayed - momentum)  # fmt: skip
 # Zeiler, 2012; squares: the running mean of those of the steps before the rate
-_step = root_of(g * sqrt(squares + epsilon), accumulator + epsilon)
+_step = g * sqrt(squares + epsilon) / sqrt(accumulator + epsilon)
 rule("adadelta", "accumulator squares", "rate decay new_2 epsilon",
      accumulator=accumulator + (g * g - accumulator) * new_2,
      w=decayed - _step * rate, squares=squares + (_step * _step - squares) * new_2)  # fmt: skip
@@ -135,7 +129,7 @@ for _name, _columns, _power in (
 # Defazio and others, 2024: ``fast`` takes the steps, and w, where gradients are taken, is between it and its average,
 # in which ``mix`` is the share of the newest. alpha: the rate with bias correction
 mix = symbol("mix")
-_step = over_root(g * alpha, velocity, epsilon) + w * decay
+_step = g * alpha / (sqrt(velocity) + epsilon) + w * decay
 rule("schedule_free", "fast velocity", "alpha decay new_2 epsilon mix pull", velocity=spread, fast=fast - _step,
      w=w + (fast - w) * mix - _step * pull)  # fmt: skip
 # training begins, and rests: w is the average, by ``back`` from the place where gradients are taken, which is in

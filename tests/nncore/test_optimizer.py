@@ -334,13 +334,13 @@ def test_step_behind_a_gemm(rule, batch, rows, cols, rng, dtype, isa, run, every
 
 
 def test_adam_after_an_overflow_stands_still(isa):
-    """A second moment that is infinite counts as the largest number: next to no update, as the formula says."""
+    """A second moment that is infinite: no update, as the formula says."""
     w, m, v, g = (np.full(37, value, np.float32) for value in (0.5, 0.1, 1.0, 1e25))
     table = table_of("adam")
     table[:, 1] = 0  # decay
     w, m, v = train("adam", [w, m, v], g, table, 1, isa, steps=1)
     assert np.isinf(v).all() and np.isfinite(w).all()
-    np.testing.assert_allclose(w, 0.5 - VALUES["alpha"][0] * 1e24 / np.sqrt(3.0e38), rtol=1e-4)
+    np.testing.assert_array_equal(w, np.float32(0.5))
 
 
 def test_a_rule_is_one_row():
@@ -349,7 +349,7 @@ def test_a_rule_is_one_row():
     assert rule.slots == ("accumulator",) and rule.columns == ("rate", "decay", "epsilon")
     assert [(name, code(value, "vector")[1]) for name, value in rule.assignments] == [
         ("accumulator", "(accumulator + (g * g))"),
-        ("w", "((w - (w * decay)) - over_root((g * rate), (accumulator + epsilon), vsplat(0.0)))"),
+        ("w", "((w - (w * decay)) - vdiv((g * rate), vsqrt((accumulator + epsilon))))"),
     ]
 
 

@@ -3,11 +3,11 @@
 # Every element goes through the same vector code whatever the number of threads: shares are whole vectors, and the last
 # elements, fewer than a vector, pass through padded copies.
 from libc.stdint cimport int64_t
-from nncore.kernels.update cimport MOST_SLOTS, Rule, Update, columns_of, over_root, run_rule
+from nncore.kernels.update cimport MOST_SLOTS, Rule, Update, columns_of, run_rule
 from nncore.op cimport Op, layout, signature, split
 from nncore.powers cimport vpow
 from nncore.vector cimport (
-    F32, LANES, real, vabs, vdiv, vf, vge, vload, vmax, vmin, vselect, vsign, vsplat, vsqrt, vstore,
+    LANES, real, vabs, vdiv, vf, vge, vload, vmax, vmin, vselect, vsign, vsplat, vsqrt, vstore,
 )
 
 cdef enum:
