@@ -52,7 +52,7 @@ class Layer(Module):
     _depth = 0  # how deep models are nested in it
     _first_call: Call | None
     _fed: tuple[Tensor, ...] = ()  # what it is called on while it is built
-    _depth: int | None = None  # layers with kernels on the way to what it gives, where it had to know
+    _kernels_to_here: int | None = None  # layers with kernels on the way to what it gives, where it had to know
     input: Any = _OfFirstCall("input")
     output: Any = _OfFirstCall("output")
 
@@ -181,15 +181,15 @@ class Layer(Module):
                 continue
             best[tensor] = count
             call = tensor.call
-            if call is not None and call.layer._depth is not None:
-                count += call.layer._depth
+            if call is not None and call.layer._kernels_to_here is not None:
+                count += call.layer._kernels_to_here
             elif call is not None:
                 count += sum(len(weight.shape) > 1 for weight in call.layer.weights)
                 left += [(given, count) for given in call.inputs]
             elif tensor.node is not None:
                 left += [(given, count) for given in tensor.node.inputs if not isinstance(given, Parameter)]
             found = max(found, count)
-        self._depth = min(found, most) + 1
+        self._kernels_to_here = min(found, most) + 1
         return min(found, most)
 
     def _built_by(self, shapes: Any, arguments: Mapping[str, Any]) -> Calling:
