@@ -36,6 +36,17 @@ def _batches():
         arguments = dict(out=out, state=state, rows=ROWS, cols=cols, row_stride=data.strides[0], source=source)
         take = lambda data=data, order=order, out=out: data[order[:ROWS]].astype(out.dtype)  # noqa: E731
         yield Case(kernel, arguments, take, keep=(data, order))
+    starts, columns = np.arange(2001) * 64, rng.integers(0, COLS, 2000 * 64).astype(np.int32)
+    data, out, state = normal(2000 * 64), empty((ROWS, COLS)), nncore.new_state(0)
+    table = np.array([array.ctypes.data for array in (starts, columns, data)])
+    state[SLOTS], state[INDICES] = table.ctypes.data, order.ctypes.data
+    take = lambda starts=starts, columns=columns, data=data, order=order: reference.gather_csr(  # noqa: E731
+        starts, columns, data, COLS, order[:ROWS]
+    )
+    yield Case(
+        "gather_csr", dict(out=out, state=state, rows=ROWS, cols=COLS, source=0), take,
+        keep=(table, starts, columns, data, order),
+    )  # fmt: skip
     x, result, state = normal(ROWS, 10), empty((ROWS, 10)), nncore.new_state(0)  # a batch of predictions
     state[SLOTS] = result.ctypes.data
     yield Case("scatter", dict(x=x, state=state, rows=ROWS, cols=10), lambda: np.copyto(result, x), keep=(result,))

@@ -38,6 +38,15 @@ def gather_index(data, rows):
     return data[rows].astype(np.int32)
 
 
+def gather_csr(starts, columns, values, cols, rows, dtype="float32"):
+    """The rows of a sparse matrix of so many columns, row i of which is from starts[i] to before starts[i + 1]."""
+    out = np.zeros((len(rows), cols), dtype)
+    for r, row in enumerate(rows):
+        mine = slice(starts[row], starts[row + 1])
+        np.add.at(out[r], columns[mine], values[mine].astype(dtype))
+    return out
+
+
 def scatter(data, x, row):
     """data with x[rows, cols] written over its rows from ``row`` on, in data's dtype."""
     out = data.copy()

@@ -224,15 +224,15 @@ class Model(Network):
         """Train for ``epochs - initial_epoch`` epochs; returns the History.
 
         ``x``, ``y``: arrays of samples (anything with ``__array__`` or ``__dlpack__``, frames, lists; several inputs or
-        outputs: a list or dict), of any real dtype; read where they are, never changed. Or ``x`` alone: an iterable of
-        batches ``(x, y)`` or ``(x, y, sample_weight)``. ``batch_size``: 32 if None; a last, smaller one is a step too.
-        ``validation_split``: this last part of the samples is held out. ``shuffle``: a new order every epoch, from the
-        seed. ``class_weight``: a dict {class: weight}, or "balanced", n / (k * count) of n targets of k classes; of
-        labels one for each, of several outputs a dict or list of these. ``steps_per_epoch``: an epoch ends after so
-        many, and the next goes on through the data from there. ``resume``: a file of ``BackupAndRestore``, whose run
-        goes on, bit for bit. All data is checked before work starts: TypeError or ValueError names what was expected
-        and what came. Ctrl-C raises KeyboardInterrupt within about 0.1 s (or one step); the model stays usable,
-        ``model.history`` is what there was.
+        outputs: a list or dict), of any real dtype; read where they are, never changed; ``x`` may be a sparse matrix of
+        scipy. Or ``x`` alone: an iterable of batches ``(x, y)`` or ``(x, y, sample_weight)``. ``batch_size``: 32 if
+        None; a last, smaller one is a step too. ``validation_split``: this last part of the samples is held out.
+        ``shuffle``: a new order every epoch, from the seed. ``class_weight``: a dict {class: weight}, or "balanced", n
+        / (k * count) of n targets of k classes; of labels one for each, of several outputs a dict or list of these.
+        ``steps_per_epoch``: an epoch ends after so many, and the next goes on through the data from there. ``resume``:
+        a file of ``BackupAndRestore``, whose run goes on, bit for bit. All data is checked before work starts:
+        TypeError or ValueError names what was expected and what came. Ctrl-C raises KeyboardInterrupt within about 0.1
+        s (or one step); the model stays usable, ``model.history`` is what there was.
         """
         from nnpy.training.loop import fit
 

@@ -87,6 +87,38 @@ def test_an_unaligned_array(rng, isa):
     np.testing.assert_array_equal(out, record["values"][chosen])
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("source", SOURCES)
+def test_rows_of_a_sparse_matrix(rng, isa, dtype, source, threads):
+    """Of any length: none, one, several chunks of 64, columns twice; columns that are not there are left out."""
+    set_num_threads(threads)
+    for rows, cols in [*SIZES, (40, 700)]:
+        lengths = rng.choice([0, 1, 2, 63, 64, 65, 200], rows + 9)
+        starts = np.concatenate([[5], 5 + np.cumsum(lengths)])
+        columns = rng.integers(0, max(1, cols), starts[-1]).astype(np.int32)
+        outside = rng.random(starts[-1]) < (0.1 if cols else 2)
+        values = user_array(rng, source, 1, starts[-1])[0]
+        given = np.where(outside, rng.choice([-(2**31), -1, cols, 2**31 - 1], starts[-1]), columns).astype(np.int32)
+        table = np.array([array.ctypes.data for array in (starts, given, values)])
+        order = rng.permutation(rows + 9)
+        for indices, row in ((None, 0), (None, 9), (order, 4)):
+            state = new_state(rows)
+            state[ROW], state[SLOTS + 3] = row, table.ctypes.data
+            if indices is not None:
+                state[INDICES] = indices.ctypes.data
+            chosen = reference.rows_of(state, indices)
+            guarded = np.full(rows * cols + 32, 77, dtype)
+            out = guarded[16:-16].reshape(rows, cols)
+            sizes = dict(slot=3, rows=rows, cols=cols, source=SOURCES[source])
+            Program([Op("gather_csr", dtype=dtype, isa=isa, out=out, state=state, **sizes)], state).run()
+            there = values * ~outside if cols else values
+            expected = np.zeros((rows, 0), dtype)
+            if cols:
+                expected = reference.gather_csr(starts, columns, there, cols, chosen, dtype)
+            assert out.tobytes() == expected.tobytes()
+            assert (guarded[:16] == 77).all() and (guarded[-16:] == 77).all()
+
+
 @pytest.mark.parametrize("threads", [1, 2, 3, 7])
 def test_successive_steps_walk_through_the_order(rng, threads, isa):
     set_num_threads(threads)

@@ -137,7 +137,7 @@ def cases(dtype):
 
 
 CASES = {f"{name} {number}": case for number, (name, *case) in enumerate(cases("float32"))}
-GATHERS = {"gather", "gather_index"}  # what they read is the user's, and never written
+GATHERS = {"gather", "gather_index", "gather_csr"}  # what they read is the user's, and never written
 
 
 def test_every_kernel_by_rows_is_here():
@@ -191,12 +191,15 @@ def test_a_thread_keeps_to_its_rows(case, dtype, isa):
 @pytest.mark.parametrize("name", sorted(GATHERS))
 def test_gather_by_rows(name, isa):
     data, state = (rng.standard_normal((R, C)) * 100).astype(np.float32), new_state(R)
-    state[SLOTS] = data.ctypes.data
+    arrays = (np.arange(R + 1) * C, np.tile(np.arange(C, dtype=np.int32), R), data)  # a sparse matrix without zeros
+    table = np.array([array.ctypes.data for array in arrays])
+    state[SLOTS] = (table if name == "gather_csr" else data).ctypes.data
+    more = {} if name == "gather_csr" else dict(row_stride=data.strides[0], by_rows=1)
     kind = np.int32 if name == "gather_index" else np.float32
     for thread, mine in enumerate(shares(R, THREADS)):
         out = np.full((R, C), 77, kind)
         call(
-            Op(name, isa=isa, out=out, state=state, rows=R, cols=C, row_stride=data.strides[0], by_rows=1),
+            Op(name, isa=isa, out=out, state=state, rows=R, cols=C, **more),
             thread,
             THREADS,
         )

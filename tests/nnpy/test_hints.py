@@ -67,14 +67,6 @@ def test_hints_of_what_is_right_do_not_come():
         nn.Model.predict(net())
 
 
-def test_sparse_matrices_are_told_what_to_do():
-    sparse = pytest.importorskip("scipy.sparse")
-    for matrix in (sparse.csr_matrix(X), sparse.coo_array(X)):
-        for call in (lambda m=matrix: net().fit(m, Y), lambda m=matrix: net().predict(m)):
-            with pytest.raises(TypeError, match=r"got scipy's \w+; give nn.data.Batches\(x.* or x.toarray\(\)$"):
-                call()
-
-
 def test_a_frame_of_several_kinds_needs_narwhals(monkeypatch):
     pandas = pytest.importorskip("pandas")
     monkeypatch.setitem(sys.modules, "narwhals", None)

@@ -62,6 +62,7 @@ ctypedef void (*Convert)(void* out, const char* row, int64_t count) noexcept nog
 cdef enum:
     LINE = 64           # bytes in a cache line
     AHEAD = 4096        # bytes of the next row that are asked for while this one is converted
+    CHUNK = 64          # values of a sparse row that are converted at once
     IMAGES = -1         # the random stream of images: those of layers count from 0
 
 
@@ -153,6 +154,45 @@ cdef void gather(const Op* op, int thread, int threads) noexcept nogil:
 cdef void gather_index(const Op* op, int thread, int threads) noexcept nogil:
     """The same to int32: class labels."""
     gather_share(op, converter(<int32_t*>NULL, op.n[4]), sizeof(int32_t), thread, threads)
+
+
+# p: out, state. n: slot, rows, cols, source
+cdef void gather_csr(const Op* op, int thread, int threads) noexcept nogil:
+    """out[rows, cols] = the batch's rows of a sparse matrix, converted. At ``slot`` is the address of three: of where
+    each row begins and the last ends (int64), of the columns (int32), of the values. Of columns that a row has twice the
+    sum; of those that are not there, none."""
+    cdef const int64_t* state = <const int64_t*>op.p[1]
+    cdef const int64_t* parts = <const int64_t*>state[STATE_SLOTS + op.n[0]]
+    cdef const int64_t* indices = <const int64_t*>state[STATE_INDICES]
+    cdef int64_t position = state[STATE_ROW], cols = op.n[2], item = item_bytes(op.n[3])
+    cdef int64_t first = 0, last = 0, r, i, at, end, count
+    cdef const int64_t* starts
+    cdef const user_i32* columns
+    cdef const char* values
+    cdef Convert convert_some = converter(<real*>NULL, op.n[3])
+    cdef real[CHUNK] some
+    cdef uint64_t column
+    cdef real* y
+    split(op.n[1], thread, threads, &first, &last)
+    if first >= last:
+        return
+    starts = <const int64_t*>parts[0]
+    columns = <const user_i32*>parts[1]
+    values = <const char*>parts[2]
+    for r in range(first, last):
+        y = <real*>op.p[0] + r * cols
+        memset(y, 0, cols * sizeof(real))
+        i = indices[position + r] if indices != NULL else position + r
+        at = starts[i]
+        end = starts[i + 1]
+        while at < end:
+            count = min(<int64_t>CHUNK, end - at)
+            convert_some(some, values + at * item, count)
+            for i in range(count):
+                column = <uint64_t><int64_t>columns[at + i]
+                if column < <uint64_t>cols:  # the user may write to the columns meanwhile
+                    y[column] += some[i]
+            at += count
 
 
 cdef inline void mirror(real* y, int64_t width, int64_t c) noexcept nogil:
@@ -273,6 +313,7 @@ cdef void transpose(const Op* op, int thread, int threads) noexcept nogil:
 
 
 TABLE = {"gather": <size_t>&gather, "gather_index": <size_t>&gather_index, "gather_image": <size_t>&gather_image,
+         "gather_csr": <size_t>&gather_csr,
          "scatter": <size_t>&scatter, "scatter_index": <size_t>&scatter_index, "scatter_truth": <size_t>&scatter_truth,
          "transpose": <size_t>&transpose}
 LAYOUT = layout()

@@ -61,6 +61,7 @@ _TABLE = {"table": "table_rows * cols", "dtable": "table_rows * cols", "index": 
 EXTENTS: dict[str, dict[str, str]] = {
     "gather": {"out": "rows * cols"},
     "gather_index": {"out": "rows * cols"},
+    "gather_csr": {"out": "rows * cols"},
     "gather_image": {"out": "rows * oh * ow * c", "scale": "ow * c", "shift": "ow * c"},
     "scatter": {"x": "rows * cols"},
     "scatter_index": {"x": "rows * cols"},

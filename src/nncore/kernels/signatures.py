@@ -31,6 +31,7 @@ SIGNATURES = {
     # gather: user's arrays -> batch, batch -> user's array
     "gather": _signature("gather", "out! state", "slot rows cols row_stride source by_rows"),
     "gather_index": _signature("gather", "out! state", "slot rows cols row_stride source by_rows"),
+    "gather_csr": _signature("gather", "out! state", "slot rows cols source"),
     "gather_image": _signature(
         "gather",
         "out! state scale shift",
@@ -230,6 +231,7 @@ REPORTS = frozenset({"take", "take_along", "one_hot", "confusion", "softmax_cros
 ROWS: dict[str, tuple[str, dict[str, str]]] = {
     "gather": ("rows", {"out": "cols"}),
     "gather_index": ("rows", {"out": "cols"}),
+    "gather_csr": ("rows", {"out": "cols"}),
     "gemm": ("m", {"c": "ldc", "a": "rs_a"}),  # a: where it is row-major
     "gemm_narrow": ("m", {"c": "n", "a": "lda"}),
     "chain": ("rows", {"out": "ld_out", "x": "ld_x"}),

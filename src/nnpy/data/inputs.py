@@ -28,7 +28,7 @@ _WHOLE = (
 
 def is_stream(value: Any) -> bool:
     """An iterable of batches, or a sequence of them: not an array, nor anything that can be made one as a whole."""
-    if isinstance(value, _WHOLE) or is_frame(value) or _is_sparse(value) or _has_protocol(value):
+    if isinstance(value, _WHOLE) or is_frame(value) or is_sparse(value) or _has_protocol(value):
         return False
     return hasattr(value, "__iter__") or is_sequence(value)
 
@@ -95,10 +95,10 @@ def to_array(value: Any, what: str) -> np.ndarray:
         raise TypeError(f"{what}: expected an array, got None")
     if isinstance(value, str | bytes):
         raise TypeError(f"{what}: expected an array, got {shown(value)}; read the file first, as with pandas.read_csv")
-    if _is_sparse(value):
+    if is_sparse(value):
         raise TypeError(
-            f"{what}: expected an array, got scipy's {type(value).__name__}; give "
-            "nn.data.Batches(x, y, batch_size=32), which makes a batch dense at a time, or x.toarray()"
+            f"{what}: expected an array, got scipy's {type(value).__name__}; only a model's inputs may be sparse: "
+            "make it dense by toarray()"
         )
     if isinstance(value, Set | MappingView):
         order = "sorted" if isinstance(value, Set) and not isinstance(value, MappingView) else "list"
@@ -140,7 +140,8 @@ def _has_protocol(value: Any) -> bool:
     return any(hasattr(value, name) for name in ("__array__", "__dlpack__", "__array_interface__"))
 
 
-def _is_sparse(value: Any) -> bool:
+def is_sparse(value: Any) -> bool:
+    """Whether it is a matrix of scipy.sparse, in any format."""
     return type(value).__module__.startswith("scipy.sparse")
 
 
@@ -228,10 +229,15 @@ def check_finite(array: np.ndarray, dtype: Any, what: str, source: Any = None) -
         with np.errstate(all="ignore"):
             good = np.isfinite(values.astype(dtype))
         place = np.unravel_index(int(np.argmin(good)), values.shape)
-        raise ValueError(
-            f"{what}: expected finite numbers (in {np.dtype(dtype)}), got {values[place]} in row {row}"
-            f"{column(values.shape, place, source)}; fill such values or leave the rows out"
-        )
+        refuse_infinite(values[place], dtype, what, row, column(values.shape, place, source))
+
+
+def refuse_infinite(value: Any, dtype: Any, what: str, row: int, where: str) -> None:
+    """Raises ValueError that names the row and the column, ``where``."""
+    raise ValueError(
+        f"{what}: expected finite numbers (in {np.dtype(dtype)}), got {value} in row {row}{where}; fill such values or "
+        "leave the rows out"
+    )
 
 
 def column(shape: Sequence[int], place: Sequence[Any], source: Any = None) -> str:
@@ -266,7 +272,7 @@ def distribute(value: Any, names: Sequence[str], ranks: Sequence[int | None], wh
 
     ``ranks``: of the arrays expected, batch axis included. Raises ValueError or TypeError for a wrong number or name.
     """
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and not is_sparse(value):  # one of its formats is a dict of places
         if set(value) != set(names):
             raise ValueError(f"{what}: expected keys {sorted(names)}, got {sorted(map(str, value))}")
         return [value[name] for name in names]

@@ -31,7 +31,8 @@ class _Effect(Operation):
 class _Feed(_Effect):
     """``tensor`` (its output) is gathered, row by row, from the user's array at the state's ``slot``: ``source`` is the
     array's dtype, ``row_stride`` bytes from one row to the next; the elements of a row are contiguous. ``transform``:
-    what happens to images on the way, ``augment``: whether they are changed at random."""
+    what happens to images on the way, ``augment``: whether they are changed at random. ``sparse``: the slot is of a
+    sparse matrix."""
 
     name = "feed"
 
@@ -42,6 +43,9 @@ class _Feed(_Effect):
         if given["transform"] is not None:
             arguments = given["transform"].arguments(low.dtype, given["source"], given["row_stride"], given["augment"])
             low.call("gather_image", **common, **arguments)
+            return
+        if given["sparse"]:
+            low.call("gather_csr", cols=count // max(1, rows), source=SOURCES[given["source"]], **common)
             return
         kernel = "gather_index" if tensor.kind == "index" else "gather"
         low.call(
@@ -172,11 +176,13 @@ _ACCUMULATE_AT = _AccumulateAt()
 
 
 def feed(
-    tensor: Tensor, slot: int, source: str, row_stride: int, transform: Any = None, augment: bool = False
-) -> Node:
+    tensor: Tensor, slot: int, source: str, row_stride: int, transform: Any = None, augment: bool = False,
+    sparse: bool = False,
+) -> Node:  # fmt: skip
     """Rows of the user's array at a slot become ``tensor``, a leaf of the graph."""
     node = make(
-        _FEED, [], slot=slot, source=source, row_stride=row_stride, transform=transform, augment=augment
+        _FEED, [], slot=slot, source=source, row_stride=row_stride, transform=transform, augment=augment,
+        sparse=sparse,
     )  # fmt: skip
     node.outputs = (tensor,)
     return node

@@ -9,6 +9,7 @@ import numpy as np
 
 from nncore.memory import SLOTS
 from nnpy.data.images import Images
+from nnpy.data.sparse import Sparse
 
 
 class Rates:
@@ -36,7 +37,7 @@ def parts(samples: int, batch: int, steps: int) -> list[tuple[int, int]]:
     return [*result, (rest, 1)] if rest and steps > full else result
 
 
-def bind(state: np.ndarray, arrays: Sequence[np.ndarray | Images], setup: dict[int, int]) -> None:
+def bind(state: np.ndarray, arrays: Sequence[np.ndarray | Images | Sparse], setup: dict[int, int]) -> None:
     """Write the addresses of arrays and other cells; the caller keeps the arrays alive."""
     for slot, array in enumerate(arrays):
         state[SLOTS + slot] = address(array)
@@ -44,5 +45,8 @@ def bind(state: np.ndarray, arrays: Sequence[np.ndarray | Images], setup: dict[i
         state[cell] = value
 
 
-def address(array: np.ndarray | Images) -> int:
-    return (array.x if isinstance(array, Images) else array).__array_interface__["data"][0]
+def address(array: np.ndarray | Images | Sparse) -> int:
+    """Of what a Program reads: of a sparse matrix, the table of its addresses."""
+    if not isinstance(array, np.ndarray):
+        array = array.x if isinstance(array, Images) else array.table
+    return array.__array_interface__["data"][0]

@@ -11,6 +11,7 @@ from nncore.memory import BATCH, DRAW, EPOCH, INDICES, LOCAL, NUMBERS, RATES, RO
 from nnpy import interrupts
 from nnpy.compiler import Executable
 from nnpy.data.images import Images
+from nnpy.data.sparse import Sparse
 from nnpy.graph import Tensor
 from nnpy.training.binding import Rates, address, bind, parts
 from nnpy.training.fast import FastPredict
@@ -97,14 +98,14 @@ class Engine(Programs):
             yield from self._infer(make, samples.arrays, row, size, count, slices, totals)
             row += size * count
 
-    def predict(self, inputs: Sequence[np.ndarray | Images], batch: int, steps: int) -> list[np.ndarray]:
+    def predict(self, inputs: Sequence[np.ndarray | Images | Sparse], batch: int, steps: int) -> list[np.ndarray]:
         """The outputs for inputs in order."""
         results = self.results(inputs, batch, steps)
         for _ in self.predict_steps(inputs, results, batch, steps):
             pass
         return results
 
-    def results(self, inputs: Sequence[np.ndarray | Images], batch: int, steps: int) -> list[np.ndarray]:
+    def results(self, inputs: Sequence[np.ndarray | Images | Sparse], batch: int, steps: int) -> list[np.ndarray]:
         """Arrays for the outputs, of their dtypes."""
         count = min(len(inputs[0]), steps * batch)
         outputs = self.structure([x.shape[1:] for x in inputs]).outputs
@@ -115,7 +116,7 @@ class Engine(Programs):
 
     def predict_steps(
         self,
-        inputs: Sequence[np.ndarray | Images],
+        inputs: Sequence[np.ndarray | Images | Sparse],
         results: Sequence[np.ndarray],
         batch: int,
         steps: int,
@@ -131,7 +132,7 @@ class Engine(Programs):
     def _infer(
         self,
         make: Callable[[], Ready],
-        arrays: Sequence[np.ndarray | Images],
+        arrays: Sequence[np.ndarray | Images | Sparse],
         row: int,
         size: int,
         count: int,

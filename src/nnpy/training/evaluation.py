@@ -12,6 +12,7 @@ from nnpy import interrupts
 from nnpy.callbacks.base import Callback, CallbackList, as_list, say
 from nnpy.data import inputs as adapt
 from nnpy.data.images import Images
+from nnpy.data.sparse import Sparse
 from nnpy.hints import advise
 from nnpy.locks import publishing
 from nnpy.training.progress import check_verbose
@@ -171,7 +172,7 @@ def predict(
     return model.structure.packed(results)
 
 
-def _same(array: np.ndarray | Images, x: np.ndarray) -> bool:
+def _same(array: np.ndarray | Images | Sparse, x: np.ndarray) -> bool:
     """Whether it is x that a Program reads, not a copy."""
     return isinstance(array, np.ndarray) and array.__array_interface__ == x.__array_interface__
 
@@ -187,7 +188,7 @@ def _remember(model: Model, x: np.ndarray) -> None:
 
 
 def _predict_arrays(
-    model: Model, arrays: list[np.ndarray | Images], batch: int, steps: int, calls: CallbackList
+    model: Model, arrays: list[np.ndarray | Images | Sparse], batch: int, steps: int, calls: CallbackList
 ) -> list[np.ndarray]:
     engine = model.engine
     if not calls.wants_batches("predict"):

@@ -15,6 +15,7 @@ from nncore.memory import SLOTS
 from nnpy import freezing
 from nnpy.compiler import Executable, compile_step, differentiate, specialise
 from nnpy.data.images import Images
+from nnpy.data.sparse import Sparse
 from nnpy.graph import Node, Parameter, Tensor
 from nnpy.hints import advise
 from nnpy.locks import guard_of, publishing
@@ -169,7 +170,7 @@ class Programs:
         """Forward, loss and metrics."""
         return self._program("test", batch, samples.sources, samples.weighted)
 
-    def inference(self, batch: int, inputs: Sequence[np.ndarray | Images]) -> Ready:
+    def inference(self, batch: int, inputs: Sequence[np.ndarray | Images | Sparse]) -> Ready:
         """Forward, and the outputs written to arrays at the slots after the inputs'."""
         return self._program("predict", batch, tuple(source(array) for array in inputs), ())
 
@@ -278,5 +279,5 @@ def feeds(tensors: Sequence[Tensor], sources: Sequence[Source], augment: bool = 
         expected = tensor.concrete(1)[1:]
         if prod(expected) != prod(array.shape):
             raise ValueError(f"{tensor.name}: expected samples of shape {expected} for these inputs, got {array.shape}")
-        made.append(effects.feed(tensor, slot, array.dtype, array.stride, array.transform, augment))
+        made.append(effects.feed(tensor, slot, array.dtype, array.stride, array.transform, augment, array.sparse))
     return made

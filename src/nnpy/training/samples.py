@@ -12,6 +12,7 @@ import numpy as np
 from nnpy.data import inputs as adapt
 from nnpy.data.images import Images, Transform
 from nnpy.data.inputs import describe
+from nnpy.data.sparse import Sparse
 from nnpy.data.weights import (
     check_sample_weight,
     classes_of_outputs,
@@ -32,13 +33,14 @@ _STEP = 20  # bits: samples of one step of a stream have numbers of their own
 
 
 class Source(NamedTuple):
-    """What a Program must know of an array: its dtype, bytes from row to row, what happens to images, and the shape of
-    a sample."""
+    """What a Program must know of an array: its dtype, bytes from row to row, what happens to images, the shape of a
+    sample, and whether its rows are sparse."""
 
     dtype: str
     stride: int
     transform: Transform | None = None
     shape: tuple[int, ...] = ()
+    sparse: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,12 +48,12 @@ class Samples:
     """``count`` samples; ``inputs``, ``targets`` and ``weights`` (None: all 1) in the order of the model's."""
 
     count: int
-    inputs: list[np.ndarray | Images]
+    inputs: list[np.ndarray | Images | Sparse]
     targets: list[np.ndarray]
     weights: list[np.ndarray | None]
 
     @property
-    def arrays(self) -> list[np.ndarray | Images]:
+    def arrays(self) -> list[np.ndarray | Images | Sparse]:
         """What is bound, in the order of the slots."""
         return [*self.inputs, *self.targets, *(w for w in self.weights if w is not None)]
 
@@ -83,8 +85,10 @@ class Samples:
         return Samples(self.count, inputs, self.targets, self.weights)
 
 
-def source(array: np.ndarray | Images) -> Source:
+def source(array: np.ndarray | Images | Sparse) -> Source:
     """A single row has no next one: its stride is what it would be."""
+    if isinstance(array, Sparse):
+        return Source(array.dtype.name, 0, shape=array.shape[1:], sparse=True)
     x, transform = (array.x, array.transform) if isinstance(array, Images) else (array, None)
     return Source(x.dtype.name, x.strides[0] if len(x) > 1 else x[:1].nbytes, transform, tuple(array.shape[1:]))
 
@@ -119,13 +123,15 @@ def prepare(model: Model, x: Any, y: Any, sample_weight: Any = None, class_weigh
     return weighed(model, Samples(count, arrays, targets, weights), class_weight)
 
 
-def _array_of(value: Any, name: str) -> np.ndarray | Images:
-    return value if isinstance(value, Images) else adapt.to_array(value, name)
+def _array_of(value: Any, name: str) -> np.ndarray | Images | Sparse:
+    if isinstance(value, Images):
+        return value
+    return Sparse(value, name) if adapt.is_sparse(value) else adapt.to_array(value, name)
 
 
-def prepare_inputs(model: Model, x: Any, finite: bool = True) -> list[np.ndarray | Images]:
+def prepare_inputs(model: Model, x: Any, finite: bool = True) -> list[np.ndarray | Images | Sparse]:
     """Check and adapt a model's inputs; ``finite``: also look for NaN and infinity."""
-    if not model.built and isinstance(x, Mapping):
+    if not model.built and isinstance(x, Mapping) and not adapt.is_sparse(x):
         named = {name: _array_of(value, f"x[{name!r}]") for name, value in x.items()}
         model.build({name: (None, *array.shape[1:]) for name, array in named.items()})
     if not model.built:
@@ -137,6 +143,13 @@ def prepare_inputs(model: Model, x: Any, finite: bool = True) -> list[np.ndarray
     tensors = model.structure.inputs
     given = adapt.distribute(x, model.input_names, [t.rank for t in tensors], "x")
     what = [f"Input {name!r}" for name in model.input_names]
+    for value, tensor, name in zip(given, tensors, what, strict=True):
+        if adapt.is_sparse(value) and (tensor.rank != 2 or tensor.kind == "index"):
+            raise TypeError(
+                f"{name}: expected samples of {'class ' if tensor.kind == 'index' else ''}numbers of shape "
+                f"{describe(tensor.shape[1:])}, got scipy's {type(value).__name__}: a sample of it is a row of real "
+                "features; make it dense by toarray()"
+            )
     arrays = [
         adapt.readable(adapt.check_shape(_array_of(value, name), tensor.shape[1:], name, value))
         for value, tensor, name in zip(given, tensors, what, strict=True)
@@ -155,10 +168,13 @@ def _check_numbers(images: list[Images]) -> None:
             raise ValueError("x: expected Images of the same samples, got some with other numbers: slice them alike")
 
 
-def _check_finite(model: Model, arrays: list[np.ndarray | Images], x: Any) -> None:
+def _check_finite(model: Model, arrays: list[np.ndarray | Images | Sparse], x: Any) -> None:
     given = adapt.distribute(x, model.input_names, [t.rank for t in model.structure.inputs], "x")
     for array, name, value in zip(arrays, model.input_names, given, strict=True):
-        adapt.check_finite(array.x if isinstance(array, Images) else array, model.dtype, f"Input {name!r}", value)
+        if isinstance(array, Sparse):
+            array.check_finite(model.dtype, f"Input {name!r}")
+        else:
+            adapt.check_finite(array.x if isinstance(array, Images) else array, model.dtype, f"Input {name!r}", value)
 
 
 def _weights(heads: list[Head], targets: list[np.ndarray], count: int, sample_weight: Any) -> list[np.ndarray | None]:

@@ -19,6 +19,7 @@ import numpy as np
 import nncore
 from nncore.memory import BATCH, DRAW, EPOCH, INDICES, NUMBERS, ROW
 from nnpy.compiler import compile_step, specialise
+from nnpy.data.sparse import Sparse
 from nnpy.hints import advise
 from nnpy.locks import at_rest
 from nnpy.training.binding import Rates, address, bind
@@ -115,7 +116,7 @@ class Watch:
             return
         if self._stretches and self._stretches[-1].samples is not stretch.samples:
             arrays = (*stretch.samples.inputs, *stretch.samples.targets)
-            self._held += sum(array.nbytes for array in arrays if isinstance(array, np.ndarray))
+            self._held += sum(getattr(array, "nbytes", 0) for array in arrays)
         self._stretches.append(stretch)
         if self._held > _MOST:
             self._valid, self._stretches = False, []
@@ -241,7 +242,8 @@ def _unscaled(model: Model, samples: Samples, rows: Any) -> str:
 
 def _too_large(what: str, arrays: Sequence[Any], kinds: Sequence[str], rows: Any) -> str:
     pairs = zip(arrays, kinds, strict=True)
-    found = [_largest(array[rows]) for array, kind in pairs if isinstance(array, np.ndarray) and kind == "real"]
+    real = [array for array, kind in pairs if isinstance(array, np.ndarray | Sparse) and kind == "real"]
+    found = [_largest(array.data if isinstance(array, Sparse) else array[rows]) for array in real]
     largest = max(found, default=0.0)
     return f"{what}, of up to {largest:.3g}, that are not scaled" if largest > _UNSCALED else ""
 
