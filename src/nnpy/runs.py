@@ -31,8 +31,11 @@ def settings_of(optimizer: Any) -> dict[str, Any]:
     kind: Any = type(optimizer)
     values: dict[str, Any] = {"class": kind.key}
     for name in sorted(arguments_of(kind)):
+        value = getattr(optimizer, name)
+        if name == "learning_rate" and optimizer.schedule is not None:
+            value = optimizer.schedule
         try:
-            values[name] = to_json(getattr(optimizer, name))
+            values[name] = to_json(value)
         except TypeError:
             continue
     return values

@@ -69,6 +69,26 @@ def test_a_new_process_goes_on(tmp_path, freq, step, inputs):
     assert list((tmp_path / "a" / "b").iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: nn.Adam(nn.schedules.CosineDecay(0.01, 28)),
+        lambda: nn.SGD(lambda step: 0.1 / (1 + step), momentum=0.9),
+        lambda: nn.Adam(0.01, gradient_accumulation_steps=3, use_ema=True, ema_momentum=0.9),
+        lambda: nn.optimizers.Lookahead(nn.Adam(0.01)),
+        lambda: nn.optimizers.ScheduleFreeAdamW(0.01),
+    ],
+)
+@pytest.mark.parametrize("step", [8, 20])
+def test_optimizers_go_on_with_all_that_they_know(tmp_path, make, step):
+    whole, again = network(optimizer=make()), network(optimizer=make())
+    whole.fit(X, Y, **FIT)
+    interrupted(tmp_path, step, net=network(optimizer=make()), save_freq=1)
+    assert list(tmp_path.iterdir())
+    again.fit(X, Y, callbacks=BackupAndRestore(tmp_path), **FIT)
+    same(whole, again)
+
+
 def test_the_same_process_goes_on(tmp_path):
     whole = network()
     whole.fit(X, Y, callbacks=nn.LearningRateScheduler(rate), **FIT)
