@@ -171,11 +171,13 @@ class Watch:
             weights = max((_largest(p.value) for p in engine.parameters), default=0.0)
             grown = f"{rate}, as weights have grown to {weights:.3g}" if weights > _GROWN else ""
             known = " and ".join(cause for cause in (unscaled, grown) if cause)
-            outputs = self._activations(samples, rows)
+            outputs, before = self._activations(samples, rows), 0.0
             for name, value in outputs.items():
                 if not np.isfinite(value).all():
-                    why = known or "a log, root or quotient of 0 in it"
+                    growing = f"weights that are too large (what comes before it grows to {before:.2g}), or {rate}"
+                    why = known or (growing if before > _GROWN else "a log, root or quotient of 0 in it")
                     return f"layer {name!r} gives {_kind(value)}; the likely cause is {why}"
+                before = max(before, _largest(value))
             name, value = next(reversed(outputs.items()))
             why = known or (rate if _largest(value) > _GROWN else "a log, root or quotient of 0 in it")
         return f"all layers give finite numbers, and the loss of layer {name!r} is not; the likely cause is {why}"

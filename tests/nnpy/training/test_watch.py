@@ -198,3 +198,13 @@ def test_an_option_ends_the_run():
 
 def test_nothing_is_told_of_what_is_well():
     assert told(lambda: deep(0.01).fit(X, Y, epochs=2, verbose=0)) == []
+
+
+def test_signals_that_grow_from_layer_to_layer_are_told_as_such():
+    nn.set_seed(0)
+    wide = nn.initializers.VarianceScaling(400.0)
+    net = nn.Sequential([nn.Input((16,)), *[nn.Dense(64, "relu", kernel_initializer=wide) for _ in range(40)]])
+    net.compile(nn.SGD(1e-3), "mse")
+    x = np.random.default_rng(0).normal(size=(32, 16))
+    with pytest.warns(nn.AdviceWarning, match=r"likely cause is weights that are too large \(what comes before it grows"):
+        net.fit(x, np.zeros((32, 64)), verbose=0)
