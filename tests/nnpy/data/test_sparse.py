@@ -133,6 +133,18 @@ def test_no_rows_no_columns_and_empty_rows():
     assert net.predict(empty).tobytes() == net.predict(np.zeros((3, COLS))).tobytes()
 
 
+def test_the_whole_is_never_dense():
+    """400 GB of it."""
+    matrix = sparse.csr_array((np.ones(3), [5, 99_999, 7], np.minimum(np.arange(10**6 + 1), 3)), shape=(10**6, 10**5))
+    net = nn.Sequential([nn.Input((10**5,)), nn.Dense(1)])
+    net.compile("sgd", "mse")
+    kernel, bias = net.get_weights()
+    result = net.predict(matrix, batch_size=8, steps=2)
+    np.testing.assert_array_equal(result, [*kernel[[5, 99_999, 7]], *np.zeros((13, 1))])
+    history = net.fit(matrix, np.ones(10**6), batch_size=8, steps_per_epoch=2, verbose=0).history
+    assert np.isfinite(history["loss"]).all() and (net.get_weights()[1] != bias).all()
+
+
 def changed(**arrays):
     matrix = CSR.copy()
     for name, change in arrays.items():
@@ -161,6 +173,7 @@ REFUSED = {
     "few values": (lambda: changed(data=lambda a: a[:-1]), ValueError, r"to at most \d+, the values there are$"),
     "complex": (lambda: CSR.astype(complex), TypeError, "expected real numbers, got dtype complex128; take the real"),
     "width": (lambda: CSR[:, :5], ValueError, r"expected samples of shape \(12,\), got \(5,\)"),
+    "columns": (lambda: sparse.csr_array((ROWS, 2**31)), ValueError, "at most 2147483647 columns, got 2147483648"),
     "vector": (lambda: sparse.coo_array(np.ones(4)), ValueError, r"sparse matrix \(samples, features\), got coo_array"),
 }  # fmt: skip
 
