@@ -79,11 +79,24 @@ def concrete(sizes: Iterable[Size], batch: int) -> tuple[int, ...]:
     return tuple(size if isinstance(size, int) else size.at(batch) for size in sizes)
 
 
+# What NumPy calls the operators between an array and a tensor: the method of the tensor, which comes second.
+_OF_ARRAYS = {
+    "add": "__radd__", "subtract": "__rsub__", "multiply": "__rmul__", "divide": "__rtruediv__", "power": "__rpow__",
+    "matmul": "__rmatmul__", "greater": "__lt__", "greater_equal": "__le__", "less": "__gt__", "less_equal": "__ge__",
+}  # fmt: skip
+
+
+def _no_numbers(function: Any) -> TypeError:
+    return TypeError(
+        f"numpy.{function.__name__}: expected arrays, got a Tensor, which has no numbers while the graph is made; "
+        "nnpy.ops has the functions of tensors"
+    )
+
+
 class Tensor:
     """A value in the graph. ``shape``: ``(None, ...)``, None being a size that the batch decides; ``kind``: "real",
     "index" (int32) or "bool" (kept as real 0 and 1)."""
 
-    __array_ufunc__ = None  # array + tensor is an error, not an array of tensors
     sizes: tuple[Size, ...]
     shape: Shape
     node: Node | None
@@ -154,14 +167,20 @@ class Tensor:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         raise TypeError(f"{self!r}: has no numbers while the graph is made; nnpy.ops has the functions of tensors")
 
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        """``array + tensor`` and its kin are the tensor's; NumPy's other functions take none."""
+        if ufunc in (np.equal, np.not_equal):  # tensors are compared as objects
+            return ufunc is np.not_equal
+        operator = _OF_ARRAYS.get(ufunc.__name__, "")
+        if method == "__call__" and not options and not isinstance(inputs[0], Tensor) and hasattr(Tensor, operator):
+            return getattr(inputs[1], operator)(inputs[0])
+        raise _no_numbers(ufunc)
+
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         """NumPy's functions take variables, which have numbers, and no other tensors."""
         if all(issubclass(kind, Variable | np.ndarray) for kind in types):
             return function._implementation(*args, **kwargs)
-        raise TypeError(
-            f"numpy.{function.__name__}: expected arrays, got a Tensor, which has no numbers while the graph is made; "
-            "nnpy.ops has the functions of tensors"
-        )
+        raise _no_numbers(function)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name or self.number} {self.shape}>"

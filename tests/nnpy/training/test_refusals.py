@@ -333,12 +333,12 @@ def test_tensors_and_arrays(rng):
     np.testing.assert_allclose(value(y, {given: numbers}), numbers @ kernel + bias, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("function", [np.mean, np.argmax, np.zeros_like, np.sum, np.square, np.stack, np.dot, np.asarray])
+@pytest.mark.parametrize("function", [np.mean, np.argmax, np.zeros_like, np.sum, np.square, np.exp, np.stack, np.dot, np.asarray])
 def test_functions_of_numpy_take_no_tensors(function):
     """They gave an array of one object, 0, or Python's own words."""
     x = nn.Input((4,))
     arguments = {np.stack: ([x, x],), np.dot: (x, np.ones(4))}.get(function, (x,))
-    with pytest.raises(TypeError, match=r"has no numbers while the graph is made; nnpy.ops|does not support ufuncs"):
+    with pytest.raises(TypeError, match=r"has no numbers while the graph is made; nnpy.ops has the functions"):
         function(*arguments)
     net = nn.Sequential([nn.Input((4,)), nn.Dense(1)])
     with pytest.raises(TypeError, match=r"output 'dense.*': numpy.mean: expected arrays, got a Tensor, .* nnpy.ops has"):
