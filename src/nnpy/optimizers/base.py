@@ -41,8 +41,11 @@ class Options(TypedDict, total=False):
     name: str | None
 
 
-def _made(cls: type[Optimizer], arguments: dict[str, Any]) -> Optimizer:
-    return cls(**arguments)
+def _made(cls: type[Optimizer], arguments: dict[str, Any], undecayed: str | None = None) -> Optimizer:
+    made = cls(**arguments)
+    if undecayed is not None:
+        made.leave_undecayed([], re.compile(undecayed))
+    return made
 
 
 class Optimizer(Configurable):
@@ -132,8 +135,10 @@ class Optimizer(Configurable):
             self._changes = self.__dict__.get("_changes", 0) + 1
 
     def __reduce__(self) -> Any:
-        """Copies and pickles are made of the same arguments; what it knows of weights is in copies of their models."""
-        return _made, (type(self), self._arguments())
+        """Copies and pickles are made of the same arguments, and leave weights of the same names undecayed; what it
+        knows of weights is in copies of their models."""
+        pattern = self._undecayed[1]
+        return _made, (type(self), self._arguments(), None if pattern is None else pattern.pattern)
 
     @property
     def changes(self) -> int:

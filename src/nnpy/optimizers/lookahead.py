@@ -61,6 +61,10 @@ class Lookahead(Optimizer):
             known["slow"] = nncore.aligned(store.size, store.dtype)
         return {**self.optimizer.slots(store), **known}
 
+    def forget(self, store):
+        super().forget(store)
+        self.optimizer.forget(store)
+
     def begin(self, name, slot, store):
         self.optimizer.begin(name, slot, store)
 

@@ -377,3 +377,12 @@ def test_copies_and_pickles_have_the_same_arguments(make, copied):
     assert type(again) is type(optimizer) and again.get_config() == optimizer.get_config() and again is not optimizer
     net.compile(again, "mse")
     net.fit(np.ones((8, 3)), np.ones((8, 1)), verbose=0)
+
+
+@pytest.mark.parametrize("make", [lambda: nn.AdamW(0.1), lambda: nn.Lookahead(nn.AdamW(0.1))])
+def test_copies_leave_the_same_weights_undecayed(make):
+    optimizer = make()
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    weights = network("sgd").weights
+    for copied in (copy.deepcopy(optimizer), pickle.loads(pickle.dumps(optimizer))):
+        assert [copied.decays(weight) for weight in weights] == [True, False, True, False]
