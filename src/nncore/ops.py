@@ -248,7 +248,7 @@ def _number(name: str, argument: str, value, convert, expected: str):
 
 def _rows(name: str, sizes: dict[str, int]) -> tuple[int, dict[str, int]]:
     """How many rows the threads share, and for each pointer of which they touch their own the elements in a row."""
-    if name not in ROWS or not sizes.get("by_rows", 1):
+    if name not in ROWS or not sizes.get("by_rows", 1) or sizes.get("parts"):  # of parts each thread has whole ones
         return 0, {"workspace": sizes.get("share", 0)}
     counted, lengths = ROWS[name]
     widths = {pointer: 1 if size == "1" else sizes[size] for pointer, size in lengths.items()}

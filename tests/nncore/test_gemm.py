@@ -5,7 +5,7 @@ import pytest
 from products import GUARD, around, data, tolerance
 
 import nncore
-from nncore import Op, Program, Step, kernels, new_state
+from nncore import Op, Program, Step, kernels, new_state, reference_images
 
 
 def pack(b, *, transposed=False, isa=None):
@@ -24,8 +24,11 @@ def team():
     nncore.set_num_threads(0)
 
 
-def multiply(a, b, *, a_t=False, b_t=False, packed=True, isa=None, accumulate=0, threads=1, margin=3, steps=None):
-    """C computed by the kernel into the left of a wider array; checks that the rest of that array is untouched."""
+def multiply(
+    a, b, *, a_t=False, b_t=False, packed=True, isa=None, accumulate=0, threads=1, margin=3, steps=None, **sums
+):
+    """C computed by the kernel into the left of a wider array; checks that the rest of that array is untouched.
+    ``sums``: arguments of those of its columns."""
     (m, k), n = a.shape, b.shape[1]
     wide = np.full((m + 2, n + margin), GUARD, a.dtype)
     ops, operand = [], b
@@ -42,7 +45,8 @@ def multiply(a, b, *, a_t=False, b_t=False, packed=True, isa=None, accumulate=0,
     stored = np.ascontiguousarray(a.T) if a_t else a
     ops.append(
         Op("gemm", dtype=a.dtype, isa=isa, c=wide[1 : m + 1], a=stored, b=operand, m=m, n=n, k=k, rs_a=1 if a_t else k,
-           cs_a=m if a_t else 1, packed=int(packed), ldc=n + margin, accumulate=accumulate, steps=steps, **strides)
+           cs_a=m if a_t else 1, packed=int(packed), ldc=n + margin, accumulate=accumulate, steps=steps, **strides,
+           **sums)
     )  # fmt: skip
     nncore.set_num_threads(threads)
     Program(ops, new_state()).run()
@@ -159,3 +163,49 @@ def test_only_the_strides_named_are_read():
         assert np.abs(large_c[:m, :n] - exact).max() <= tolerance(large_a[:m, :k], large_b[:k, :n], "float32")
         large_c[:m, :n] = np.nan
         assert np.isnan(large_c).all()
+
+
+# (m, n, k) and the parts of the rows whose columns are summed
+PARTS = [
+    ((0, 5, 3), 0), ((1, 1, 1), 1), ((5, 3, 7), 2), ((7, 16, 0), 7), ((64, 33, 20), 1), ((97, 101, 40), 3),
+    ((130, 70, 600), 7), ((40, 200, 9), 40), ((200, 1, 5), 6),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", [dict(packed=0), dict(packed=1), dict(packed=2), dict(packed=2, a_t=True)], ids=str)
+@pytest.mark.parametrize("sizes, parts", PARTS, ids=str)
+def test_sums_of_the_columns_of_the_result(sizes, parts, layout, isa, dtype, every_thread_count, close):
+    """Of c after its steps, whole parts of the rows; c is what it would be without."""
+    (m, n, k), options = sizes, dict(isa=isa, margin=0, **layout)
+    a, b = data((m, k), dtype), data((k, n), dtype, 1)
+    steps = [Step("add", p=20 + data((n,), dtype, 2)), Step("relu")]
+    normal, mean, rstd = data((m, n), dtype, 3), data((n,), dtype, 4), data((n,), dtype, 5)
+
+    def compute(threads):
+        c = multiply(a, b, steps=steps, threads=threads, **options)
+        made = [np.full((parts, n), np.nan, dtype), *(np.full((parts, 2, n), np.nan, dtype) for _ in range(2))]
+        slopes = dict(partial=made[2], normal=normal, mean=mean, rstd=rstd)
+        for sums in (dict(sums=made[0]), dict(partial=made[1]), slopes):
+            again = multiply(a, b, steps=steps, threads=threads, parts=parts, **sums, **options)
+            assert again.tobytes() == c.tobytes()
+        return [c, *made]
+
+    c, sums, moments, slopes = every_thread_count(compute)
+    wide = [x.astype(np.float64) for x in (c, normal, mean, rstd)]
+    rows = np.array_split(wide[0], parts) if parts else []
+    terms = 60 * max(1, m // max(1, parts))
+    close(sums, np.array([part.sum(0) for part in rows]).reshape(parts, n), terms)
+    if m:
+        close(moments, reference_images.moments(wide[0], parts), terms)
+        close(slopes, reference_images.gradient_moments(*wide, parts), terms)
+
+
+@pytest.mark.parametrize("distance", [100, 10_000])
+def test_moments_far_from_zero_keep_their_digits(isa, distance):
+    """Sums of squares would lose them all: (10,000 / 1)**2 has more digits than float32."""
+    a, b = data((300, 40), "float32"), data((40, 50), "float32", 1)
+    partial, steps = np.empty((4, 2, 50), np.float32), [Step("shift", s0=float(distance))]
+    c = multiply(a, b, isa=isa, margin=0, steps=steps, parts=4, partial=partial).astype(np.float64)
+    exact = reference_images.moments(c, 4)
+    np.testing.assert_allclose(partial[:, 0], exact[:, 0], rtol=3e-7)
+    np.testing.assert_allclose(partial[:, 1], exact[:, 1], rtol=1e-4)

@@ -1,6 +1,6 @@
-# Sums over the pixels of an image, channel by channel, of what a convolution has just written and is still in L1: the
-# moments that batch normalization needs forward, and the two sums of its gradient. Inlined into conv.pyx, winograd.pyx, and
-# into moments.pyx, for rows that come from elsewhere.
+# Sums over the pixels of an image, channel by channel (of a matrix: over rows, column by column), of what a convolution or
+# a product has just written and is still in cache: the moments that batch normalization needs forward, the two sums of its
+# gradient, plain sums. Inlined into conv.pyx, winograd.pyx, gemm.pyx, and into moments.pyx, for rows that come from elsewhere.
 from libc.stdint cimport int64_t
 from nncore.kernels.lanes cimport load_part, store_part
 from nncore.vector cimport LANES, real, vf, vload, vmax, vsplat, vstore
@@ -93,4 +93,84 @@ cdef inline void store_slopes(const Sums* sums, const real* rstd, int64_t wide, 
     while c < wide:
         store_part(first + c, vload(sums.first + c), wide - c)
         store_part(second + c, vload(sums.second + c) * load_part(rstd + c, wide - c, wide - c, 0), wide - c)
+        c += LANES
+
+
+# The same with totals in memory, for kernels that come back to a column when the others of a row are done: ``count`` rows
+# join ``before`` others. They are few enough to be in L1.
+cdef inline void join_sums(real* sums, int64_t before, const real* y, int64_t count, int64_t ld, int64_t wide) noexcept nogil:
+    """The sums of columns."""
+    cdef vf a, b
+    cdef int64_t c = 0, r
+    while c < wide:
+        a = b = vsplat(0)
+        for r in range(0, count - 1, 2):
+            a = a + pixel(y, r, count, ld, c, wide)
+            b = b + pixel(y, r + 1, count, ld, c, wide)
+        if count % 2:
+            a = a + pixel(y, count - 1, count, ld, c, wide)
+        if before:
+            b = b + load_part(sums + c, wide - c, wide - c, 0)
+        store_part(sums + c, a + b, wide - c)
+        c += LANES
+
+
+cdef inline void join_moments(real* mean, real* squares, int64_t before, const real* y, int64_t count, int64_t ld,
+                              int64_t wide) noexcept nogil:
+    """The mean of columns, and the sum of squares of the distances from it (Chan, Golub and LeVeque, 1979)."""
+    cdef vf a, b, p, q, d, centre, inverse = vsplat(<real>(1.0 / count))
+    cdef vf share = vsplat(<real>(<double>count / (before + count)))
+    cdef int64_t c = 0, r
+    while c < wide:
+        a = b = p = q = vsplat(0)
+        for r in range(0, count - 1, 2):
+            a = a + pixel(y, r, count, ld, c, wide)
+            b = b + pixel(y, r + 1, count, ld, c, wide)
+        if count % 2:
+            a = a + pixel(y, count - 1, count, ld, c, wide)
+        centre = (a + b) * inverse
+        for r in range(0, count - 1, 2):
+            d = pixel(y, r, count, ld, c, wide) - centre
+            p = p + d * d
+            d = pixel(y, r + 1, count, ld, c, wide) - centre
+            q = q + d * d
+        if count % 2:
+            d = pixel(y, count - 1, count, ld, c, wide) - centre
+            p = p + d * d
+        p = p + q
+        if before:
+            q = load_part(mean + c, wide - c, wide - c, 0)
+            d = centre - q
+            centre = q + d * share
+            p = p + load_part(squares + c, wide - c, wide - c, 0) + d * d * (share * vsplat(<real>before))
+        store_part(mean + c, centre, wide - c)
+        store_part(squares + c, p, wide - c)
+        c += LANES
+
+
+cdef inline void join_slopes(real* first, real* second, int64_t before, const real* dy, const real* x, const real* mean,
+                             const real* rstd, int64_t count, int64_t ld, int64_t wide) noexcept nogil:
+    """The sums of dy and of dy * (x - mean) * rstd."""
+    cdef vf a, b, p, q, g, centre
+    cdef int64_t c = 0, r
+    while c < wide:
+        a = b = p = q = vsplat(0)
+        centre = load_part(mean + c, wide - c, wide - c, 0)
+        for r in range(0, count - 1, 2):
+            g = pixel(dy, r, count, ld, c, wide)
+            a = a + g
+            p = p + g * (pixel(x, r, count, ld, c, wide) - centre)
+            g = pixel(dy, r + 1, count, ld, c, wide)
+            b = b + g
+            q = q + g * (pixel(x, r + 1, count, ld, c, wide) - centre)
+        if count % 2:
+            g = pixel(dy, count - 1, count, ld, c, wide)
+            a = a + g
+            p = p + g * (pixel(x, count - 1, count, ld, c, wide) - centre)
+        p = (p + q) * load_part(rstd + c, wide - c, wide - c, 0)
+        if before:
+            b = b + load_part(first + c, wide - c, wide - c, 0)
+            p = p + load_part(second + c, wide - c, wide - c, 0)
+        store_part(first + c, a + b, wide - c)
+        store_part(second + c, p, wide - c)
         c += LANES

@@ -4,10 +4,13 @@ How it works. The micro-kernel keeps a tile of mr x (2 vectors) of C in register
 feeds two FMAs. Around it, from the inside out: the panels of a column block (the block of B stays in L2), the row tiles
 of a thread's share (a tile's rows of A are copied to the stack first, so that they sit in L1 whatever the stride, unless
 A is column-major and the panels are few), the blocks of k (their length depends on k alone: so do the sum's order and
-bits), the column blocks. Threads split C into a grid of rows x panels; each element has one owner.
+bits), the column blocks. Threads split C into a grid of rows x panels; each element has one owner. Sums of the columns
+(column_sums.pxd) are those of parts of the rows, of which each thread then has whole ones: a row tile joins them when it
+is done, and still in L1.
 """
 from libc.stdint cimport int64_t
 from nncore.kernels.chain cimport StepRecord, apply_steps, step_layout
+from nncore.kernels.column_sums cimport join_moments, join_slopes, join_sums
 from nncore.kernels.gemm_micro cimport (NN_A_COPY, NN_AW, NN_B_EDGE, NN_IN_PLACE, NN_KC, NN_KPAD, NN_MR, NN_NC, NN_NR,
                                         NN_NR_MAX, NN_STREAM, NN_THIN, NN_TP, nn_fetch, nn_fetch_l2, nn_outlined, rows,
                                         stream, thin, transpose)
@@ -235,18 +238,19 @@ cdef inline void pack_panel(const real* b, int64_t k, int width, int64_t rs, int
 
 # ---- the share of a thread ----
 cdef struct Grid:
-    int64_t row0, row1, panel0, panel1
+    int64_t row0, row1, panel0, panel1      # where sums are gathered: parts of the rows, not rows
 
 
-cdef void share(Grid* grid, int64_t m, int64_t panels, bint by_rows, int thread, int threads) noexcept nogil:
-    """The thread's rows and panels: of all grids of threads, that with the least work for the busiest.
+cdef void share(Grid* grid, int64_t m, int64_t each, int64_t panels, bint by_rows, int thread, int threads) noexcept nogil:
+    """The thread's share of m rows, or of m parts of so many rows ``each``, and its panels: of all grids of threads, that
+    with the least work for the busiest.
 
     ``by_rows``: whole rows where that is no worse: two cores that write parts of a row prefetch each other's lines."""
     cdef int64_t cost, least = 0, r, q
     cdef int down, across, best_down = 1, best_across = 1
     for down in range(1, threads + 1):
         across = <int>min(<int64_t>(threads // down), panels)
-        r = (m + down - 1) // down
+        r = (m + down - 1) // down * each
         q = (panels + across - 1) // across
         # multiply-adds, then what is read and copied; a tile of less than 4 rows takes as long as one of 4
         cost = 16 * q * max(r, 4 * ((r + NN_MR - 1) // NN_MR)) + r + q * NN_NR
@@ -280,6 +284,25 @@ cdef struct Product:
     bint packed             # b is as pack_b leaves it
     bint packing            # or it is packed on the way
     bint accumulate
+    int64_t parts           # of the rows, whose columns are summed; 0: no sums
+    real* sums
+    real* partial
+    const real* normal
+    const real* mean
+    const real* rstd
+
+
+cdef nn_outlined gather(const Product* p, int64_t part, int64_t before, int64_t row, int64_t rows, int64_t col,
+                        int64_t cols) noexcept nogil:
+    """Add these finished rows of c to the sums of a part, which has so many rows ``before`` them."""
+    cdef int64_t at = row * p.ldc + col, first = 2 * part * p.n + col, second = first + p.n
+    if p.sums != NULL:
+        join_sums(p.sums + part * p.n + col, before, p.c + at, rows, p.ldc, cols)
+    elif p.normal != NULL:
+        join_slopes(p.partial + first, p.partial + second, before, p.c + at, p.normal + at, p.mean + col, p.rstd + col, rows,
+                    p.ldc, cols)
+    else:
+        join_moments(p.partial + first, p.partial + second, before, p.c + at, rows, p.ldc, cols)
 
 
 cdef void product(const Product* p, const Grid* g) noexcept nogil:
@@ -292,6 +315,7 @@ cdef void product(const Product* p, const Grid* g) noexcept nogil:
     cdef int by_row = cs_a == 1 and not (rs_a == 1 and k == 1)
     cdef int mr, width, add, transposing, rows_copied, in_place
     cdef int64_t k_blocks, kb, k0 = 0, k1 = 0, block, blocks, q0 = 0, q1 = 0, row_tiles, t, i0 = 0, i1 = 0, ahead_a
+    cdef int64_t row0 = g.row0, row1 = g.row1, part, parts = g.row1 - g.row0 if p.parts else 1
     cdef int64_t whole, sa, sb = NN_NR if p.packed or p.packing else ldb, next_b = k * NN_NR if p.packed else NN_NR
     cdef const real* block_b
     cdef const real* tile_a
@@ -299,7 +323,6 @@ cdef void product(const Product* p, const Grid* g) noexcept nogil:
     cdef real* z
     k_blocks = max(<int64_t>1, (k + NN_KC - 1) // NN_KC)
     blocks = (g.panel1 - g.panel0 + p.most - 1) // p.most
-    row_tiles = (g.row1 - g.row0 + NN_MR - 1) // NN_MR
     # Lines of A with a column of the tile each read faster than rows; it takes some panels to earn the transposition.
     transposing = by_row and g.panel1 - g.panel0 >= NN_TP
     rows_copied = by_row and not transposing
@@ -328,39 +351,45 @@ cdef void product(const Product* p, const Grid* g) noexcept nogil:
                 if width % LANES != 0:
                     copy_lines(k1 - k0, readable((q1 - 1) * NN_NR, NN_NR, n, ldb, k) - k0, width, NN_NR,
                                b + k0 * ldb + (q1 - 1) * NN_NR, ldb, 0, b_edge)
-            for t in range(row_tiles):
-                split(g.row1 - g.row0, t, row_tiles, &i0, &i1)
-                i0 += g.row0
-                mr = <int>(i1 + g.row0 - i0)
-                # The rows of the next tile; of another thread's they would only be taken away.
-                ahead_a = mr * rs_a if t + 1 < row_tiles else 0
-                if transposing:
-                    copy_transposed(mr, k1 - k0, a + i0 * rs_a + k0, rs_a, ahead_a, a_copy)
-                elif by_row:
-                    copy_rows(mr, k1 - k0, a + i0 * rs_a + k0, rs_a, ahead_a, a_copy)
-                elif in_place:
-                    tile_a = a + i0 + k0 * cs_a
-                elif rs_a != 1:
-                    copy_any(mr, k1 - k0, a + i0 * rs_a + k0 * cs_a, rs_a, cs_a, a_copy)
-                else:
-                    copy_lines(k1 - k0, readable(i0, NN_AW, p.m, cs_a, k) - k0, mr, NN_AW, a + i0 + k0 * cs_a,
-                               cs_a, 2 * ahead_a, a_copy)
-                y = block_b
-                z = p.c + i0 * ldc + q0 * NN_NR
-                whole = q1 - q0 - (width < NN_NR)
-                if whole > 0:
-                    tiles(mr, 2, rows_copied, whole, tile_a, sa, y, next_b, sb, k1 - k0, z, ldc, add)
-                y += whole * next_b
-                z += whole * NN_NR
-                if width == LANES:
-                    tiles(mr, 1, rows_copied, 1, tile_a, sa, y, next_b, sb, k1 - k0, z, ldc, add)
-                elif width < NN_NR:
-                    edge_tile(mr, width, rows_copied, tile_a, sa, y if p.packed or p.packing else b_edge, NN_NR,
-                              k1 - k0, z, ldc, add)
-                if p.n_steps > 0 and kb == k_blocks - 1:
-                    # A band of C as wide as the column block: still in L2, mostly in L1.
-                    apply_steps(p.steps, p.n_steps, p.c + i0 * ldc + q0 * NN_NR, ldc, p.row + i0, mr, q0 * NN_NR,
-                                min((q1 - q0) * NN_NR, n - q0 * NN_NR))
+            for part in range(g.row0, g.row0 + parts):
+                if p.parts:
+                    split(p.m, part, p.parts, &row0, &row1)
+                row_tiles = (row1 - row0 + NN_MR - 1) // NN_MR
+                for t in range(row_tiles):
+                    split(row1 - row0, t, row_tiles, &i0, &i1)
+                    i0 += row0
+                    mr = <int>(i1 + row0 - i0)
+                    # The rows of the next tile; of another thread's they would only be taken away.
+                    ahead_a = mr * rs_a if t + 1 < row_tiles or part + 1 < g.row0 + parts else 0
+                    if transposing:
+                        copy_transposed(mr, k1 - k0, a + i0 * rs_a + k0, rs_a, ahead_a, a_copy)
+                    elif by_row:
+                        copy_rows(mr, k1 - k0, a + i0 * rs_a + k0, rs_a, ahead_a, a_copy)
+                    elif in_place:
+                        tile_a = a + i0 + k0 * cs_a
+                    elif rs_a != 1:
+                        copy_any(mr, k1 - k0, a + i0 * rs_a + k0 * cs_a, rs_a, cs_a, a_copy)
+                    else:
+                        copy_lines(k1 - k0, readable(i0, NN_AW, p.m, cs_a, k) - k0, mr, NN_AW, a + i0 + k0 * cs_a,
+                                   cs_a, 2 * ahead_a, a_copy)
+                    y = block_b
+                    z = p.c + i0 * ldc + q0 * NN_NR
+                    whole = q1 - q0 - (width < NN_NR)
+                    if whole > 0:
+                        tiles(mr, 2, rows_copied, whole, tile_a, sa, y, next_b, sb, k1 - k0, z, ldc, add)
+                    y += whole * next_b
+                    z += whole * NN_NR
+                    if width == LANES:
+                        tiles(mr, 1, rows_copied, 1, tile_a, sa, y, next_b, sb, k1 - k0, z, ldc, add)
+                    elif width < NN_NR:
+                        edge_tile(mr, width, rows_copied, tile_a, sa, y if p.packed or p.packing else b_edge, NN_NR,
+                                  k1 - k0, z, ldc, add)
+                    if p.n_steps > 0 and kb == k_blocks - 1:
+                        # A band of C as wide as the column block: still in L2, mostly in L1.
+                        apply_steps(p.steps, p.n_steps, p.c + i0 * ldc + q0 * NN_NR, ldc, p.row + i0, mr, q0 * NN_NR,
+                                    min((q1 - q0) * NN_NR, n - q0 * NN_NR))
+                    if p.parts and kb == k_blocks - 1:
+                        gather(p, part, i0 - row0, i0, mr, q0 * NN_NR, min((q1 - q0) * NN_NR, n - q0 * NN_NR))
 
 
 cdef void gemm(const Op* op, int thread, int threads) noexcept nogil:
@@ -369,10 +398,14 @@ cdef void gemm(const Op* op, int thread, int threads) noexcept nogil:
     ``packed``: 0: b is row-major with row stride ldb. 1: as pack_b leaves it. 2: element (p, j) is at b[p*ldb + j*cs_b],
     one of the strides 1, and each thread packs the blocks that it uses into its part of ``workspace``: ``share`` elements,
     which WORKSPACE always suffices for. ``by_rows``: threads split the rows alone.
+
+    With ``parts`` (at most m; ldc is n), for each part of the rows of c, in sums[part, n] the sums of its columns; or in
+    partial[part, 2, n] their mean and the sum of squared distances from it; or there, with ``normal`` [m, n], the sums of
+    c and of c * (normal - mean) * rstd. Threads share the parts, where they would the rows.
     """
     cdef Product p
     cdef Grid g
-    cdef int64_t panels = (op.n[1] + NN_NR - 1) // NN_NR
+    cdef int64_t rows, panels = (op.n[1] + NN_NR - 1) // NN_NR
     p.c = <real*>op.p[0]
     p.a = <const real*>op.p[1]
     p.b = <const real*>op.p[2]
@@ -387,13 +420,22 @@ cdef void gemm(const Op* op, int thread, int threads) noexcept nogil:
     p.most = max(<int64_t>1, min(op.n[10] // NN_NR, <int64_t>NN_NC)) if op.n[10] > 0 else NN_NC
     p.packed, p.packing = op.n[6] == 1, op.n[6] == 2
     p.accumulate = op.n[8] != 0
+    p.parts = op.n[14]
+    rows = p.m
     if p.m == 0 or p.n == 0:
         return
+    if p.parts:
+        rows = p.parts
+        p.sums = <real*>op.p[5]
+        p.partial = <real*>op.p[6]
+        p.normal = <const real*>op.p[7]
+        p.mean = <const real*>op.p[8]
+        p.rstd = <const real*>op.p[9]
     if threads == 1 or op.n[13]:
-        split(p.m, thread, threads, &g.row0, &g.row1)
+        split(rows, thread, threads, &g.row0, &g.row1)
         g.panel0, g.panel1 = 0, panels
     else:
-        share(&g, p.m, panels, not p.packing, thread, threads)
+        share(&g, rows, (p.m + rows - 1) // rows, panels, not p.packing, thread, threads)
     if g.row0 < g.row1:
         product(&p, &g)
 
@@ -421,6 +463,7 @@ cdef void gemm_batched(const Op* op, int thread, int threads) noexcept nogil:
     p.ldc = op.n[15]
     p.most = NN_NC
     p.packed = 0
+    p.parts = 0
     p.accumulate = op.n[16] != 0
     g.panel0, g.panel1 = 0, (n + NN_NR - 1) // NN_NR
     split(op.n[3] * inner * tiles_of_one, thread, threads, &first, &last)

@@ -72,6 +72,11 @@ EXTENTS: dict[str, dict[str, str]] = {
         "a": "span(m, rs_a, k, cs_a)",
         "b": "k * n if packed == 1 else span(k, ldb, n, cs_b or 1)",
         "workspace": "share",
+        "sums": "parts * n",
+        "partial": "2 * parts * n",
+        "normal": "m * n",
+        "mean": "n",
+        "rstd": "n",
     },
     "gemm_batched": {
         "c": _batch("c", "span(m, ldc, n, 1)"),

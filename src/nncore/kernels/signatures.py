@@ -45,8 +45,8 @@ SIGNATURES = {
     # b to keep in L2 at a time (0: 1024, which is 1 MB)
     "gemm": _signature(
         "gemm",
-        "c! a b steps? workspace!?",
-        "m n k rs_a cs_a ldb packed ldc accumulate n_steps block cs_b share by_rows",
+        "c! a b steps? workspace!? sums!? partial!? normal? mean? rstd?",
+        "m n k rs_a cs_a ldb packed ldc accumulate n_steps block cs_b share by_rows parts",
     ),
     # the same for at most 16 columns of b, whose element (p, j) is at b[p*rs_b + j*cs_b]; rows of a are lda apart
     "gemm_narrow": _signature("narrow", "c! a b steps?", "m n k lda rs_b cs_b n_steps"),

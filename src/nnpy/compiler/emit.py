@@ -44,7 +44,7 @@ class Emitter:
         self.state = state
         self.fixed = fixed
         self.views = views
-        self.sums: dict[Node, Sums] = {}  # what convolutions have gathered for later nodes
+        self.sums: dict[Node, Sums] = {}  # what products and convolutions have gathered for later nodes
         self.calls: list[Call] = []
         self.node: Node | None = None  # whose calls these are
         self.arena_bytes = 0
@@ -52,7 +52,7 @@ class Emitter:
         self._buffers: dict[Tensor, Buffer] = {}
         self._all: list[Buffer] = []
         self._streams: dict[Stream, int] = {}
-        self._summed: dict[Tensor, tuple[Node, Tensor, dict[str, Tensor]]] = {}
+        self._summed: dict[Tensor, tuple[Node, Tensor, str, dict[str, Tensor]]] = {}
         self._copies: dict[Tensor, Slot] = {}
 
     # -- what an operation may ask --
@@ -64,15 +64,25 @@ class Emitter:
         return 4 if tensor.kind == "index" else self.dtype.itemsize
 
     def announce(self, node: Node) -> None:
-        """The node will be lowered: what makes its input may gather sums for it."""
+        """The node will be lowered: what makes its input may gather sums for it. Of several nodes the first one that
+        needs two sums of each column has them."""
         summed = node.operation.summed(node)
-        if summed is not None and self.views.is_whole(summed[0]):
-            self._summed.setdefault(self.views.root(summed[0]), (node, *summed))
+        if summed is None or not self.views.is_whole(summed[0]):
+            return
+        root = self.views.root(summed[0])
+        if root not in self._summed or self._summed[root][2] == "sums" != summed[1]:
+            self._summed[root] = (node, *summed)
 
-    def summed(self, output: Tensor) -> tuple[Node, dict[str, Tensor]] | None:
-        """The later node that needs sums of ``output``'s columns (``Operation.summed``), to be left in ``sums``."""
-        node, tensor, arguments = self._summed.get(self.views.root(output), (None, output, {}))
-        return (node, arguments) if node is not None and tensor.shape[-1] == output.shape[-1] else None
+    def gathered(self, output: Tensor, counts: np.ndarray, pointers: Sequence[str] = ("partial",)) -> dict[str, Any]:
+        """The arguments that let a kernel gather the sums that a later node needs of ``output``'s columns
+        (``Operation.summed``), from parts of so many rows each. ``pointers``: what it may leave."""
+        node, tensor, pointer, given = self._summed.get(self.views.root(output), (None, output, "", {}))
+        columns = output.concrete(self.batch)[-1]
+        if node is None or pointer not in pointers or tensor.concrete(self.batch)[-1] != columns or not counts.all():
+            return {}
+        each = 2 if pointer == "partial" else 1
+        self.sums[node] = Sums(self.scratch(each * len(counts) * columns * self.dtype.itemsize), counts)
+        return {pointer: self.sums[node].partial, **given}
 
     def is_used(self, tensor: Tensor) -> bool:
         return self.views.root(tensor) in self._used

@@ -12,14 +12,16 @@ from nncore import kernels, reductions
 from nnpy.compiler.emit import Emitter
 from nnpy.compiler.fuse import Item
 from nnpy.compiler.memory import Slot
-from nnpy.compiler.schedule import Call
+from nnpy.compiler.schedule import NS_OF_PHASE, Call
 from nnpy.compiler.views import View, address, broadcast_strides
 from nnpy.graph import Tensor, Variable
-from nnpy.ops.base import StepSpec
+from nnpy.ops.base import StepSpec, shares
 from nnpy.ops.shape import contiguous
 
 _MANY_ROWS = 192
 _IN_CACHE = 1 << 19
+_PARTS = (2, 4, 6, 8, 12, 24)  # of the rows of a product whose columns are summed: what teams share out evenly
+_PART_ROWS, _MOST_ROWS = 64, 1024  # of such a part
 
 
 @cache
@@ -53,9 +55,12 @@ class Lowering(Emitter):
         """item.output = x reduced over ``axes``; ``kind``: of the kernel reduce, or "mean", a scaled sum. x may be what
         the chain before makes."""
         shape = x.concrete(self.batch)
-        scale = 1.0
+        gathered, scale = self.sums.get(item.node), 1.0
         if kind == "mean":
             kind, scale = "sum", 1.0 / max(1, prod(shape[a] for a in axes))
+        if gathered is not None:
+            self.reduce_middle(kind, item.output, gathered.partial, 1, len(gathered.counts), shape[-1], scale=scale)
+            return
         if item.before is not None:
             if self._reduce_chain(item, kind, x, axes, scale):
                 return
@@ -130,6 +135,11 @@ class Lowering(Emitter):
             panels = -(-n // core.NR) * core.NR  # columns, padded to whole panels
             arguments.update(b=memory_b, packed=2, ldb=rs_b, cs_b=cs_b, workspace=self.scratch(0))
             arguments["share"] = min(core.WORKSPACE, panels * min(k, core.KC))  # what a thread needs at most
+        if m >= _PARTS[0] * _PART_ROWS:
+            parts = max(p for p in _PARTS if p * _PART_ROWS <= m) * -(-m // (_PARTS[-1] * _MOST_ROWS))
+            ends_phase = flops / self.costs.flops <= NS_OF_PHASE  # plain sums are not worth that
+            sums = self.gathered(item.output, shares(m, parts), ("partial",) if ends_phase else ("partial", "sums"))
+            arguments.update(sums, parts=parts if sums else 0)
         self.kernel("gemm", flops, dict(c=item.output, a=memory_a, **arguments), item.steps, n)
 
     def _turned_gemm(self, output: Tensor, a: Slot, b: Slot, m: int, n: int, k: int) -> None:

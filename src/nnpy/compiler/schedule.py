@@ -23,7 +23,7 @@ from nnpy.ops.base import StepSpec
 
 _NS_PER_THREAD = 1500  # less work than this for each thread is not worth a barrier
 _NS_OF_ONE = 300  # a call of less stays on one thread: on the same one as the next such call
-_NS_OF_PHASE = 200_000  # a call of more has a barrier's worth of better ways to be split than by rows
+NS_OF_PHASE = 200_000  # a call of more has a barrier's worth of better ways to be split than by rows
 _LEAST_ROWS = 8  # of a thread in a phase
 _REORDERED_NS = 500_000  # programs of more work, or more calls, keep the order of the graph: caches matter more
 _REORDERED_CALLS = 400
@@ -145,9 +145,10 @@ def _checks(call: Call) -> Iterable[Call]:
 
 def _rows(call: Call, batch: int) -> int:
     """The rows, some of each sample, that threads can share out for a whole phase; 0 if they cannot."""
-    if call.name not in ROWS or call.nanoseconds > _NS_OF_PHASE or call.arguments.get("cs_a", 1) != 1:
+    given = call.arguments
+    if call.name not in ROWS or call.nanoseconds > NS_OF_PHASE or given.get("cs_a", 1) != 1 or given.get("parts"):
         return 0
-    rows = call.arguments[ROWS[call.name][0]]
+    rows = given[ROWS[call.name][0]]
     return rows if rows >= 2 * _LEAST_ROWS and rows % batch == 0 and batch > 1 else 0
 
 

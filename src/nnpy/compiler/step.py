@@ -19,7 +19,7 @@ from nnpy.graph import Node, Tensor, Variable, ordered
 from nnpy.ops.base import label
 
 #: what ``without`` may name: the values stay, bit for bit or within rounding
-SWITCHES = (*PASSES, "fuse", "join_chains", "fuse_reductions", "fuse_updates", "phases", "reuse_memory")
+SWITCHES = (*PASSES, "fuse", "join_chains", "fuse_reductions", "fuse_updates", "gather_sums", "phases", "reuse_memory")
 
 
 class Executable:
@@ -105,8 +105,9 @@ def compile_step(
         items = fuse_reductions(items, views, held)
     if "fuse_updates" not in without:
         items = fuse_updates(items, views)
-    for item in items:
-        low.announce(item.node)
+    if "gather_sums" not in without:
+        for item in items:
+            low.announce(item.node)
     for tensor, copy in before.items():
         low.copy(copy, tensor, 0, views.of(copy).strides)
     lower_items(items, low, apart)

@@ -24,9 +24,9 @@ MODES = ("train", "test", "predict")
 
 @dataclass(frozen=True)
 class Line:
-    """One op: its ``kernel``, the ``layer`` and ``operation`` that it is for, the ``fused`` steps, its ``sizes``, the
-    ``bytes`` that it touches, floating-point operations (0 where they are not counted), ``threads`` that may share it,
-    whether all threads meet before it, and, where it was measured, ``microseconds``."""
+    """One op: its ``kernel``, the ``layer`` and ``operation`` that it is for, the ``fused`` steps and sums, its
+    ``sizes``, the ``bytes`` that it touches, floating-point operations (0 where they are not counted), ``threads`` that
+    may share it, whether all threads meet before it, and, where it was measured, ``microseconds``."""
 
     number: int
     kernel: str
@@ -130,9 +130,18 @@ def lines(executable: Any, nanoseconds: Sequence[float] | np.ndarray | None = No
         node = call.node
         yield Line(
             number, op.name, "" if node is None else node.scope, "" if node is None else node.operation.name,
-            tuple(spec.kind for spec, _ in call.steps), _shown(sizes), _bytes(call), call.flops,
+            _fused(call), _shown(sizes), _bytes(call), call.flops,
             min(op.threads, 1 << 10), barriers[number], took,
         )  # fmt: skip
+
+
+def _fused(call: Call) -> tuple[str, ...]:
+    """The kernel's epilogue: its steps, then the sums of columns that it gathers."""
+    steps, given = tuple(spec.kind for spec, _ in call.steps), call.arguments
+    if call.name not in SIGNATURES or "steps?" not in SIGNATURES[call.name].pointers:
+        return steps
+    sums = "sums" if "sums" in given else "slopes" if "normal" in given else "moments" if "partial" in given else ""
+    return (*steps, sums) if sums else steps
 
 
 def _shown(sizes: dict[str, int]) -> str:

@@ -48,8 +48,8 @@ class Stream:
 
 
 class Sums(NamedTuple):
-    """What a convolution leaves for the node that reads its result (``Operation.summed``): sums by column over parts of
-    the rows, [parts, 2, columns], and how many rows each part has."""
+    """What a product or a convolution leaves for a node that reads its result (``Operation.summed``): sums by column
+    over parts of the rows, [parts, columns] or [parts, 2, columns], and how many rows each part has."""
 
     partial: Slot
     counts: np.ndarray
@@ -132,8 +132,9 @@ class Operation:
         """Whether the node is replaced by that while training too."""
         return False
 
-    def summed(self, node: Node) -> tuple[Tensor, dict[str, Tensor]] | None:
-        """The input whose ``Sums`` the node's kernels begin with, and what the kernel conv needs to gather them."""
+    def summed(self, node: Node) -> tuple[Tensor, str, dict[str, Tensor]] | None:
+        """The input whose ``Sums`` the node's kernels begin with, the pointer of the kernels gemm and conv that leaves
+        them ("sums", which gemm alone has, or "partial") and what else these need to gather them."""
         return None
 
     def mutated(self, node: Node) -> Sequence[Variable]:

@@ -36,6 +36,11 @@ class Reduce(Operation):
         upstream = reshape_sizes(upstreams[0], kept)
         return [GRADIENTS[self.name](upstream, x, reshape_sizes(y, kept), axes)]
 
+    def summed(self, node):
+        x, axes = node.inputs[0], node.attributes["axes"]
+        by_column = self.name in ("sum", "mean") and tuple(axes) == tuple(range(x.rank - 1))
+        return (x, "sums", {}) if by_column else None
+
     def lower(self, item, low):
         low.reduce(item, self.name, item.node.inputs[0], item.node.attributes["axes"])
 

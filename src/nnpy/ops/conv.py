@@ -14,7 +14,7 @@ import numpy as np
 from nncore import kernels
 from nncore.windows import clipped
 from nnpy.graph import Tensor, apply
-from nnpy.ops.base import Operation, Sums, label, shares
+from nnpy.ops.base import Operation, label, shares
 from nnpy.ops.geometry import Pair, Phase, Window, forward_phase, gradient_phases, turned
 
 _BAND = 1 << 16  # elements of images that a convolution reads for one panel of weights after the other: they stay in L2
@@ -138,7 +138,7 @@ def _lower(
     read = strides[0] * width * channels  # elements that come with a row
     bands = max(1, min(rows, max(-(-rows * read // _BAND), -(-_UNITS // max(1, low.batch)))))
     if steps == (1, 1):
-        arguments.update(_sums(low, item.output, bands, shares(rows, bands), columns))
+        arguments.update(low.gathered(item.output, np.tile(shares(rows, bands) * columns, low.batch)))
     arguments.update(
         w=packed, yh=high_out, yw=wide_out, osh=steps[0], osw=steps[1], oph=phase.first[0], opw=phase.first[1],
         sh=strides[0], sw=strides[1], stretches=len(plan["columns"]),
@@ -168,7 +168,7 @@ def _lower_winograd(low, item, arguments: dict[str, Any], packing: dict[str, Any
     bands = min(high, max(-(-high * wide * each // _SQUARES), -(-_UNITS // max(1, low.batch))))
     counts = 2 * shares(high, bands)
     counts[-1] -= arguments["oi"] % 2
-    arguments.update(_sums(low, item.output, bands, counts, columns))
+    arguments.update(low.gathered(item.output, np.tile(counts * columns, low.batch)))
     share = 16 * (-(-high // bands) * wide * each + 2 * core.LINE)
     arguments.update(w=packed, bands=bands, workspace=low.scratch(0), share=share)
     work = 2 * low.batch * high * wide * 16 * channels * cout
@@ -190,17 +190,6 @@ def _lower_winograd_sums(low, item, x: Tensor, dy: Tensor, window: Window) -> No
     )  # fmt: skip
     low.kernel("winograd_weight_sums", 2 * low.batch * high * wide * 16 * c * k, arguments)
     low.call("winograd_weight_grad", dw=item.output, sums=sums, cin=c, cout=k, chunks=chunks, work=4 * chunks * c * k)
-
-
-def _sums(low, output: Tensor, bands: int, rows: np.ndarray, columns: int) -> dict[str, Any]:
-    """Arguments that let a kernel sum what a later node needs to know, for each of an image's ``bands`` of ``rows``."""
-    summed = low.summed(output)
-    if summed is None or not rows.all() or not columns:
-        return {}
-    node, given = summed
-    partial = low.scratch(2 * low.batch * bands * output.shape[-1] * low.dtype.itemsize)
-    low.sums[node] = Sums(partial, np.tile(rows * columns, low.batch))
-    return {"partial": partial, **given}
 
 
 def is_depthwise(window: Window, w: Tensor) -> bool:

@@ -78,7 +78,7 @@ class _BatchNorm(Operation):
         return node.inputs[1:3]
 
     def summed(self, node):
-        return node.inputs[0], {}
+        return node.inputs[0], "partial", {}
 
     def lower(self, item, low):
         node = item.node
@@ -142,7 +142,7 @@ class _BatchNormGradient(Operation):
 
     def summed(self, node):
         dy, x, mean, rstd = node.inputs[:4]
-        return dy, {"normal": x, "mean": mean, "rstd": rstd}
+        return dy, "partial", {"normal": x, "mean": mean, "rstd": rstd}
 
     def lower(self, item, low):
         node = item.node
