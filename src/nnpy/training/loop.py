@@ -242,7 +242,7 @@ def _epochs(model: Model, plan: Plan, data: Data, calls: CallbackList, progress:
             )
             logs.update((f"val_{name}", value) for name, value in values.items())
         if model.optimizer.schedule is not None:
-            logs["learning_rate"] = model.optimizer.learning_rate
+            logs["learning_rate"] = model.optimizer.last_rate
         calls.call("on_epoch_end", number, logs)
         if training.stop:
             break

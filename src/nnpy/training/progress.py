@@ -68,7 +68,7 @@ class ProgbarLogger(Callback):
             self._shown = now
             speed = step_time((now - self._began) / max(1, batch + 1 - self._first))
             optimizer = self.model.optimizer
-            rate = {} if optimizer.schedule is None else {"learning_rate": optimizer.learning_rate}
+            rate = {} if optimizer.schedule is None else {"learning_rate": optimizer.last_rate}
             self._show(self._display.update, batch + 1, {**(logs or {}), **rate}, speed)
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:

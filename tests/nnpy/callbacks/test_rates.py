@@ -141,7 +141,8 @@ def test_the_rate_of_a_schedule_is_in_the_history(rate, tmp_path):
     net = network(nn.SGD(rate))
     log = nn.CSVLogger(tmp_path / "log.csv")
     history = net.fit(X, Y, batch_size=8, epochs=3, verbose=0, callbacks=log).history
-    np.testing.assert_allclose(history["learning_rate"], [0.05, 0.025, 0.0125])
+    last = [0.1 * 0.5 ** (step / 2) for step in (1, 3, 5)]  # of each epoch's last step
+    np.testing.assert_allclose(history["learning_rate"], last)
     assert (tmp_path / "log.csv").read_text().startswith("epoch,loss,learning_rate\n")
     assert "learning_rate" not in network().fit(X, Y, verbose=0).history
 
@@ -160,4 +161,4 @@ def test_the_rate_of_a_schedule_is_in_the_progress(monkeypatch, capsys):
     net = network(nn.SGD(nn.schedules.ExponentialDecay(0.1, 2, 0.5)))
     net.fit(X, Y, batch_size=8, epochs=1, verbose=1)
     within, line = seen
-    assert within["learning_rate"] == 0.05 and "learning_rate 0.0500" in line
+    assert within["learning_rate"] == 0.1 * 0.5**0.5 and "learning_rate 0.0707" in line
