@@ -145,7 +145,7 @@ def _untouched(model: Model) -> Iterator[None]:
     """Afterwards weights, the optimizer's slots and the counters are what they were."""
     engine, training = model.engine, model.training
     optimizer, store = model.optimizer, engine.claim()
-    had_slots = optimizer.has_slots(store)
+    had_slots, trained = optimizer.has_slots(store), set(store.trained)
     kept = [store.values, store.gradients, *engine.optimizer_slots().values()]
     with at_rest(engine.parameters):
         before, place = [array.copy() for array in kept], (training.update, training.draw)
@@ -156,9 +156,11 @@ def _untouched(model: Model) -> Iterator[None]:
             for array, value in zip(kept, before, strict=True):
                 array[...] = value
             training.update, training.draw = place
+        if not had_slots or store.trained != trained:  # what a first step does is still to come
+            store.trained.intersection_update(trained)
+            engine.forget_steps()
         if not had_slots:
             optimizer.forget(store)
-            engine.forget_steps()
 
 
 def _judge(rates: np.ndarray, losses: np.ndarray, stop: float) -> LearningRates:

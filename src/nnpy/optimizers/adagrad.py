@@ -171,6 +171,7 @@ class Ftrl(Optimizer):
             raise ValueError(f"{expected}, got {rates[place]} at step {first_step + place}")
         return {
             "inverse": 1 / rates, "l1": self.l1_regularization_strength, "exponent": -self.learning_rate_power,
-            "l2": 2 * self.l2_regularization_strength + self.beta / rates,
+            # never 0: weights that never had a gradient would be 0 / 0
+            "l2": np.maximum(2 * self.l2_regularization_strength + self.beta / rates, 1e-30),
             "pull": 2 * self.l2_shrinkage_regularization_strength,
         }  # fmt: skip

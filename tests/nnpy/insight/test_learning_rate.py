@@ -33,7 +33,7 @@ def same(one, other):
 OPTIMIZERS = [
     lambda: nn.Adam(), lambda: nn.SGD(0.01, momentum=0.9), lambda: nn.ScheduleFreeAdamW(),
     lambda: nn.Adagrad(nn.schedules.CosineDecay(0.1, 100)), lambda: nn.Adam(gradient_accumulation_steps=2),
-    lambda: nn.RMSprop(use_ema=True),
+    lambda: nn.RMSprop(use_ema=True), lambda: nn.Lookahead(nn.Adam(), 3),
 ]  # fmt: skip
 
 
@@ -53,7 +53,8 @@ def test_leaves_everything_as_it_was(make, trained):
     assert net.training.position() == other.training.position()
     assert not trained or net.history is history
     if not trained:  # arguments that count from the beginning may still be set
-        net.optimizer.use_ema = net.optimizer.use_ema
+        inner = getattr(net.optimizer, "optimizer", net.optimizer)
+        inner.use_ema = inner.use_ema
     fitted(net), fitted(other)  # and so is what comes: moments, counters, shuffling, dropout
     same(net, other)
 

@@ -444,6 +444,16 @@ def test_ftrl_makes_weights_zero():
     assert (got == 0).sum() > 5 and (got != 0).any()
 
 
+def test_ftrl_without_a_gradient_stays_finite():
+    """Where nothing was summed yet, also in the padding between weights."""
+    net = train(network(nn.Ftrl(0.1, initial_accumulator_value=0.0)), 2)
+    net.train_on_batch(np.zeros_like(DATA), np.zeros_like(TARGETS))
+    assert np.isfinite(net.engine.claim().values).all()
+    net = model_of(nn.Ftrl(0.1, initial_accumulator_value=0.0))
+    net.train_on_batch(np.zeros((1, START.size)), np.zeros((1, START.size)))
+    np.testing.assert_array_equal(seen(net), np.zeros_like(START))
+
+
 def test_schedule_free_shows_the_average():
     """predict, evaluate, weights and files have x, also within an epoch; what is set is gone on from."""
     net = train(network(nn.ScheduleFreeAdamW(0.05)), 2)
