@@ -68,10 +68,6 @@ class Lookahead(Optimizer):
     def begin(self, name, slot, store):
         self.optimizer.begin(name, slot, store)
 
-    def forget(self, store):
-        super().forget(store)
-        self.optimizer.forget(store)
-
     def join(self, store, parameters):
         parameters = list(parameters)
         for parameter in parameters:
