@@ -33,7 +33,9 @@ if TYPE_CHECKING:
         ModelCheckpoint,
         ReduceLROnPlateau,
         SwapEMAWeights,
+        TensorBoard,
         TerminateOnNaN,
+        Timer,
     )
     from nnpy.config import floatx, set_floatx
     from nnpy.graph import Parameter, Tensor
@@ -155,8 +157,9 @@ __all__ = [
     "Model", "ModelCheckpoint", "Multiply", "Muon", "Nadam", "PReLU", "Parameter", "Permute", "RMSprop", "ReLU",
     "ReduceLROnPlateau", "RepeatVector", "Reshape", "Residual", "ScheduleFreeAdamW", "SeparableConv2D", "Sequential",
     "Softmax", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "SpectralNormalization", "Subtract",
-    "SwapEMAWeights", "Tensor", "TerminateOnNaN", "UnitNormalization", "UpSampling1D", "UpSampling2D", "UpSampling3D",
-    "ZeroPadding1D", "ZeroPadding2D", "ZeroPadding3D", "activations", "callbacks", "config", "constraints", "data",
+    "SwapEMAWeights", "Tensor", "TensorBoard", "TerminateOnNaN", "Timer", "UnitNormalization", "UpSampling1D",
+    "UpSampling2D", "UpSampling3D", "ZeroPadding1D", "ZeroPadding2D", "ZeroPadding3D", "activations", "callbacks",
+    "config", "constraints", "data",
     "explain", "find_learning_rate", "floatx", "get_num_threads", "get_seed", "initializers", "layers", "load_model",
     "losses", "metrics", "models", "ops", "optimizers", "regularizers", "schedules", "set_floatx", "set_num_threads",
     "set_seed",

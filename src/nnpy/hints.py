@@ -41,7 +41,9 @@ _INSTEAD = {
     "batch_input_shape": "begin the model with nn.Input(shape), without the batch",
     "batch_shape": "nn.Input(shape), without the batch",
 }
-_RENAMED = {"lr": "learning_rate", "nb_epoch": "epochs", "p": "rate"}
+_RENAMED = {
+    "lr": "learning_rate", "nb_epoch": "epochs", "p": "rate", "test_size": "fraction", "random_state": "seed",
+}  # fmt: skip
 # What Keras has and this version has not: names that are right, and near others that mean something else.
 _ELSEWHERE = frozenset(
     """circle categorical_generalized_cross_entropy

@@ -42,6 +42,7 @@ class Configurable(ChecksArguments, Sealed):
 
     What the arguments said cannot be set anew, unless the class says what that does: steps may be compiled of it."""
 
+    made_by_name: ClassVar[bool] = True  # False of a class alone, not of those below: a base, or made of a function
     group: ClassVar[str] = ""
     key: ClassVar[str] = ""  # what the class is known by in its group
 
@@ -423,7 +424,8 @@ def find(base: type[T], value: Any, aliases: dict[str, str] | None = None) -> T:
         wanted = plain(value)
         found = _plain.get(group, {}).get(plain((aliases or {}).get(wanted, wanted)))
         if found is None:
-            raise unknown(group, value, [*map(snake, _classes.get(group, {})), *(aliases or {})])
+            known = [name for name, cls in _classes.get(group, {}).items() if vars(cls).get("made_by_name", True)]
+            raise unknown(group, value, [*map(snake, known), *(aliases or {})])
         return cast(T, found())
     if isinstance(value, dict) and isinstance(made := from_json(value), base):
         return made

@@ -118,3 +118,27 @@ def test_nothing_names_the_wrong_distribution():
 
     for path in (Path(nn.__file__).parent).rglob("*.py"):
         assert "nnpy[" not in path.read_text(), path
+
+
+def test_what_new_users_type():
+    import numpy as np
+
+    model = nn.Sequential([nn.Dense(1)])
+    model.compile("adam", "mse")
+    x, y = np.ones((8, 3)), np.ones(8)
+    for call, error, text in (
+        (lambda: nn.data.split(x, y, test_size=0.2), TypeError, "unexpected argument 'test_size'; did you mean 'fraction'"),
+        (lambda: nn.data.split(x, stratify=np.arange(8.0)), ValueError, "labels that come twice or more in stratify"),
+        (lambda: model.fit(x[:, 0], y, verbose=0), ValueError, r"make x\[:, None\]"),
+        (
+            lambda: model.fit(x, y, validation_split=0.5, callbacks=nn.EarlyStopping("val_los"), verbose=0),
+            ValueError, "the model has loss, and val_ of them; did you mean 'loss'",
+        ),
+        (lambda: nn.optimizers.get("nosuch"), ValueError, "adafactor.*muon"),
+    ):  # fmt: skip
+        with pytest.raises(error, match=text):
+            call()
+    for group in (nn.optimizers, nn.losses, nn.metrics):
+        with pytest.raises(ValueError, match="expected one of") as told:
+            group.get("nosuch")
+        assert not any(word in str(told.value) for word in ("composed", "custom_", "function_"))

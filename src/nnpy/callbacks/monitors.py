@@ -13,7 +13,7 @@ from nnpy.callbacks.base import Callback, Logs, say
 from nnpy.checks import flag, integer, real, shown
 from nnpy.checks import path as checked_path
 from nnpy.files import make_folder
-from nnpy.hints import advise
+from nnpy.hints import advise, meant
 
 
 class Monitor:
@@ -38,7 +38,8 @@ class Monitor:
         name = self.monitor if self.monitor in known else self.monitor.removeprefix("val_")
         direction = known.get(name)
         if direction is None:
-            why = "its metric does not say" if name in known else f"the model has {', '.join(known)}"
+            there = f"the model has {', '.join(known)}, and val_ of them{meant(name, known)}"
+            why = "its metric does not say" if name in known else there
             raise ValueError(
                 f"{self.who}: whether a larger {self.monitor!r} is better is not known ({why}): give mode='max' or "
                 "mode='min'"

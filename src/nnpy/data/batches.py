@@ -10,6 +10,7 @@ import numpy as np
 from nnpy import seeds
 from nnpy.checks import flag, integer, real, shown
 from nnpy.data.inputs import common_length, to_array
+from nnpy.hints import keywords
 
 
 class Batches:
@@ -77,6 +78,7 @@ def _taken(array: Any, rows: np.ndarray) -> np.ndarray:
     return found
 
 
+@keywords
 def split(
     *arrays: Any,
     fraction: float = 0.2,
@@ -130,7 +132,12 @@ def split(
 
 def _stratified(labels: np.ndarray, fraction: float, generator: np.random.Generator) -> np.ndarray:
     """Of each label its share, rounded so that the whole has its share too (the largest remainders are rounded up)."""
-    _, numbers, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    names, numbers, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    if counts.min() < 2:
+        raise ValueError(
+            f"split: expected labels that come twice or more in stratify, got {names[counts.argmin()]!r} once (of "
+            f"{len(names)} labels)"
+        )
     wanted = np.minimum(fraction * counts, counts - 1)
     taken = np.floor(wanted).astype(int)
     more = max(0, round(fraction * len(labels)) - int(taken.sum()))

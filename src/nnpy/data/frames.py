@@ -63,7 +63,12 @@ def _check(column: Any, what: str, nw: Any) -> None:
     if not (column.dtype.is_numeric() or column.dtype == nw.Boolean):
         kind = type(column.to_list()[0]).__name__ if column.dtype == nw.Object and len(column) else ""
         holding = f" holding {kind}" if kind else ""
-        advice = "; make numbers of it, as with pandas.get_dummies, or leave it out"
+        if what.startswith("y"):
+            advice = "; make numbers of it: names, numbers = np.unique(y, return_inverse=True)"
+        else:
+            advice = "; make numbers of it, as with pandas.get_dummies, or leave it out"
+        if kind in ("int", "float", "bool"):
+            advice = f"; make numbers of it: astype({kind})"
         raise TypeError(
             f"{what}: expected columns of numbers, got column {column.name!r} of {column.dtype}{holding}{advice}"
         )

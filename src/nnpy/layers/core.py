@@ -53,7 +53,10 @@ class Dense(Layer):
     def check_input(self, input_shape):
         self.one_input(input_shape)
         if len(input_shape) < 2:
-            raise ValueError(f"{self}: expected input of rank 2 or more (batch, ..., features), got {input_shape}")
+            advice = "; of numbers, one a sample, make x[:, None]" if len(input_shape) == 1 else ""
+            raise ValueError(
+                f"{self}: expected input of rank 2 or more (batch, ..., features), got {input_shape}{advice}"
+            )
         if input_shape[-1] is None:
             raise ValueError(f"{self}: expected a known number of features, the last size, got {input_shape}")
         if self.built and input_shape[-1] != self.kernel.shape[0]:

@@ -189,6 +189,8 @@ class SumLoss(Loss):
 class FunctionLoss(Loss):
     """A plain function of (y_true, y_pred), written with ``nnpy.ops``, as a loss. JSON cannot hold it."""
 
+    made_by_name = False
+
     def __init__(self, function: Any, name: str | None = None):
         super().__init__(name or function_name(function))
         self.function = function

@@ -20,6 +20,8 @@ CUSTOM: dict[str, CustomLoss] = {}
 class CustomLoss(Loss):
     """The mean over a row's outputs of f(y_true, y_pred), which Numba compiles when a step that uses it is."""
 
+    made_by_name = False
+
     def __init__(self, forward: Scalar, derivative: Scalar, reduction: str | None, name: str):
         super().__init__(name, reduction)
         self.forward, self.derivative = forward, derivative

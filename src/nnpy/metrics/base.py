@@ -179,6 +179,8 @@ class MeanMetric(Metric):
 class FunctionMetric(MeanMetric):
     """The mean of a plain function of (y_true, y_pred), written with ``nnpy.ops``. JSON cannot hold it."""
 
+    made_by_name = False
+
     def __init__(self, function: Any, name: str | None = None):
         super().__init__(name or function_name(function))
         self.function = function

@@ -18,6 +18,8 @@ CUSTOM: dict[str, CustomMetric] = {}
 class CustomMetric(MeanMetric):
     """The mean over all rows and outputs of f(y_true, y_pred), which Numba compiles when a step that uses it is."""
 
+    made_by_name = False
+
     def __init__(self, function: Callable[[float, float], float], direction: str | None, name: str):
         super().__init__(name)
         self.function, self.direction, self._known_as = function, direction, name

@@ -188,10 +188,9 @@ class Optimizer(Configurable):
             raise TypeError(f"{kind}: expected {expected}, got {shown(value)}")
         self._learning_rate = value if callable(value) else real(kind, "learning_rate", value, least=0)
 
-    @property
-    def last_rate(self) -> float:
-        """The rate of the last update; before any, of the first."""
-        return float(self.rates(max(0, self.iterations - 1), 1)[0])
+    def last_rate(self, batches: int) -> float:
+        """The rate of the last update in so many batches of a model; before any, of the first."""
+        return float(self.rates(max(0, batches // (self.gradient_accumulation_steps or 1) - 1), 1)[0])
 
     def rates(self, first_step: int, count: int) -> np.ndarray:
         """The learning rates of ``count`` steps from ``first_step`` on, float64.

@@ -20,6 +20,8 @@ class Composed(Optimizer):
     ``rule_slots`` and ``rule_columns`` name what it keeps and the numbers that ``numbers`` gives; ``slot_shape`` may
     give slots other shapes. What it is made with counts from the next step on, as a step is compiled of it."""
 
+    made_by_name = False
+
     _at_the_end = True
 
     @property

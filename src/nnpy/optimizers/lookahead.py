@@ -112,7 +112,7 @@ for _name in (
 ):  # fmt: skip
     setattr(Lookahead, _name, _delegated(_name))
 for _name in (
-    "blocks", "columns", "decays", "exclude_from_weight_decay", "leave_undecayed", "place", "rates", "rule", "schedule",
-    "slot_shape",
+    "blocks", "columns", "decays", "exclude_from_weight_decay", "last_rate", "leave_undecayed", "place", "rates",
+    "rule", "schedule", "slot_shape",
 ):  # fmt: skip
     setattr(Lookahead, _name, property(_delegated(_name).fget))

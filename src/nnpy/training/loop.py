@@ -85,13 +85,25 @@ def fit(
     with training.running(model, plan.initial_epoch, calls, history):
         try:
             calls.call("on_train_begin", None)
+            before = training.update
             logs = _epochs(model, plan, data, calls, progress)
+            _check_updates(model, before)
             if history.epoch:
                 model.engine.finalize()
             calls.call("on_train_end", logs if history.epoch else None)
         finally:
             progress.close()
     return history
+
+
+def _check_updates(model: Model, before: int) -> None:
+    """An AdviceWarning if gradients were accumulated, and nothing was made of them."""
+    every, update = model.optimizer.gradient_accumulation_steps or 1, model.training.update
+    if every > 1 and update > before and update // every == before // every:
+        advise(
+            f"{model}: no weight was changed: the optimizer makes an update of every {every} batches "
+            f"(gradient_accumulation_steps), and there were {update - before}"
+        )
 
 
 def _check_schedule(model: Model, plan: Plan) -> None:
@@ -242,7 +254,7 @@ def _epochs(model: Model, plan: Plan, data: Data, calls: CallbackList, progress:
             )
             logs.update((f"val_{name}", value) for name, value in values.items())
         if model.optimizer.schedule is not None:
-            logs["learning_rate"] = model.optimizer.last_rate
+            logs["learning_rate"] = model.optimizer.last_rate(training.update)
         calls.call("on_epoch_end", number, logs)
         if training.stop:
             break

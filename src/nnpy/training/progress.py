@@ -67,8 +67,8 @@ class ProgbarLogger(Callback):
         if self._display is not None and now - self._shown > REFRESH:
             self._shown = now
             speed = step_time((now - self._began) / max(1, batch + 1 - self._first))
-            optimizer = self.model.optimizer
-            rate = {} if optimizer.schedule is None else {"learning_rate": optimizer.last_rate}
+            optimizer, update = self.model.optimizer, self.model.training.update
+            rate = {} if optimizer.schedule is None else {"learning_rate": optimizer.last_rate(update)}
             self._show(self._display.update, batch + 1, {**(logs or {}), **rate}, speed)
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:

@@ -201,3 +201,27 @@ def test_the_place_of_trainable_is_that_of_keras():
     assert not nn.Sequential([nn.Dense(2)], False, "net").trainable
     with pytest.raises(TypeError, match="expected trainable to be True or False, got 'net'"):
         nn.Sequential([nn.Dense(2)], "net")
+
+
+def test_accumulation_beyond_the_batches_of_a_fit_is_told():
+    model = nn.Sequential([nn.Input((X.shape[1],)), nn.Dense(Y.shape[1])])
+    model.compile(nn.Adam(1e-2, gradient_accumulation_steps=1000), "mse")
+    with pytest.warns(nn.AdviceWarning, match=r"no weight was changed: .* update of every 1000 batches .*there were"):
+        model.fit(X, Y, batch_size=4, verbose=0)
+
+
+def test_the_history_has_the_rate_of_the_model_that_is_trained():
+    def made(optimizer):
+        nn.set_seed(0)
+        model = nn.Sequential([nn.Input((X.shape[1],)), nn.Dense(Y.shape[1])])
+        model.compile(optimizer, "mse")
+        return model
+
+    schedule = nn.schedules.InverseTimeDecay(0.1, 1, 1.0)
+    shared, alone = nn.SGD(schedule), made(nn.SGD(schedule))
+    one, other = made(shared), made(shared)
+    one.fit(X, Y, batch_size=4, verbose=0)
+    other.fit(X, Y, batch_size=4, epochs=3, verbose=0)
+    alone.fit(X, Y, batch_size=4, verbose=0)
+    rates = [model.fit(X, Y, batch_size=4, verbose=0).history["learning_rate"] for model in (one, alone)]
+    assert rates[0] == rates[1]
