@@ -13,6 +13,7 @@ from nnpy.loading import File, freeze, matched, naming, set_compiled
 from nnpy.locks import at_rest
 from nnpy.matching import signatures
 from nnpy.network import as_shapes
+from nnpy.optimizers import Optimizer
 from nnpy.registry import from_json, to_json
 from nnpy.saving import state_of, write
 from nnpy.sealed import arguments_of
@@ -27,7 +28,8 @@ _TOLD = ("batch_size", "steps", "samples", "shuffle")  # what a run must be told
 
 
 def settings_of(optimizer: Any) -> dict[str, Any]:
-    """An optimizer's class and arguments as JSON; those that JSON cannot hold (a function as schedule) are left out."""
+    """An optimizer's class and arguments as JSON; those that JSON cannot hold (a function as schedule) are left out. Of
+    an optimizer inside of it these too."""
     kind: Any = type(optimizer)
     values: dict[str, Any] = {"class": kind.key}
     for name in sorted(arguments_of(kind)):
@@ -35,10 +37,20 @@ def settings_of(optimizer: Any) -> dict[str, Any]:
         if name == "learning_rate" and optimizer.schedule is not None:
             value = optimizer.schedule
         try:
-            values[name] = to_json(value)
+            values[name] = settings_of(value) if isinstance(value, Optimizer) else to_json(value)
         except TypeError:
             continue
     return values
+
+
+def _set(optimizer: Any, wanted: dict[str, Any]) -> None:
+    """Settings that callbacks have changed since the run began."""
+    settings = settings_of(optimizer)
+    for name, value in wanted.items():
+        if isinstance(getattr(optimizer, name, None), Optimizer):
+            _set(getattr(optimizer, name), value)
+        elif name != "class" and settings.get(name) != value:
+            setattr(optimizer, name, from_json(value))
 
 
 def save_run(model: Model, path: Path, told: dict[str, Any]) -> None:
@@ -94,13 +106,11 @@ def load_run(model: Model, path: Path, told: dict[str, Any]) -> None:
         with naming(file, "go on with"):
             model.training.check(state)
             weights = {weight: file.read(name) for weight, name in names.items()}
+            _set(model.optimizer, run["optimizer"])
             with at_rest(names):
                 for weight, array in weights.items():
                     weight.assign(array)
             freeze(value["frozen"], model, names)
             set_compiled(model, file, names)
-            for name, setting in run["optimizer"].items():
-                if name != "class" and settings.get(name) != setting:
-                    setattr(model.optimizer, name, from_json(setting))
             model.training.restore(state)
             model.training.began = run["began"]

@@ -35,6 +35,7 @@ class BackupAndRestore(Callback):
     50 ms) that reaches it. ``double_checkpoint``: the file before the last is kept too. ``delete_checkpoint``: a run
     that came to its end leaves no file. The program makes and compiles the model as it did before, and gives the same
     data and callbacks: ValueError, naming the file, where structure, batch size, number of samples or optimizer differ.
+    An iterator (``next()``) cannot be put where it was: it has to begin with the batch that comes next.
     ``fit(..., resume=path)`` goes on from such a file without writing new ones.
 
     Example::

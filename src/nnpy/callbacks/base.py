@@ -68,7 +68,8 @@ class Callback(ChecksArguments, Sealed):
         self.params = params
 
     def get_state(self) -> dict[str, Any]:
-        """What it keeps from epoch to epoch: JSON values, arrays, and lists or dicts of these; {} for nothing. It is
+        """What it keeps from epoch to epoch: JSON values, arrays of numbers, and lists or dicts (with strings as keys)
+        of these; {} for nothing; tuples come back as lists. It is
         part of ``model.training.state()``."""
         return {}
 

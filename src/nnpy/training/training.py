@@ -168,14 +168,25 @@ class Training:
         self.update, self.draw, self.seed = position["update"], position["draw"], position["seed"]
 
 
+_ARRAY = "<array>"  # the key of a place where an array was
+
+
 def _taken_out(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
-    """``value`` with names in the place of its arrays, copies of which go to ``arrays``."""
+    """``value`` with names in the place of its arrays, copies of which go to ``arrays``. TypeError, naming the place,
+    for arrays of no numbers, and for keys that are no strings, which JSON would make some."""
     if isinstance(value, np.ndarray):
-        arrays[name] = np.array(value)
-        return {"array": name}
+        if value.dtype.kind not in "fiub":
+            raise TypeError(f"state: {name}: expected an array of numbers, got dtype {value.dtype}")
+        while name in arrays:  # {"a/b": ..., "a": {"b": ...}}
+            name += "'"
+        arrays[name] = np.array(value, value.dtype.newbyteorder("="))
+        return {_ARRAY: name}
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, dict):
+        for key in value:
+            if not isinstance(key, str) or key == _ARRAY:
+                raise TypeError(f"state: {name}: expected keys that are strings, not {_ARRAY!r}, got {key!r}")
         return {key: _taken_out(item, f"{name}/{key}", arrays) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_taken_out(item, f"{name}/{number}", arrays) for number, item in enumerate(value)]
@@ -184,8 +195,8 @@ def _taken_out(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
 
 def _put_back(value: Any, arrays: dict[str, np.ndarray]) -> Any:
     if isinstance(value, dict):
-        if set(value) == {"array"}:
-            return np.array(arrays[value["array"]])
+        if set(value) == {_ARRAY}:
+            return np.array(arrays[value[_ARRAY]])
         return {key: _put_back(item, arrays) for key, item in value.items()}
     if isinstance(value, list):
         return [_put_back(item, arrays) for item in value]

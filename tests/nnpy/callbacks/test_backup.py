@@ -89,6 +89,17 @@ def test_optimizers_go_on_with_all_that_they_know(tmp_path, make, step):
     same(whole, again)
 
 
+def test_an_optimizer_inside_of_another_goes_on_with_the_rate_that_it_was_given(tmp_path):
+    def made():
+        return network(optimizer=nn.optimizers.Lookahead(nn.Adam(0.01)))
+
+    whole, again = made(), made()
+    whole.fit(X, Y, callbacks=nn.LearningRateScheduler(rate), **FIT)
+    interrupted(tmp_path, 17, [nn.LearningRateScheduler(rate)], net=made(), save_freq=1)
+    again.fit(X, Y, callbacks=[BackupAndRestore(tmp_path), nn.LearningRateScheduler(rate)], **FIT)
+    same(whole, again)
+
+
 def test_the_same_process_goes_on(tmp_path):
     whole = network()
     whole.fit(X, Y, callbacks=nn.LearningRateScheduler(rate), **FIT)

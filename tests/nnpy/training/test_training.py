@@ -144,7 +144,7 @@ def test_what_a_state_says(data):
     assert {name: values[name] for name in ("number", "batch", "epoch", "row", "draw", "update", "seed")} == {
         "number": 1, "batch": 3, "epoch": 1, "row": 48, "draw": 8, "update": 8, "seed": 7,
     }  # fmt: skip
-    assert values["totals"] == {"array": "totals"} and values["callbacks"]["History"]["epoch"] == [0]
+    assert values["totals"] == {"<array>": "totals"} and values["callbacks"]["History"]["epoch"] == [0]
     assert not net.training.thread and net.training.position()["epoch"] == 2  # a file's reader begins a pass
 
 
@@ -306,3 +306,32 @@ def test_a_schedule_that_trains_does_not_shift_the_others_steps(data):
     net = network(optimizer=nn.SGD(rate))
     net.train_on_batch(*data)
     assert asked == [0, 0, 1] and net.training.update == net.training.draw == 2
+
+
+def test_states_of_callbacks_come_back_as_they_were(data):
+    class Keeping(nn.Callback):
+        kept, got = None, None
+
+        def get_state(self):
+            return self.kept
+
+        def set_state(self, state):
+            self.got = state
+
+    def back(kept):
+        net, keeping = network(), Keeping()
+        keeping.kept = kept
+        net.fit(*data, verbose=0, callbacks=keeping)
+        state = net.training.state()
+        again, other = network(), Keeping()
+        again.training.restore(State(json.loads(json.dumps(state.values)), state.arrays))
+        again.fit(*data, verbose=0, epochs=2, callbacks=other)
+        return other.got
+
+    got = back({"x/y": np.ones(2), "x": {"y": np.zeros(3), "z": [np.arange(3, dtype=">i4")]}, "array": {"array": 5}})
+    assert got["x/y"].tolist() == [1, 1] and got["x"]["y"].tolist() == [0, 0, 0]
+    assert got["x"]["z"][0].tolist() == [0, 1, 2] and got["array"] == {"array": 5}
+    with pytest.raises(TypeError, match=r"state: callbacks/Keeping/a: expected an array of numbers, got dtype <U1"):
+        back({"a": np.array(["b"])})
+    with pytest.raises(TypeError, match="state: callbacks/Keeping: expected keys that are strings"):
+        back({1: 2.0})
