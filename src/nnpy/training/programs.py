@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -106,8 +106,11 @@ class Programs:
         """Which layers and parameters are trainable now: Programs are made for it."""
         last = freezing.last
         if self._trainable[0] is not last:
-            self._trainable = (last, bytes(each.trainable for each in self._freezable))
+            self._trainable = (last, self._asked())
         return self._trainable[1]
+
+    def _asked(self) -> bytes:
+        return bytes(each.trainable for each in self._freezable)
 
     def readable(self) -> dict[Parameter, np.ndarray]:
         """The parameters where they are, for Programs that only read them: several models may share a layer."""
@@ -182,7 +185,8 @@ class Programs:
         key = (mode, batch, sources, weighted, made_of, trainable)
         found = self._programs.get(key)
         if found is None:
-            executable = self._compile(mode, batch, sources, weighted, values, arena=self._memory)
+            executable, trainable = self._compile(mode, batch, sources, weighted, values, arena=self._memory)
+            key = (*key[:-1], trainable)  # users' code has run meanwhile, and other threads
             # Holding the arrays, their ids are theirs.
             found = Ready(executable, [values[parameter] for parameter in self.parameters], trainable)
         with publishing():
@@ -196,10 +200,11 @@ class Programs:
         self, mode: str, batch: int, sources: tuple[Source, ...], weighted: tuple[int, ...],
         values: Mapping[Parameter, np.ndarray],
         without: Collection[str] = (), arena: Callable[[int], np.ndarray] | None = None,
-    ) -> Executable:  # fmt: skip
-        state = self.train_state if mode == "train" else self.infer_state
-        nodes = self._effects(mode, sources, weighted)
-        return compile_step(nodes, batch, state, self.model.dtype, arena=arena, without=without, values=values)
+    ) -> tuple[Executable, bytes]:  # fmt: skip
+        """A Program, and what it takes to be trainable."""
+        state, dtype = self.train_state if mode == "train" else self.infer_state, self.model.dtype
+        nodes, trainable = self._effects(mode, sources, weighted)
+        return compile_step(nodes, batch, state, dtype, arena=arena, without=without, values=values), trainable
 
     def _memory(self, nbytes: int) -> np.ndarray:
         """The arena that all Programs work in, as only one of them runs at a time. Those that were made for a smaller
@@ -219,30 +224,43 @@ class Programs:
         """A step's Program, not kept: to be looked at."""
         values = self.claim().views if mode == "train" else self.readable()
         weighted = samples.weighted if mode != "predict" else ()
-        return self._compile(mode, batch, samples.sources, weighted, values, without)
+        return self._compile(mode, batch, samples.sources, weighted, values, without)[0]
 
-    def _effects(self, mode: str, sources: tuple[Source, ...], weighted: tuple[int, ...]) -> list[Node]:
-        """What a step of "train", "test" or "predict" does."""
+    def _specialised(
+        self, roots: Iterable[Tensor | Node], training: bool
+    ) -> tuple[dict[Tensor, Tensor], dict[Node, Node], bytes]:
+        """``specialise``, and what was trainable all the while: another thread may change it."""
+        while True:
+            last, before = freezing.last, self._asked()
+            tensors, nodes = specialise(roots, training)
+            if self._asked() == before and freezing.last is last:
+                return tensors, nodes, before
+
+    def _effects(
+        self, mode: str, sources: tuple[Source, ...], weighted: tuple[int, ...]
+    ) -> tuple[list[Node], bytes]:
+        """What a step of "train", "test" or "predict" does, and what it takes to be trainable."""
         structure = self.structure([source.shape for source in sources])
         structure = structure.for_training if mode == "train" else structure
         tensors: list[Tensor] = list(structure.inputs)
         if mode == "predict":
             self._check_arrays(len(tensors) + len(structure.outputs))
-            final, nodes = specialise([*structure.outputs, *structure.effects], False)
+            final, nodes, trainable = self._specialised([*structure.outputs, *structure.effects], False)
             places = enumerate(structure.outputs, len(tensors))
             emitted = [effects.emit(final[t], place) for place, t in places]
-            return [*feeds(tensors, sources), *emitted, *(nodes[node] for node in structure.effects)]
+            return [*feeds(tensors, sources), *emitted, *(nodes[node] for node in structure.effects)], trainable
         objective = self.objective(weighted, structure)
         tensors += [*objective.targets, *(w for w in objective.weights if w is not None)]
         self._check_arrays(len(tensors))
         scalar, penalty = objective.with_penalties(self.parameters, structure.losses)
         measured = [*objective.effects(mode, penalty), *structure.effects]
-        tensor, nodes = specialise([scalar, *measured], training=mode == "train")
+        tensor, nodes, trainable = self._specialised([scalar, *measured], mode == "train")
         made = [*feeds(tensors, sources, mode == "train"), *(nodes[node] for node in measured)]
         if mode == "train":
             assert self.settings is not None and self.store is not None
             store, optimizer = self.store, self.settings.optimizer
-            trained = [p for p in store.parameters if p.trainable]
+            is_trainable = dict(zip(self._freezable, trainable, strict=True))
+            trained = [p for p in store.parameters if is_trainable[p]]
             if not trained and any(p.role == "weight" for p in self.parameters):
                 advise(f"{self.model}: all weights are frozen, none is trainable: training leaves them as they are")
             gradients = differentiate(tensor[scalar], trained)
@@ -251,7 +269,7 @@ class Programs:
             made += optimizer.effects(found, store)
             if constrained := [p for p in found if p.constraint is not None]:
                 made.append(then(lambda: [_constrained(p) for p in constrained]))
-        return made
+        return made, trainable
 
     def _check_arrays(self, count: int) -> None:
         if count > MOST_ARRAYS:

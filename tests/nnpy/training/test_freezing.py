@@ -195,6 +195,7 @@ def test_steps_do_not_look_at_the_layers_while_nothing_changes():
 
     net = network()
     net.train_on_batch(X, Y)
+    net.predict(X)
     net.engine._freezable = looked = Counted(net.engine._freezable)
     for _ in range(3):
         net.train_on_batch(X, Y)
@@ -265,3 +266,53 @@ def test_averages_of_weights_that_were_frozen_at_first_begin_with_what_they_are_
     fit(net)
     for one, other in zip(net.layers[0].get_weights(), weights, strict=True):
         np.testing.assert_array_equal(one, other + 1)
+
+
+@pytest.mark.parametrize("was_frozen", [False, True])
+def test_a_step_during_whose_making_a_layer_is_frozen_or_unfrozen_is_not_kept_for_what_was_before(was_frozen):
+    """By a user's loss here; other threads may."""
+    acts = []
+
+    def loss(y_true, y_pred):
+        if acts:
+            acts.pop()()
+        return nn.ops.mean((y_true - y_pred) ** 2, axis=-1)
+
+    net = network("sgd")
+    net.compile("sgd", loss)
+    first = net.layers[0]
+    first.trainable = not was_frozen
+    acts.append(lambda: setattr(first, "trainable", was_frozen))
+    for frozen in (not was_frozen, was_frozen, not was_frozen):
+        before = first.get_weights()
+        net.train_on_batch(X, Y)
+        assert same(before, first.get_weights()) == frozen
+        first.trainable = frozen
+
+
+@pytest.mark.parametrize("mode", ["train", "predict"])
+def test_normalization_that_is_frozen_while_a_program_is_specialised(mode, monkeypatch):
+    """By another thread."""
+    layer = nn.BatchNormalization()
+    inputs = nn.Input((4,))
+    net = nn.Model(inputs, layer(inputs, training=True))
+    net.compile("sgd", "mse")
+    acts = [lambda: setattr(layer, "trainable", False), lambda: setattr(layer, "trainable", True)]
+
+    def specialise(roots, training):
+        if acts:
+            acts.pop(0)()  # frozen for it, and no more
+            made = specialise_(roots, training)
+            acts.pop(0)()
+            return made
+        return specialise_(roots, training)
+
+    specialise_ = programs.specialise
+    monkeypatch.setattr(programs, "specialise", specialise)
+    before = layer.moving_mean.numpy()
+    if mode == "train":
+        net.train_on_batch(X + 3, X)
+        assert not np.array_equal(before, layer.moving_mean.numpy())
+    else:
+        np.testing.assert_allclose(net.predict(X), (X - X.mean(0)) / np.sqrt(X.var(0) + 1e-3), rtol=1e-4, atol=1e-5)
+    assert not acts
