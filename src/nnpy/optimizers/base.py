@@ -332,8 +332,8 @@ class Optimizer(Configurable):
     def begin(self, name: str, slot: np.ndarray, store: Store) -> None:
         """Write what ``slot``, all 0, holds before the first step."""
 
-    def before_run(self, store: Store) -> None:
-        """Before steps run: the weights become those that gradients are taken at."""
+    def before_run(self, store: Store, parameters: Iterable[Parameter]) -> None:
+        """Before steps run that train these: the weights become those that gradients are taken at."""
         if store in self._swapped:  # an evaluation with averages was interrupted
             self.show_averages(store, False)
 

@@ -110,8 +110,8 @@ class ScheduleFreeAdamW(Optimizer):
         self._sums = (self.changes, first_step, float(top), float(total))
         return np.divide(tops**2, totals, out=np.zeros_like(tops), where=totals > 0)
 
-    def before_run(self, store):
-        self._running[store] = tuple(p for p in store.parameters if p in store.trained and p.trainable)
+    def before_run(self, store, parameters):
+        self._running[store] = tuple(p for p in parameters if p in store.trained)
         self._swap(store, "schedule_free_begin")
 
     def after_run(self, store):

@@ -56,7 +56,7 @@ class Engine(Programs):
         is left is less than a batch. Adds to ``totals``, calls ``moved(steps, rows)``; returns the number of steps."""
         training, left = self.model.training, samples.count - row
         size, steps = (batch, min(most, left // batch)) if left >= batch else (left, 1)
-        executable = self.training(size, samples).executable
+        ready = self.training(size, samples)
         numbers, state, cells = samples.numbers, self.train_state, self.totals["train"]
         while True:
             interrupts.check()
@@ -75,9 +75,9 @@ class Engine(Programs):
                 bind(state, samples.arrays, setup)
                 cells[...] = totals
                 optimizer = rates.optimizer
-                optimizer.before_run(store)
+                optimizer.before_run(store, ready.trained)
                 try:
-                    executable.run(steps, SLICE)
+                    ready.executable.run(steps, SLICE)
                 finally:  # Ctrl-C may come before run's result is here; the cells tell what was done
                     done = int(state[LOCAL])
                     training.update += done

@@ -41,11 +41,14 @@ class Home:
 
 
 class Ready(NamedTuple):
-    """A Program, and what it was made for: the arrays of the parameters, and which were trainable."""
+    """A Program, and what it was made for: the arrays of the parameters, and which were trainable.
+
+    ``trained``: the parameters that it may move, if it is a step."""
 
     executable: Executable
     values: list[np.ndarray]
     trainable: bytes
+    trained: tuple[Parameter, ...]
 
     @property
     def program(self) -> Any:
@@ -111,6 +114,11 @@ class Programs:
 
     def _asked(self) -> bytes:
         return bytes(each.trainable for each in self._freezable)
+
+    def _trained(self, trainable: bytes) -> tuple[Parameter, ...]:
+        """The parameters among what is trainable, in the store's order."""
+        is_trainable = dict(zip(self._freezable, trainable, strict=True))
+        return tuple(p for p in self.claim().parameters if is_trainable[p])
 
     def readable(self) -> dict[Parameter, np.ndarray]:
         """The parameters where they are, for Programs that only read them: several models may share a layer."""
@@ -188,7 +196,8 @@ class Programs:
             executable, trainable = self._compile(mode, batch, sources, weighted, values, arena=self._memory)
             key = (*key[:-1], trainable)  # users' code has run meanwhile, and other threads
             # Holding the arrays, their ids are theirs.
-            found = Ready(executable, [values[parameter] for parameter in self.parameters], trainable)
+            arrays = [values[parameter] for parameter in self.parameters]
+            found = Ready(executable, arrays, trainable, self._trained(trainable) if trains else ())
         with publishing():
             found = self._programs.setdefault(key, found)
             self._programs.move_to_end(key)
@@ -236,9 +245,7 @@ class Programs:
             if self._asked() == before and freezing.last is last:
                 return tensors, nodes, before
 
-    def _effects(
-        self, mode: str, sources: tuple[Source, ...], weighted: tuple[int, ...]
-    ) -> tuple[list[Node], bytes]:
+    def _effects(self, mode: str, sources: tuple[Source, ...], weighted: tuple[int, ...]) -> tuple[list[Node], bytes]:
         """What a step of "train", "test" or "predict" does, and what it takes to be trainable."""
         structure = self.structure([source.shape for source in sources])
         structure = structure.for_training if mode == "train" else structure
@@ -259,8 +266,7 @@ class Programs:
         if mode == "train":
             assert self.settings is not None and self.store is not None
             store, optimizer = self.store, self.settings.optimizer
-            is_trainable = dict(zip(self._freezable, trainable, strict=True))
-            trained = [p for p in store.parameters if is_trainable[p]]
+            trained = self._trained(trainable)
             if not trained and any(p.role == "weight" for p in self.parameters):
                 advise(f"{self.model}: all weights are frozen, none is trainable: training leaves them as they are")
             gradients = differentiate(tensor[scalar], trained)

@@ -261,7 +261,7 @@ def point(net):
     store = engine.claim()
     if optimizer.iterations == 0:
         return seen(net)
-    optimizer.before_run(store)
+    optimizer.before_run(store, net.weights)
     try:
         return seen(net)
     finally:

@@ -316,3 +316,23 @@ def test_normalization_that_is_frozen_while_a_program_is_specialised(mode, monke
     else:
         np.testing.assert_allclose(net.predict(X), (X - X.mean(0)) / np.sqrt(X.var(0) + 1e-3), rtol=1e-4, atol=1e-5)
     assert not acts
+
+
+def test_weights_that_are_averages_are_swapped_if_the_step_trains_them_whatever_the_schedule_has_frozen():
+    """A rate may be asked for once the step is made."""
+    net = network()
+
+    def rate(step):
+        if step == 3:
+            net.layers[0].trainable = False
+        return 0.1
+
+    net.compile(nn.ScheduleFreeAdamW(rate), "mse")
+    for _ in range(3):
+        net.train_on_batch(X, Y)
+    before, store, slots = net.layers[0].get_weights(), net.engine.claim(), net.engine.optimizer_slots()
+    net.train_on_batch(X, Y)
+    assert not net.layers[0].trainable and not same(before, net.layers[0].get_weights())
+    for weight in net.layers[0].weights:
+        y, z = (store.view(slots[name], weight) for name in ("taken", "fast"))
+        np.testing.assert_allclose(weight.value, (y - 0.1 * z) / 0.9, rtol=1e-5, atol=1e-6)
