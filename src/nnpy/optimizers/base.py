@@ -362,7 +362,7 @@ class Optimizer(Configurable):
     def effects(self, gradients: dict[Parameter, Tensor], store: Store) -> list[Node]:
         """The nodes that end a training step: gradients clipped, and every parameter of ``gradients`` updated."""
         parameters, slots, every = list(gradients), self.slots(store), self.gradient_accumulation_steps or 1
-        if not gradients:
+        if not gradients and every == 1:
             return []
         if every == 1 and not self._at_the_end:
             made = self.updates(gradients, store, store.gradients)
@@ -379,12 +379,14 @@ class Optimizer(Configurable):
         return made
 
     def _updates_of(self, parameters: list[Parameter], store: Store, flat: np.ndarray) -> list[Node]:
-        """The updates by gradients that are in ``flat``, which is cleared if it is a slot."""
+        """The updates by gradients that are in ``flat``, which is cleared if it is a slot: for all weights, as one that
+        is frozen by now may have been trained in this period."""
         given: dict[Parameter, Tensor] = {
             p: Variable(store.view(flat, p), f"{p.name}/gradient", "gradient") for p in parameters
         }
-        made = self.updates(given, store, flat)
-        return made if flat is store.gradients else [*made, sweep(parameters, self, store, flat)]
+        made = self.updates(given, store, flat) if given else []
+        weights = [p for p in store.parameters if p.role == "weight"]
+        return made if flat is store.gradients else [*made, sweep(weights, self, store, flat)]
 
     def updates(self, gradients: dict[Parameter, Tensor], store: Store, flat: np.ndarray) -> list[Node]:
         """The nodes that update each parameter by its gradient, which is, or is to be, in the array ``flat``."""

@@ -4,6 +4,7 @@ import copy
 import doctest
 import importlib
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -386,3 +387,25 @@ def test_copies_leave_the_same_weights_undecayed(make):
     weights = network("sgd").weights
     for copied in (copy.deepcopy(optimizer), pickle.loads(pickle.dumps(optimizer))):
         assert [copied.decays(weight) for weight in weights] == [True, False, True, False]
+
+
+@pytest.mark.parametrize("everything", [False, True])
+@pytest.mark.parametrize("make", [
+    lambda: nn.SGD(1.0, gradient_accumulation_steps=2),
+    lambda: nn.SGD(1.0, gradient_accumulation_steps=2, global_clipnorm=100.0),
+    lambda: nn.Lookahead(nn.SGD(1.0, gradient_accumulation_steps=2), sync_period=100),
+], ids=["sgd", "clipped", "lookahead"])  # fmt: skip
+def test_what_a_layer_that_is_frozen_at_the_end_of_a_period_has_accumulated_is_forgotten(make, everything):
+    first, second = (nn.Dense(1, use_bias=False, kernel_initializer="zeros") for _ in range(2))
+    inputs = nn.Input((1,))
+    net = nn.Model(inputs, nn.Add()([first(inputs), second(inputs)]))
+    net.compile(make(), lambda y_true, y_pred: nn.ops.mean(y_pred, axis=-1))  # all gradients are 1
+    one, seen = np.ones((1, 1), "f4"), []
+    for step in range(6):
+        first.trainable, second.trainable = step != 1, step != 1 or not everything
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", nn.AdviceWarning)  # all weights are frozen
+            net.train_on_batch(one, one)
+        seen.append([float(layer.get_weights()[0].item()) for layer in (first, second)])
+    assert [a for a, _ in seen] == [0, 0, 0, -1, -1, -2]
+    assert [b for _, b in seen] == ([0, 0, 0, -1, -1, -2] if everything else [0, -1, -1, -2, -2, -3])
