@@ -15,6 +15,10 @@ from pathlib import Path
 import numpy as np
 
 import nnpy as nn
+import nnpy.insight.explain
+import nnpy.runs
+import nnpy.training.evaluation
+import nnpy.training.loop
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(200, 6)), RNG.normal(size=(200, 2))
@@ -78,7 +82,7 @@ def main(folder, kills):
             counts["resumed"] += (backup / "run.safetensors").exists()
             saving = nn.callbacks.BackupAndRestore(backup, save_freq=rng.choice([1, 2, 5, "epoch"]))
             child = forked(lambda kind=kind, saving=saving: run(folder, kind, saving))
-            time.sleep(rng.random() * 2 * seconds[kind])
+            time.sleep(rng.random() * min(1.5 * seconds[kind], 0.5))  # of which a busy machine makes more
             os.kill(child, signal.SIGKILL)
             code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
             assert code in (0, -signal.SIGKILL), code
