@@ -245,6 +245,25 @@ def test_a_layer_that_another_thread_is_building_is_built_once():
     assert not thread.is_alive() and done.is_set() and layer.times == 1
 
 
+def test_a_layer_gets_attributes_while_its_layers_are_looked_for():
+    """As from a thread that builds it: here by what the walk asks of the values and of the keys."""
+
+    class Held:
+        @property
+        def __class__(self):  # isinstance asks
+            setattr(net, f"more_{len(vars(net))}", 1)
+            return Held
+
+    class Key:
+        def __str__(self):
+            net.branches[len(net.branches)] = None
+            return "key"
+
+    net = Asking(Ask())
+    net.held, net.branches, net.inner = Held(), {Key(): nn.Dense(1), 1: nn.Dense(2)}, nn.Dense(3)
+    assert net.sublayers() == [*list(net.branches.values())[:2], net.inner] and len(net.branches) == 3
+
+
 def test_a_build_that_fails_lets_another_thread_build():
     ask, entered = Ask(), threading.Event()
     net = nn.Sequential([Asking(ask, builds=True)])

@@ -201,7 +201,8 @@ class Module(Configurable):
         "blocks.0"), whatever its name is; those that a call made and kept nowhere "call.0", "call.1", ..."""
         found: dict[Any, str] = {}
         holds = (Module, list, tuple, dict)
-        pending = [(n, value) for n, value in vars(self).items() if isinstance(value, holds) and n not in _OURS]
+        held = vars(self).copy().items()  # while another thread builds it
+        pending = [(n, value) for n, value in held if isinstance(value, holds) and n not in _OURS]
         pending.append(("call", self._found))
         while pending:
             place, value = pending.pop(0)
@@ -210,7 +211,7 @@ class Module(Configurable):
             elif isinstance(value, list | tuple):
                 pending[:0] = [(f"{place}.{number}", item) for number, item in enumerate(value)]
             elif isinstance(value, dict):
-                pending[:0] = [(f"{place}.{key}", item) for key, item in value.items()]
+                pending[:0] = [(f"{place}.{key}", item) for key, item in dict(value).items()]
         return found
 
     def walk(self) -> list[Layer]:
@@ -313,7 +314,7 @@ class Module(Configurable):
                 raise TypeError("expected a name that has no '/'")
             value = {**super().to_json(), "name": self.name, "named": self._named, "trainable": self._trainable}
             if self._tied:
-                value["tied"] = {name: self._tie_to_json(weight) for name, weight in self._tied.items()}
+                value["tied"] = {name: self._tie_to_json(weight) for name, weight in self._tied.copy().items()}
             return value
         except RecursionError:
             raise TooDeep(f"{self}: its layers are nested too deep for a configuration, not for save(path)") from None

@@ -129,7 +129,7 @@ class Metric(Configurable):
         return f"{type(self).__name__} {self.name!r}"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("_measured", "_scores")}
+        return {name: value for name, value in self.__dict__.copy().items() if name not in ("_measured", "_scores")}
 
     def _expect(self, y_true: Tensor, kind: str, what: str) -> None:
         symbolic(self, y_true)
