@@ -161,6 +161,19 @@ def _sums():
     )  # fmt: skip
 
 
+def _others():
+    rows, steps, cols, length = 16, 60, 40, 20
+    x, labels = normal(rows, steps, cols), np.random.default_rng(0).integers(1, cols, (rows, length)).astype(np.int32)
+    ld = 2 * length + 21
+    share = steps + (4 + steps) * ld
+    arguments = dict(rows=rows, times=steps, cols=cols, length=length, ld=ld, share=share, scale=1.0)
+    arguments |= dict(loss=empty(rows), dx=empty(x.shape), x=x, labels=labels, workspace=empty((rows, share)))
+    yield Case("ctc", arguments, lambda: reference.ctc(x, labels))
+    out, generator = empty(COUNT), np.random.default_rng(0)
+    made = lambda: generator.standard_normal(COUNT, np.float32)  # noqa: E731
+    yield Case("normal", dict(out=out, state=nncore.new_state(0), count=COUNT, index=0), made)
+
+
 def _optimizers():
     w, g, slots = normal(COUNT), normal(COUNT), [np.abs(normal(COUNT)) for _ in range(3)]
     columns = dict(decay=0.0, keep=0.9, new_1=0.1, epsilon=1e-7, inverse=1e3, exponent=0.4)  # all others: 1e-3
@@ -175,7 +188,8 @@ def _optimizers():
 
 
 CASES = [
-    *_batches(), *_products(), *_rows(), *_normalizations(), *_sums(), *_optimizers(), *array_cases(), *image_cases(),
+    *_batches(), *_products(), *_rows(), *_normalizations(), *_sums(), *_optimizers(), *_others(), *array_cases(),
+    *image_cases(),
 ]  # fmt: skip
 LARGE = 2 * 256**3  # operations of a product: from here on NumPy's is as fast, and which is faster is noise
 NOISE = 0.93
