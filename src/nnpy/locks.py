@@ -195,6 +195,7 @@ def _after_fork() -> None:
     for layer, turn in list(_turns.items()):
         if turn.thread != get_ident():
             del _turns[layer]
+            layer._unbuild()
     for guard in list(_all):
         guard.renew()
 

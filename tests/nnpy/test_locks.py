@@ -1,5 +1,6 @@
 """No user's code runs under a lock: what losses, metrics, layers and the like do while models are made hangs nobody."""
 
+import copy
 import os
 import signal
 import threading
@@ -54,14 +55,15 @@ class Asking(nn.Layer):
 
     def build(self, input_shape):
         self.times += 1
+        self.kernels = [self.add_weight((input_shape[-1], 2))]
         if self.builds:
             self.ask()
-        self.kernel = self.add_weight((input_shape[-1], 2))
+        self.bias = self.add_weight((2,), "zeros")
 
     def call(self, x):
         if not self.builds:
             self.ask()
-        return x @ self.kernel
+        return x @ self.kernels[0] + self.bias
 
 
 def squared(ask):
@@ -217,7 +219,7 @@ def test_builds_that_need_each_other_are_refused_and_one_goes_through():
     assert isinstance(error, RuntimeError)
     assert "is being built by another thread, which waits for" in str(error)
     for net in nets:
-        assert net.predict(X).shape == (16, 2) and len(net.weights) == 1
+        assert net.predict(X).shape == (16, 2) and len(net.weights) == 2
     assert not locks._turns and not locks._waits
 
 
@@ -264,6 +266,45 @@ def test_a_layer_gets_attributes_while_its_layers_are_looked_for():
     assert net.sublayers() == [*list(net.branches.values())[:2], net.inner] and len(net.branches) == 3
 
 
+@pytest.mark.parametrize("use", ["predict", "build", "call"])
+def test_a_layer_is_not_used_in_the_midst_of_its_build(use):
+    """By a signal handler, say, whose use is no ``super().build``: what it interrupts goes on as if it had not come."""
+
+    class More(Asking):
+        def build(self, input_shape):
+            super().build(input_shape)
+            self.scale = self.add_weight((2,), "ones")
+
+    def made(ask):
+        return nn.Sequential([More(ask, builds=True)], seed=1)
+
+    ask, refused = Ask(), []
+    net, alone = made(ask), made(Ask())
+    layer = net.layers[0]
+    shape, given = (None, 4), nn.Input((4,))
+    uses = {"predict": lambda: net.predict(X), "build": lambda: layer.build(shape), "call": lambda: layer(given)}
+
+    def handler():
+        with pytest.raises(RuntimeError, match="is being built by this thread") as raised:
+            uses[use]()
+        refused.append(str(raised.value))
+
+    ask.acts.append(handler)
+    assert np.array_equal(net.predict(X), alone.predict(X)) and len(refused) == 1
+    assert [w.shape for w in net.weights] == [(4, 2), (2,), (2,)] and layer.times == 1
+
+
+def test_a_copy_of_a_layer_in_the_midst_of_its_build_is_not_built():
+    ask, copies = Ask(), []
+    layer = Asking(ask, builds=True)
+    ask.acts.append(lambda: copies.extend([copy.copy(layer), copy.deepcopy(layer)]))
+    layer.build((None, 4))
+    for each in copies:
+        assert not each.built and not each.weights
+        each.build((None, 4))
+        assert len(each.weights) == len(layer.weights) == 2
+
+
 def test_a_build_that_fails_lets_another_thread_build():
     ask, entered = Ask(), threading.Event()
     net = nn.Sequential([Asking(ask, builds=True)])
@@ -281,7 +322,7 @@ def test_a_build_that_fails_lets_another_thread_build():
         assert net.predict(X).shape == (16, 2)
 
     first, second = in_threads(lambda: net.predict(X), later)
-    assert isinstance(first, ValueError) and second is None and len(net.weights) == 1
+    assert isinstance(first, ValueError) and second is None and len(net.weights) == 2
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
@@ -295,7 +336,7 @@ def test_a_forked_child_builds_what_another_thread_was_building():
     child = os.fork()
     if not child:
         signal.alarm(SECONDS)  # ends it if it hangs
-        os._exit(0 if net.predict(X).shape == (16, 2) else 1)
+        os._exit(0 if net.predict(X).shape == (16, 2) and len(net.weights) == 2 else 1)
     over.set()
     thread.join(SECONDS)
-    assert os.waitpid(child, 0)[1] == 0
+    assert os.waitpid(child, 0)[1] == 0 and len(net.weights) == 2

@@ -122,8 +122,10 @@ class Layer(Module):
         self.check_input(_with_sizes(shapes, _SIZES[0]) if unknown else shapes)
         with graph.scope(self.name) as scope, calling.saying(training):
             if fresh:
-                with Turn(self):
+                with Turn(self) as inside:
                     if not self.built:  # by another thread meanwhile
+                        if inside:
+                            raise _is_being_built(self)
                         self._fed = inputs
                         yield from self._built_by(shapes, arguments)
                         self._fed = ()
@@ -314,27 +316,31 @@ def _builds(build: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(build)
     def wrapped(self: Layer, *args: Any, **kwargs: Any) -> Any:
         before = self.built
-        with Turn(self) as inside:
-            if inside and self._building:  # super().build(input_shape)
+        with Turn(self):
+            if self._before_build is not None:
+                if type(self).build is wrapped:  # which no super().build(input_shape) is
+                    raise _is_being_built(self)
                 return build(self, *args, **kwargs)
-            if before or not self.built:  # else by another thread meanwhile
-                once(self, *args, **kwargs)
-
-    def once(self: Layer, *args: Any, **kwargs: Any) -> None:
-        self._ensure_name()
-        before = list(self._own)
-        self._building = True
-        try:
-            build(self, *args, **kwargs)
-            self._finish_build(*args, **kwargs)
-            self.built = True
-        except BaseException:
-            self._own = before
-            raise
-        finally:
-            self._building = False
+            self._before_build = list(self._own), self.built
+            try:
+                if before or not self.built:  # else by another thread meanwhile, or a signal handler
+                    self._ensure_name()
+                    build(self, *args, **kwargs)
+                    self._finish_build(*args, **kwargs)
+                    self.built = True
+                self._before_build = None
+            except BaseException:
+                self._unbuild()
+                raise
 
     return wrapped
+
+
+def _is_being_built(layer: Layer) -> RuntimeError:
+    return RuntimeError(
+        f"{layer}: is being built by this thread: neither its build and call, nor a signal handler that comes "
+        "meanwhile, can use what it is going to be"
+    )
 
 
 def same(tensor: Tensor) -> Tensor:

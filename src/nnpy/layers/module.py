@@ -30,7 +30,7 @@ _ENTRY = {
 }  # fmt: skip
 _WRITTEN = {"class": str, "config": dict, "module?": str}
 _set = object.__setattr__
-_OURS = frozenset({"_first_call", "_found", "_own", "_tied"})
+_OURS = frozenset({"_before_build", "_first_call", "_found", "_own", "_tied"})
 
 
 def reset_names() -> None:
@@ -56,7 +56,7 @@ class Module(Configurable):
     _named: bool  # by the user: automatic names may change where they clash
     _found: list[Module]  # that its first call made and kept nowhere
     _tied: dict[str, Any]  # attributes that are another layer's weights
-    _building: bool
+    _before_build: tuple[list[tuple[Parameter, bool]], bool] | None  # its weights then, and ``built``; None: none runs
     _ran: bool  # its ``call`` has been through once
 
     def __new__(cls, *arguments, **options):
@@ -64,7 +64,7 @@ class Module(Configurable):
         # Set here, so that a subclass which forgets super().__init__() has a name and works all the same.
         state = self.__dict__
         state.update(name="", built=False, _own=[], _trainable=True, _first_call=None, _named=False, _found=[])
-        state.update(_tied={}, _building=False, _ran=False)
+        state.update(_tied={}, _before_build=None, _ran=False)
         self._prepare()
         return self
 
@@ -85,6 +85,12 @@ class Module(Configurable):
     def _prepare(self) -> None:
         """Attributes that a subclass of ours has before ``__init__``, for the same reason."""
 
+    def _unbuild(self) -> None:
+        """What a build that ends in its midst has made is not part of it."""
+        if self._before_build is not None:
+            self._own, self.built = self._before_build
+            self._before_build = None
+
     def _ensure_name(self) -> None:
         if not self.name:
             self.name = unique_name(snake(type(self).__name__))
@@ -102,7 +108,7 @@ class Module(Configurable):
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(value, Parameter) and not self._hold(name, value):
             return
-        if "_sealed" in self.__dict__ and not self._building:
+        if "_sealed" in self.__dict__ and self._before_build is None:
             super().__setattr__(name, value)
         else:  # at once: a deep network has tens of thousands
             _set(self, name, value)
@@ -131,7 +137,7 @@ class Module(Configurable):
         if not self._tied and self._own and self._own[-1][0] is value and not isinstance(before, Parameter):
             return True  # that it has just made
         own = [parameter for parameter, _ in self._own]
-        if name in self._tied and self._building and value in own:  # tied before it was built
+        if name in self._tied and self._before_build is not None and value in own:  # tied before it was built
             self._check_tie(name, before, value)
             self._own = [entry for entry in self._own if entry[0] is not value]
             return False
@@ -298,8 +304,11 @@ class Module(Configurable):
             raise type(error)(f"{self}: {error}") from None
 
     def __getstate__(self) -> dict[str, Any]:
-        """For copies, which do not take along the graph that the layer is in."""
-        return {**vars(self), "_first_call": None}
+        """For copies, which do not take along the graph that the layer is in, nor a build that is under way."""
+        state = {**vars(self), "_first_call": None, "_before_build": None}
+        if (before := self._before_build) is not None:
+            state["_own"], state["built"] = before
+        return state
 
     # files
 
