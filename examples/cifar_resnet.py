@@ -1,6 +1,6 @@
-"""ResNet-20 sorts the photographs of CIFAR-10 into ten classes: over 88 % of the test images right after 20 epochs.
+"""ResNet-20 sorts the photographs of CIFAR-10 into ten classes: over 85 % of the test images right after 17 epochs.
 
-    python examples/cifar_resnet.py [--data ZIP] [--epochs 20] [--short]
+    python examples/cifar_resnet.py [--data ZIP] [--epochs 17] [--short]
 
 One cycle of the learning rate, label smoothing, and the average of the last weights.
 
@@ -50,7 +50,7 @@ def network(depth: int = 20) -> nn.Model:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=DATA, help="zip file or folder of the images")
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=17)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--learning-rate", type=float, default=0.2, help="at the top of the cycle")
     parser.add_argument("--short", action="store_true", help="little data, one epoch")
@@ -92,7 +92,7 @@ def main() -> None:
         f"test accuracy {accuracy:.2%} after {seconds:.0f} s: {seconds / epochs:.1f} s an epoch, "
         f"{1e3 * seconds / epochs / steps:.0f} ms a step of {batch} images, {nn.get_num_threads()} threads"
     )
-    assert accuracy > (0.12 if options.short else 0.88)
+    assert accuracy > (0.12 if options.short else 0.85)
 
 
 if __name__ == "__main__":
