@@ -33,9 +33,8 @@ def settings_of(optimizer: Any) -> dict[str, Any]:
     kind: Any = type(optimizer)
     values: dict[str, Any] = {"class": kind.key}
     for name in sorted(arguments_of(kind)):
-        value = getattr(optimizer, name)
-        if name == "learning_rate" and optimizer.schedule is not None:
-            value = optimizer.schedule
+        scheduled = name == "learning_rate" and optimizer.schedule is not None
+        value = optimizer.schedule if scheduled else getattr(optimizer, name)  # which would ask it for a rate
         try:
             values[name] = settings_of(value) if isinstance(value, Optimizer) else to_json(value)
         except TypeError:

@@ -6,7 +6,8 @@ import os
 from typing import Any
 
 from nnpy.callbacks.base import Callback, Logs
-from nnpy.checks import flag, integer
+from nnpy.callbacks.monitors import checked_frequency
+from nnpy.checks import flag
 from nnpy.checks import path as checked_path
 from nnpy.files import make_folder
 from nnpy.runs import load_run, save_run, settings_of
@@ -55,9 +56,7 @@ class BackupAndRestore(Callback):
         super().__init__()
         who = "BackupAndRestore"
         self.backup_dir = checked_path(who, "backup_dir", backup_dir)
-        if isinstance(save_freq, str) and save_freq != "epoch":
-            raise ValueError(f"{who}: expected save_freq to be 'epoch' or a number of batches, got {save_freq!r}")
-        self.save_freq = save_freq if save_freq == "epoch" else integer(who, "save_freq", save_freq, least=1)
+        self.save_freq = checked_frequency(who, save_freq)
         self.double_checkpoint = flag(who, "double_checkpoint", double_checkpoint)
         self.delete_checkpoint = flag(who, "delete_checkpoint", delete_checkpoint)
         self._paths = [self.backup_dir / _NAME, self.backup_dir / _PREVIOUS]

@@ -171,10 +171,8 @@ class ModelCheckpoint(Callback):
         if not self.filepath.endswith(".safetensors"):
             raise ValueError(f"{who}: expected a path that ends in .safetensors, got {self.filepath!r}")
         _check_pattern(who, self.filepath)
+        save_freq = checked_frequency(who, save_freq)
         if save_freq != "epoch":
-            if isinstance(save_freq, str):
-                raise ValueError(f"{who}: expected save_freq to be 'epoch' or a number of batches, got {save_freq!r}")
-            save_freq = integer(who, "save_freq", save_freq, least=1)
             self.on_train_batch_end = self._count_batch  # type: ignore[method-assign]
         self.save_freq, self._batches, self._epoch = save_freq, 0, 0
         self._compare = Monitor(who, monitor, mode)
@@ -264,6 +262,13 @@ class ModelCheckpoint(Callback):
             (self.model.save_weights if self.save_weights_only else self.model.save)(path)
         if self.verbose:
             say(f"epoch {epoch + 1}: saved {path}")
+
+
+def checked_frequency(who: str, save_freq: Any) -> str | int:
+    """How often a callback saves: "epoch", or a number of batches. TypeError or ValueError for anything else."""
+    if isinstance(save_freq, str) and save_freq != "epoch":
+        raise ValueError(f"{who}: expected save_freq to be 'epoch' or a number of batches, got {save_freq!r}")
+    return save_freq if save_freq == "epoch" else integer(who, "save_freq", save_freq, least=1)
 
 
 def _matching(pattern: str) -> list[str]:

@@ -86,7 +86,8 @@ class TensorBoard(Callback):
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         self._stop_clock()
         values = dict(logs or {})
-        values.setdefault("learning_rate", self.model.optimizer.learning_rate)
+        if "learning_rate" not in values:  # a schedule's is, and would be asked again
+            values["learning_rate"] = self.model.optimizer.learning_rate
         self._scalars("epoch", values, epoch)
         if self.write_steps_per_second:
             self._writer("train").add_scalar("epoch_steps_per_second", self._speed, epoch)

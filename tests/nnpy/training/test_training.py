@@ -293,6 +293,18 @@ def test_schedules_are_asked_once_for_each_step(data):
     assert asked == list(range(10))
 
 
+def test_backups_ask_no_schedule(data, tmp_path):
+    asked = []
+
+    def rate(step):
+        asked.append(step)
+        return 0.01
+
+    net = network(optimizer=nn.SGD(rate))
+    net.fit(*data, batch_size=16, epochs=2, callbacks=nn.BackupAndRestore(tmp_path), verbose=0)
+    assert asked == list(range(10))
+
+
 def test_a_schedule_that_trains_does_not_shift_the_others_steps(data):
     """As another thread might, between the question for a rate and the step: each step has the rate of its number."""
     asked = []
