@@ -4,7 +4,7 @@ from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 from nncore.kernels.lanes cimport MOST_LANES
 from nncore.op cimport STATE_LOCAL, STATE_RATES
-from nncore.vector cimport F32, LANES, real, vbits, vdiv, vf, vfrombits, visplat, vmin, vsplat, vsqrt
+from nncore.vector cimport LANES, real
 
 cdef enum:
     MOST_SLOTS = 4          # nncore.rules.MOST_SLOTS
@@ -65,26 +65,3 @@ cdef inline void run_rule(Rule rule, const Update* update) noexcept nogil:
         for i in range(MOST_SLOTS):
             if update.slots[i] != NULL:
                 exchange(update.slots[i] + at, padded[2 + i], rest, True)
-
-
-cdef inline vf over_root(vf m, vf v, vf epsilon) noexcept nogil:
-    """m / (sqrt(v) + epsilon).
-
-    Division and square root of 16 floats take some 35 cycles, more than memory does; in float32 Newton's method from
-    the classic integer guesses takes a third, with an error below 4 ULP. v = 0 gives m / epsilon exactly as the root does.
-    """
-    cdef vf y, d, half
-    if F32:
-        v = vmin(vsplat(3.0e38), v)     # of infinity the guess knows nothing
-        half = v * vsplat(0.5)
-        y = vfrombits(visplat(0x5f3759df) - (vbits(v) >> 1))
-        y = y * (vsplat(1.5) - half * y * y)
-        y = y * (vsplat(1.5) - half * y * y)
-        y = y * (vsplat(1.5) - half * y * y)
-        d = v * y + epsilon
-        y = vfrombits(visplat(0x7ef311c7) - vbits(d))
-        y = y * (vsplat(2.0) - d * y)
-        y = y * (vsplat(2.0) - d * y)
-        y = y * (vsplat(2.0) - d * y)
-        return m * y
-    return vdiv(m, vsqrt(v) + epsilon)
